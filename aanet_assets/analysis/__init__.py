@@ -1,0 +1,1 @@
+"""What the trained models say: elbows, the guide's table, selection, plots."""

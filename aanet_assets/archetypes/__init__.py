@@ -1,0 +1,1 @@
+"""AANets: simplex, network, extrema, stacked training, export."""

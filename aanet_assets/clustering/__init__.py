@@ -1,0 +1,1 @@
+"""Clusterings of latents and the ranks of what they hold."""

@@ -1,0 +1,1 @@
+"""Language model, SAE and corpus: from text to sparse codes."""

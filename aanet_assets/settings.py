@@ -1,0 +1,287 @@
+"""The settings a study is made of, one group per step of the pipeline.
+
+Here belong names, defaults and allowed values; nothing here reads a file or computes.
+Every group is frozen and refuses unknown names, so a typing error fails when the study is built.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of every settings group: frozen, strict about names, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SaeSettings(Settings):
+    """The sparse autoencoder: a SAELens release and id, or a directory written by SAELens."""
+
+    release: str | None = None
+    """SAELens release, for example `gemma-scope-9b-pt-res`."""
+    id: str | None = None
+    """SAE id inside the release, for example `layer_20/width_16k/average_l0_68`."""
+    directory: str | None = None
+    """Directory with `cfg.json` and `sae_weights.safetensors`, relative to the project's folder."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "SaeSettings":
+        from_release = self.release is not None and self.id is not None
+        if from_release == (self.directory is not None) or (self.release is None) != (
+            self.id is None
+        ):
+            raise ValueError("give either release and id, or directory")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The `sae_id` of every table: `release/id`, or the directory."""
+        return self.directory or f"{self.release}/{self.id}"
+
+
+class CorpusSettings(Settings):
+    """Documents with a text column: a Hugging Face dataset, streamed, or local files."""
+
+    dataset: str | None = None
+    """Hugging Face dataset name, for example `HuggingFaceFW/fineweb`."""
+    config: str | None = None
+    """Configuration of that dataset, for example `sample-10BT`."""
+    split: str = "train"
+    """Split of that dataset."""
+    revision: str | None = None
+    """Commit of that dataset; pin it, so that a shard always holds the same documents."""
+    files: str | None = None
+    """Glob of local .parquet, .jsonl or .txt files, relative to the project's folder."""
+    text_column: str = "text"
+    """Column that holds the text."""
+    shuffle_buffer: Annotated[int, Field(ge=0)] = 50_000
+    """Documents held in the shuffle buffer; 0 keeps the corpus's own order."""
+    seed: int = 42
+    """Seed of the shuffle."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "CorpusSettings":
+        if (self.dataset is None) == (self.files is None):
+            raise ValueError("give either dataset or files")
+        return self
+
+
+class CacheSettings(Settings):
+    """How the corpus is cut into chunks and shards, and what of the SAE's codes is kept."""
+
+    seq_len: Annotated[int, Field(ge=2)] = 256
+    """Tokens per chunk, BOS included; a shorter remainder of a document is dropped."""
+    max_doc_tokens: Count = 3000
+    """Documents of `4 * max_doc_tokens` characters or more are dropped."""
+    documents_per_shard: Count = 10_000
+    """Documents read for one shard, before any is dropped."""
+    training_shards: Count = 8
+    """Shards whose tokens train the AANets."""
+    heldout_shards: Count = 4
+    """Shards kept for vertex samples; no AANet ever sees them."""
+    batch_chunks: Count = 32
+    """Chunks in one forward pass of the language model."""
+    activity_threshold: NonNegative = 1e-6
+    """A latent is active at a token when its code exceeds this."""
+
+
+CLUSTERING_METHODS = Literal[
+    "kmeans", "k_subspaces", "spectral_decoder", "spectral_cooccurrence", "labels"
+]
+COOCCURRENCE = Literal["jaccard", "dice", "overlap", "phi", "mutual_information"]
+
+
+class ClusteringSettings(Settings):
+    """How latents are grouped; the settings of section 2 of the pipeline's specification."""
+
+    method: CLUSTERING_METHODS = "kmeans"
+    """`kmeans` and `k_subspaces` on decoder rows, `spectral_decoder` on the cosine between them,
+    `spectral_cooccurrence` on how latents fire together, `labels` from a file."""
+    cooccurrence: COOCCURRENCE = "phi"
+    """Affinity of `spectral_cooccurrence`; `phi` is used by its absolute value."""
+    labels_file: str | None = None
+    """For `labels`: an .npy file of one integer per latent, -1 for unassigned; `{n}` in the name
+    stands for n_clusters."""
+    min_activity_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Latents active at a smaller share of tokens are left out (label -1)."""
+    duplicate_cosine: Share = 0.995
+    """Of latents whose decoder rows have a larger |cosine|, only the first is kept."""
+    variance_share: Share = 0.95
+    """Share of squared singular values that the variance rank must reach."""
+    gap_ratio: Annotated[float, Field(gt=1)] = 2.0
+    """Ratio of consecutive singular values that ends the gap rank."""
+    max_rounds: Count = 20
+    """Rounds of `k_subspaces`."""
+    seed: int = 42
+    """Seed of the clustering."""
+
+    @model_validator(mode="after")
+    def _labels_need_a_file(self) -> "ClusteringSettings":
+        if (self.method == "labels") != (self.labels_file is not None):
+            raise ValueError("labels_file goes with method 'labels' and with no other")
+        return self
+
+
+class RowSettings(Settings):
+    """Which tokens become training rows of a cluster, and how many of them are kept."""
+
+    threshold: NonNegative = 1e-6
+    """A cluster is active at a token when its latents' summed activation exceeds this."""
+    threshold_kind: Literal["absolute", "relative"] = "absolute"
+    """`relative`: the threshold is a multiple of the 95th percentile of the positive sums."""
+    max_rows: Count = 50_000
+    """Rows kept per cluster, drawn at random where there are more."""
+    heldout_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of those rows kept out of training, for the held-out losses."""
+    pca_rows: Count = 100_000
+    """Rows used at most for `activation_pca_rank`."""
+    seed: int = 42
+    """Seed of every draw of rows."""
+
+
+class ExtremaSettings(Settings):
+    """Diffusion extrema, the warm start of the archetypes."""
+
+    knn: Count = 150
+    """Neighbours in the kNN graph (fewer where the sample is small)."""
+    max_rows: Count = 1_000
+    """Rows sampled for the graph."""
+    variance_share: Share = 0.95
+    """Share of variance kept by the PCA before it."""
+
+
+class AANetSettings(Settings):
+    """Network, losses, optimiser and stopping of an AANet."""
+
+    widths: tuple[Count, Count] = (64, 32)
+    """Hidden widths of the encoder; the decoder mirrors them."""
+    noise: NonNegative = 0.05
+    """Standard deviation of the bottleneck noise, in training only."""
+    simplex_scale: Positive = 1.0
+    """Scale of the simplex."""
+    recon_weight: NonNegative = 1.0
+    """Weight of the reconstruction loss."""
+    archetypal_weight: NonNegative = 4.0
+    """Weight of the archetypal loss."""
+    extrema_weight: NonNegative = 2.0
+    """Weight of the extrema loss."""
+    lr: Positive = 0.0025
+    """Learning rate of Adam."""
+    weight_decay: NonNegative = 1e-5
+    """L2 term added to the gradient."""
+    clip_norm: Positive = 1.0
+    """Gradient norm per model above which the gradient is scaled down."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor of the learning rate on a plateau."""
+    plateau_patience: Annotated[int, Field(ge=0)] = 30
+    """Steps without improvement that make a plateau."""
+    min_lr: NonNegative = 1e-6
+    """Learning rate under which plateaus no longer act."""
+    batch_size: Count = 512
+    """Rows of one step; a cluster with fewer rows uses all of them."""
+    max_steps: Count = 3000
+    """Steps at most."""
+    smoothing_window: Annotated[int, Field(ge=8)] = 20
+    """Steps over which the loss is averaged for early stopping and for the reported medians."""
+    stop_patience: Count = 250
+    """Steps without improvement of the averaged loss that end training."""
+    stop_min_delta: NonNegative = 1e-6
+    """Least improvement that counts."""
+    min_rows: Count = 32
+    """A cluster with fewer rows than this, or than k, is `insufficient_samples`."""
+    seed: int = 43
+    """Seed that, with study, n_clusters, cluster and k, fixes a model's randomness."""
+    export_pt: bool = True
+    """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584)."""
+
+
+def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:
+    """`512:23,45;768:100` -> {512: (23, 45), 768: (100,)}; ValueError where it does not parse."""
+    picks: dict[int, tuple[int, ...]] = {}
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        match = re.fullmatch(r"(\d+)\s*:\s*(\d+(?:\s*,\s*\d+)*)", part)
+        if not match:
+            raise ValueError(f"{part!r} is not of the form 'n_clusters:id,id', as in '512:23,45'")
+        picks[int(match[1])] = tuple(int(i) for i in match[2].split(","))
+    return picks
+
+
+def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
+    """`512:261=3` -> {(512, 261): 3}; several are split by `;`. ValueError if malformed."""
+    picks: dict[tuple[int, int], int] = {}
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        match = re.fullmatch(r"(\d+)\s*:\s*(\d+)\s*=\s*(\d+)", part)
+        if not match:
+            raise ValueError(f"{part!r} is not of the form 'n_clusters:id=k', as in '512:261=3'")
+        picks[int(match[1]), int(match[2])] = int(match[3])
+    return picks
+
+
+class SelectionSettings(Settings):
+    """Quality filters, categories and manual picks of stage 2."""
+
+    min_latents: Count = 2
+    """Least number of latents."""
+    recon_monotonic: bool = True
+    """The reconstruction loss must not rise up to its elbow."""
+    arch_monotonic: bool = True
+    """The archetypal loss must not rise up to its elbow."""
+    min_recon_pct_decrease: Annotated[float, Field(ge=0, le=100)] = 20.0
+    """Least decrease of the reconstruction loss, in per cent."""
+    min_arch_pct_decrease: Annotated[float, Field(ge=0, le=100)] = 20.0
+    """Least decrease of the archetypal loss, in per cent."""
+    max_k_differential: Annotated[int, Field(ge=0)] = 1
+    """Largest distance between the two elbows."""
+    a_sd: float = 1.0
+    """Category A: both strengths above mean + this many standard deviations."""
+    b_sd: float = 3.0
+    """Category B: reconstruction strength above mean + this many."""
+    c_sd: float = 3.0
+    """Category C: archetypal strength above mean + this many."""
+    d_sd: float = 0.0
+    """Category D: equal elbows and both strengths above mean + this many."""
+    k_from: Literal["archetypal", "reconstruction"] = "archetypal"
+    """Elbow that gives the k of stage 3."""
+    manual_clusters: str = ""
+    """Clusters taken whatever the filters say (category M), as `512:23,45;768:100`."""
+    manual_k: str = ""
+    """k of stage 3 for single clusters, as `512:261=3`; several are split by `;`."""
+
+    @field_validator("manual_clusters")
+    @classmethod
+    def _manual_clusters_parse(cls, text: str) -> str:
+        parse_manual_clusters(text)
+        return text
+
+    @field_validator("manual_k")
+    @classmethod
+    def _manual_k_parse(cls, text: str) -> str:
+        parse_manual_k(text)
+        return text
+
+
+class RefitSettings(Settings):
+    """How stage 3 gets the model of a selected cluster."""
+
+    mode: Literal["retrain", "stage1"] = "retrain"
+    """`retrain` trains afresh with extrema of its own; `stage1` loads the stage 1 .pt file."""
+    extrema: ExtremaSettings = ExtremaSettings(max_rows=10_000)
+    """Extrema of `retrain`."""
+
+
+class VertexSettings(Settings):
+    """Which held-out tokens are samples of a vertex, and how many are gathered."""
+
+    distance: Positive = 0.1
+    """Barycentric distance from a vertex under which a token is near it."""
+    samples_per_vertex: Count = 1_000
+    """Samples (chunks) wanted per vertex."""
+    max_tokens: Count = 1_000_000
+    """Tokens looked at, at most, per cluster."""

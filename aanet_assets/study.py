@@ -1,0 +1,118 @@
+"""The study: one frozen object that says everything the pipeline needs to know.
+
+A study module builds one (`Study(...)`) and hands it to `build_defs`. Checks that need no file
+happen here, when the study is built; those that read the model or the SAE are in `lm/preflight.py`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from aanet_assets.paths import StudyPaths, data_root
+from aanet_assets.settings import (
+    AANetSettings,
+    CacheSettings,
+    ClusteringSettings,
+    CorpusSettings,
+    ExtremaSettings,
+    RefitSettings,
+    RowSettings,
+    SaeSettings,
+    SelectionSettings,
+    Settings,
+    VertexSettings,
+    parse_manual_clusters,
+    parse_manual_k,
+)
+
+
+class Study(Settings):
+    """A language model, an SAE on one of its layers, a corpus, and how to look for simplices."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """Prefix of the asset keys and name of the folder under `data/`."""
+    description: str = ""
+    """One sentence for people."""
+    model: str
+    """A Hugging Face causal language model: a name, or a directory relative to the project's
+    folder."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type in which the language model runs."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the language model, the SAE and the AANets run."""
+    sae: SaeSettings
+    """The sparse autoencoder."""
+    corpus: CorpusSettings
+    """The documents."""
+    cache: CacheSettings = CacheSettings()
+    """Chunks and shards."""
+    n_clusters: tuple[Annotated[int, Field(ge=1)], ...] = (128, 256, 512, 768)
+    """Numbers of clusters, each a clustering of its own."""
+    ks: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 4, 5, 6, 7, 8)
+    """Numbers of archetypes."""
+    clustering: ClusteringSettings = ClusteringSettings()
+    """How latents are grouped."""
+    rows: RowSettings = RowSettings()
+    """Which tokens train an AANet."""
+    extrema: ExtremaSettings = ExtremaSettings()
+    """Warm start of stage 1."""
+    aanet: AANetSettings = AANetSettings()
+    """Network and training."""
+    selection: SelectionSettings = SelectionSettings()
+    """Stage 2."""
+    refit: RefitSettings = RefitSettings()
+    """Models of stage 3."""
+    vertices: VertexSettings = VertexSettings()
+    """Vertex samples of stage 3."""
+
+    @field_validator("n_clusters", "ks")
+    @classmethod
+    def _ascending(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not values or list(values) != sorted(set(values)):
+            raise ValueError(f"{values} must be one or more different numbers in ascending order")
+        return values
+
+    @model_validator(mode="after")
+    def _manual_picks_exist(self) -> "Study":
+        picks = parse_manual_clusters(self.selection.manual_clusters)
+        manual_ks = parse_manual_k(self.selection.manual_k)
+        named = [(n, c) for n, ids in picks.items() for c in ids] + list(manual_ks)
+        for n, cluster_id in named:
+            if n not in self.n_clusters:
+                raise ValueError(
+                    f"a manual pick names n_clusters {n}; this study has {self.n_clusters}"
+                )
+            if cluster_id >= n:
+                raise ValueError(
+                    f"a manual pick names cluster {cluster_id} of n_clusters {n}; ids run from 0 "
+                    f"to {n - 1}"
+                )
+        for (n, cluster_id), k in manual_ks.items():
+            if k not in self.ks:
+                raise ValueError(
+                    f"manual_k of cluster {cluster_id} of {n} is {k}; this study has {self.ks}"
+                )
+        return self
+
+    @property
+    def paths(self) -> StudyPaths:
+        """Where this study's files lie."""
+        return StudyPaths(data_root() / self.name)
+
+    @property
+    def training_shards(self) -> range:
+        """Shards whose tokens train."""
+        return range(self.cache.training_shards)
+
+    @property
+    def heldout_shards(self) -> range:
+        """Shards no AANet sees."""
+        return range(
+            self.cache.training_shards, self.cache.training_shards + self.cache.heldout_shards
+        )
+
+
+def resolve(path: str) -> Path:
+    """A path of a study, taken relative to the project's folder."""
+    return data_root().parent / path

@@ -1,0 +1,1 @@
+"""Text near the vertices of a simplex."""
