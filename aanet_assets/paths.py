@@ -56,6 +56,15 @@ class StudyPaths:
         """Folder of the five plots."""
         return self.stage1(n) / "plots"
 
+    @property
+    def corpus(self) -> Path:
+        """Folder of a corpus that is drawn from a process."""
+        return self.root / "corpus"
+
+    def recovery_plot(self, n: int) -> Path:
+        """True simplices beside those found."""
+        return self.plots(n) / f"recovery_n{n}.png"
+
     def stage3(self, n: int) -> Path:
         """Folder of everything stage 3 makes for one n_clusters."""
         return self.root / "selected_clusters" / f"n{n}"

@@ -285,3 +285,14 @@ class VertexSettings(Settings):
     """Samples (chunks) wanted per vertex."""
     max_tokens: Count = 1_000_000
     """Tokens looked at, at most, per cluster."""
+
+
+class TruthSettings(Settings):
+    """A process whose hidden states are known; the study's corpus is sampled from it."""
+
+    process: Literal["union7"] = "union7"
+    """Which process of `toy/process.py`."""
+    seed: int = 7
+    """Seed of the documents."""
+    n_clusters: Count = 7
+    """The clustering whose recovery the summary shows."""

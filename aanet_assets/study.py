@@ -21,6 +21,7 @@ from aanet_assets.settings import (
     SaeSettings,
     SelectionSettings,
     Settings,
+    TruthSettings,
     VertexSettings,
     parse_manual_clusters,
     parse_manual_k,
@@ -65,6 +66,8 @@ class Study(Settings):
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()
     """Vertex samples of stage 3."""
+    truth: TruthSettings | None = None
+    """Set when the corpus is sampled from a process whose answer is known."""
 
     @field_validator("n_clusters", "ks")
     @classmethod
@@ -99,6 +102,12 @@ class Study(Settings):
     def paths(self) -> StudyPaths:
         """Where this study's files lie."""
         return StudyPaths(data_root() / self.name)
+
+    @property
+    def model_source(self) -> str:
+        """What transformers loads: the model's directory where there is one, else its name."""
+        directory = resolve(self.model)
+        return str(directory) if directory.is_dir() else self.model
 
     @property
     def training_shards(self) -> range:

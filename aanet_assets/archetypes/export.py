@@ -1,0 +1,101 @@
+"""Files of trained AANets: full-width `.pt` state dicts, and whole stacks in their subspaces."""
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from aanet_assets.archetypes.data import TrainedAANet
+from aanet_assets.archetypes.parameters import FIRST, LAST
+from aanet_assets.files import replacing
+
+ARRAYS = ("history", "weights")
+
+
+def state_dict(
+    model: TrainedAANet, basis: Float[np.ndarray, "d_model rank"]
+) -> dict[str, Float[Tensor, "..."]]:
+    """The model at full width, as `AANet` and the public AANet class load it (float32).
+
+    The first layer reads the subspace's coordinates off x and the last layer writes them back.
+    ValueError where the model has no weights.
+    """
+    if not model.weights:
+        raise ValueError(
+            f"cluster {model.cluster_id} at k={model.k} has no weights to export: its status is "
+            f"{model.status} ({model.reason})"
+        )
+    wide = basis.astype(np.float64)
+    full = dict(model.weights)
+    full[FIRST] = model.weights[FIRST] @ wide.T
+    for name in LAST:
+        full[name] = wide @ model.weights[name]
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(w, dtype=np.float32))
+        for name, w in full.items()
+    }
+
+
+def save_pt(path: Path, state: dict[str, Float[Tensor, "..."]]) -> None:
+    """Write a state dict; the same tensors give the same bytes."""
+    # Written to memory first: torch.save puts the name of a file it writes into its bytes.
+    buffer = io.BytesIO()
+    torch.save({name: tensor.clone() for name, tensor in state.items()}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
+    """Write models to one safetensors file; equal models give equal bytes.
+
+    Tensors are named `{place}/{history or weights}/{name}`; all else is JSON under the metadata
+    key `models`, with null for nan.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    described = []
+    for place, model in enumerate(models):
+        fields = asdict(model)
+        for kind in ARRAYS:
+            for name, array in fields.pop(kind).items():
+                tensors[f"{place}/{kind}/{name}"] = np.ascontiguousarray(array)
+        for kind in ("losses", "heldout"):
+            fields[kind] = _replaced(fields[kind], math.isnan, None)
+        described.append(fields)
+    # One key only: safetensors writes several in no fixed order.
+    metadata = {"models": json.dumps(described, allow_nan=False)}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+
+
+def load_stack(path: Path) -> list[TrainedAANet]:
+    """Read back what `save_stack` wrote. FileNotFoundError or ValueError where it cannot be."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no AANets at {path}; train this k first")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            described = json.loads((file.metadata() or {})["models"])
+            arrays: list[dict] = [{kind: {} for kind in ARRAYS} for _ in described]
+            for key in file.keys():  # noqa: SIM118 (the file is not a mapping)
+                place, kind, name = key.split("/")
+                arrays[int(place)][kind][name] = file.get_tensor(key)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} does not hold a stack of AANets: {error!r}") from error
+    for fields in described:
+        for kind in ("losses", "heldout"):
+            fields[kind] = _replaced(fields[kind], lambda x: x is None, math.nan)
+    return [TrainedAANet(**fields, **more) for fields, more in zip(described, arrays, strict=True)]
+
+
+def _replaced(values: dict | None, test, replacement) -> dict | None:
+    if values is None:
+        return None
+    return {name: replacement if test(value) else value for name, value in values.items()}

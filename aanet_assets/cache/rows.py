@@ -1,0 +1,185 @@
+"""Cluster-major rows: for each cluster, the tokens at which it is active, in its own subspace.
+
+A training row is x = a W_c, with a the activations of the cluster's latents and W_c their decoder
+rows. It lies in the row space of W_c; with an orthonormal basis Q of that space (columns), the row
+is kept as z = x Q, and x = z Q^T.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Float32, Int
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from aanet_assets.archetypes.data import ClusterRows
+from aanet_assets.archetypes.extrema import laplacian_extrema
+from aanet_assets.clustering.ranks import activation_pca_rank
+from aanet_assets.files import replacing
+from aanet_assets.settings import ExtremaSettings, RowSettings
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The latents of one cluster and the subspace their decoder rows span."""
+
+    cluster_id: int
+    latents: Int[np.ndarray, "members"]
+    basis: Float32[np.ndarray, "d_model rank"]
+    """Orthonormal columns Q."""
+    coordinates: Float32[np.ndarray, "members rank"]
+    """Decoder rows in that basis, W_c Q."""
+
+
+def save_clusters(path: Path, labels: Int[np.ndarray, "latents"], clusters: Sequence[Cluster]) -> None:
+    """Write a clustering: labels, and basis and coordinates of each cluster."""
+    arrays = {"labels": labels}
+    for cluster in clusters:
+        arrays[f"{cluster.cluster_id}.basis"] = np.ascontiguousarray(cluster.basis)
+        arrays[f"{cluster.cluster_id}.coordinates"] = np.ascontiguousarray(cluster.coordinates)
+    with replacing(path) as temporary:
+        save_file(arrays, temporary)
+
+
+def load_labels(path: Path) -> Int[np.ndarray, "latents"]:
+    """Cluster of each latent, -1 where it has none."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("labels")
+
+
+def load_cluster(path: Path, cluster_id: int) -> Cluster:
+    """One cluster of a clustering."""
+    with safe_open(path, framework="numpy") as file:
+        return Cluster(
+            cluster_id,
+            np.flatnonzero(file.get_tensor("labels") == cluster_id),
+            file.get_tensor(f"{cluster_id}.basis"),
+            file.get_tensor(f"{cluster_id}.coordinates"),
+        )
+
+
+def activity_limit(activation: Float[np.ndarray, "tokens"], settings: RowSettings) -> float:
+    """The summed activation above which a cluster is active.
+
+    A relative threshold is a multiple of the 95th percentile of the sums that are positive.
+    """
+    if settings.threshold_kind == "absolute":
+        return settings.threshold
+    positive = activation[activation > 0]
+    return float(settings.threshold * np.percentile(positive, 95)) if positive.size else 0.0
+
+
+def member_codes(
+    codes: sp.csr_matrix | sp.csc_matrix, latents: Int[np.ndarray, "members"]
+) -> sp.csr_matrix:
+    """Activations of a cluster's latents at all tokens: (tokens, members)."""
+    return codes[:, latents].tocsr()
+
+
+def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, "tokens"]:
+    """Sum of the activations of the cluster's latents, token by token."""
+    return np.asarray(members.sum(axis=1)).ravel()
+
+
+def draw(tokens: Int[np.ndarray, "tokens"], most: int, seed: int) -> Int[np.ndarray, "drawn"]:
+    """At most `most` of the tokens, at random, in their own order."""
+    if len(tokens) <= most:
+        return tokens
+    return np.sort(np.random.default_rng(seed).choice(tokens, most, replace=False))
+
+
+def active_rows(
+    codes: sp.csr_matrix, cluster: Cluster, limit: float
+) -> tuple[Int[np.ndarray, "active"], Float32[np.ndarray, "active rank"]]:
+    """Tokens at which the cluster's summed activation exceeds `limit`, and its rows there."""
+    members = member_codes(codes, cluster.latents)
+    active = np.flatnonzero(summed_activation(members) > limit)
+    return active, _project(members, active, cluster)
+
+
+class GatheredRows(NamedTuple):
+    """A cluster's rows, and what became known while they were gathered."""
+
+    rows: ClusterRows
+    active_tokens: int
+    """Tokens at which the cluster is active."""
+    activity_limit: float
+    """The summed activation above which it counts as active."""
+    pca_rank: int
+    """`activation_pca_rank`: 1 for a single latent, 0 if no latent ever fires."""
+    extrema_problem: str
+    """Why there are no extrema; empty where there are."""
+
+
+def gather_rows(
+    codes: sp.csc_matrix,
+    cluster: Cluster,
+    settings: RowSettings,
+    extrema: ExtremaSettings,
+    n_extrema: int,
+    seed: int,
+) -> GatheredRows:
+    """Draw a cluster's training and held-out rows, find its extrema and its PCA rank.
+
+    Args:
+        codes: (tokens, latents), by column.
+        seed: fixes the draw of rows, their split, and the extrema's own sample.
+    """
+    members = member_codes(codes, cluster.latents)
+    activation = summed_activation(members)
+    limit = activity_limit(activation, settings)
+    active = np.flatnonzero(activation > limit)
+    rows = _project(members, draw(active, settings.max_rows, seed), cluster)
+    held_out = np.zeros(len(rows), dtype=bool)
+    chosen = np.random.default_rng(seed).permutation(len(rows))
+    held_out[chosen[: int(len(rows) * settings.heldout_share)]] = True
+    train = rows[~held_out]
+    firing = draw(np.flatnonzero(activation > 0), settings.pca_rows, seed)
+    pca_rank = (
+        min(1, len(firing))
+        if len(cluster.latents) == 1
+        else activation_pca_rank(_project(members, firing, cluster))
+    )
+    problem, found = "", np.zeros(0, dtype=np.int64)
+    if len(train):
+        try:
+            found = laplacian_extrema(train, n_extrema, extrema, seed)
+        except ValueError as error:
+            problem = str(error)
+    gathered = ClusterRows(cluster.cluster_id, cluster.basis, train, rows[held_out], train[found])
+    return GatheredRows(gathered, len(active), limit, pca_rank, problem)
+
+
+def _project(
+    members: sp.csr_matrix, tokens: Int[np.ndarray, "rows"], cluster: Cluster
+) -> Float32[np.ndarray, "rows rank"]:
+    return np.asarray(members[tokens] @ cluster.coordinates, dtype=np.float32)
+
+
+def save_rows(path: Path, clusters: Sequence[ClusterRows]) -> None:
+    """Write the rows of all clusters of one clustering."""
+    arrays = {}
+    for rows in clusters:
+        for name in ("basis", "train", "heldout", "extrema"):
+            arrays[f"{rows.cluster_id}.{name}"] = np.ascontiguousarray(getattr(rows, name))
+    with replacing(path) as temporary:
+        save_file(arrays, temporary)
+
+
+def load_rows(path: Path, cluster_ids: Sequence[int]) -> list[ClusterRows]:
+    """Rows of some clusters."""
+    with safe_open(path, framework="numpy") as file:
+        return [
+            ClusterRows(
+                cluster_id=cluster_id,
+                **{
+                    name: file.get_tensor(f"{cluster_id}.{name}")
+                    for name in ("basis", "train", "heldout", "extrema")
+                },
+            )
+            for cluster_id in cluster_ids
+        ]

@@ -1,0 +1,242 @@
+"""The command line, `aanet`: the same assets on the same Dagster instance as Dagit's.
+
+Imports of the project happen inside the commands, so that `aanet --help` answers at once.
+"""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from aanet_assets.lineage import Partition
+    from aanet_assets.study import Study
+
+# Matrices here are small: several threads per process only wait for each other. Set before any
+# numerical library is loaded; a value set by the user stands.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+app = typer.Typer(
+    help="Find simplices among the latents of a sparse autoencoder.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+# Piped output is for other programs and files: wide enough to keep rows on one line.
+console = Console(width=None if sys.stdout.isatty() else 240)
+
+StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/studies.")]
+SqlText = Annotated[str, typer.Argument(help="A query, in quotes; DuckDB's dialect.")]
+Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
+NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering; repeatable.")]
+K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metrics; repeatable.")]
+
+
+@app.command()
+def run(
+    study: StudyName, until: Until = None, n_clusters: NClusters = None, k: K = None
+) -> None:
+    """Materialise a study from activations to vertex samples; what is there already is kept."""
+    from aanet_assets.defs.drive import Driver, Failure, plan
+    from aanet_assets.lm.preflight import preflight
+    from aanet_assets.report import print_report
+
+    module = _load(study)
+    try:
+        last = until or ("aanet_metrics" if k else None)
+        todo = plan(module.study, last, n_clusters or (), k or ())
+        preflight(module.study)
+        with _instance() as instance:
+            _drive(Driver(module.study, module.defs, instance), todo)
+    except (ValueError, FileNotFoundError, Failure) as error:
+        raise _stop(error) from None
+    except KeyboardInterrupt:
+        raise _stop(f"stopped; nothing is half written. To go on: aanet run {study}") from None
+    if last is None:
+        print_report(module.study, console)
+
+
+def _drive(driver, todo: "list[Partition]") -> None:
+    """Materialise what is not there yet, with a bar over partitions and the latest log line."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+        console=console,
+    )
+    task = progress.add_task("", total=len(todo), detail="")
+    handler = _DetailHandler(progress, task)
+    logging.getLogger("aanet").addHandler(handler)
+    logging.getLogger("aanet").setLevel(logging.INFO)
+    step, made, kept, seconds = "", 0, 0, 0.0
+
+    def close_step() -> None:
+        if step:
+            console.print(
+                f"[green]✓[/] {step:<22} {made:>3} made, {kept:>3} already there  {seconds:7.1f} s"
+            )
+
+    try:
+        with progress:
+            for partition in todo:
+                if partition.step != step:
+                    close_step()
+                    step, made, kept, seconds = partition.step, 0, 0, 0.0
+                progress.update(task, description=str(partition), detail="")
+                if driver.is_there(partition):
+                    kept += 1
+                else:
+                    started = time.monotonic()
+                    driver.materialise(partition)
+                    seconds += time.monotonic() - started
+                    made += 1
+                progress.advance(task)
+            close_step()
+    finally:
+        logging.getLogger("aanet").removeHandler(handler)
+
+
+class _DetailHandler(logging.Handler):
+    """Shows the latest log line of the science code beside the progress bar."""
+
+    def __init__(self, progress: Progress, task):
+        super().__init__(logging.INFO)
+        self._progress, self._task = progress, task
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.update(self._task, detail=escape(record.getMessage()))
+
+
+@app.command()
+def status(study: StudyName) -> None:
+    """What is there, what is missing, and what no longer belongs to the study as it is now."""
+    from aanet_assets.lineage import partitions, steps
+    from aanet_assets.records import Standing
+
+    subject: Study = _load(study).study
+    standing = Standing(subject)
+    table = Table("asset", "there", "missing", "stale", "why stale", title=f"study {study}")
+    for name, step in steps(subject).items():
+        problems = [standing.problem(partition) for partition in partitions(subject, step)]
+        stale = [problem for problem in problems if problem not in (None, "missing")]
+        counts = (problems.count(None), problems.count("missing"), len(stale))
+        table.add_row(name, *map(str, counts), escape(str(stale[0])) if stale else "")
+    console.print(table)
+
+
+@app.command()
+def sql(study: StudyName, query: SqlText) -> None:
+    """Answer a query on the study's tables (see the README for their names)."""
+    import duckdb
+
+    from aanet_assets import warehouse
+
+    subject: Study = _load(study).study
+    try:
+        answer = warehouse.query(subject.paths, query)
+    except FileNotFoundError as error:
+        raise _stop(f"{error}. Run: aanet run {study}") from None
+    except duckdb.Error as error:
+        raise _stop(error) from None
+    if answer is None:
+        raise _stop("this is not a query; the tables are read-only, use SELECT")
+    table = Table(*(Column(name, overflow="fold") for name in answer.columns))
+    for row in answer.fetchall():
+        table.add_row(*(escape(_cell(value)) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port of Dagit.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open Dagit on everything that was materialised, with sensors and schedules running."""
+    _enter_home()
+    console.print(f"Dagit: http://{host}:{port} (Ctrl-C stops it)")
+    os.execvp("dagster", ["dagster", "dev", "--host", host, "--port", str(port)])
+
+
+@app.command()
+def train_toy(
+    into: Annotated[Path, typer.Option(help="Folder for model and SAE.")] = Path("data/inputs/toy"),
+    seed: Annotated[int, typer.Option(help="Seed of the transformer.")] = 0,
+    sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 0,
+) -> None:
+    """Train the toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
+    from aanet_assets.toy.train import train_toy as train
+
+    _enter_home()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("aanet").setLevel(logging.INFO)
+    train(into, seed=seed, sae_seed=sae_seed)
+    console.print(f"written to {into}: model/, sae/ and training.json")
+
+
+def _load(name: str) -> ModuleType:
+    """The module of a study; one clear message where there is none or its values are wrong."""
+    import importlib
+    import pkgutil
+
+    from pydantic import ValidationError
+
+    from aanet_assets import studies
+
+    _enter_home()
+    known = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+    if name not in known:
+        raise _stop(
+            f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
+            "the modules in aanet_assets/studies."
+        )
+    try:
+        return importlib.import_module(f"aanet_assets.studies.{name}")
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']} (it is {e['input']!r})"
+            for e in error.errors()
+        ]
+        raise _stop(f"study {name!r} has a wrong value. " + "; ".join(lines)) from None
+
+
+def _enter_home() -> Path:
+    """Make the project's folder the working directory, as Dagster's relative paths want it."""
+    from aanet_assets.paths import data_root
+
+    home = data_root().parent
+    if not (home / "dagster.yaml").is_file():
+        raise _stop(
+            f"{home} is not the project's folder (it has no dagster.yaml): go there, or set "
+            "AANET_HOME to it"
+        )
+    os.chdir(home)
+    os.environ.setdefault("DAGSTER_HOME", str(home))
+    return home
+
+
+def _instance():
+    import dagster as dg
+
+    return dg.DagsterInstance.get()
+
+
+def _stop(message: object) -> typer.Exit:
+    console.print(f"[bold red]error[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)

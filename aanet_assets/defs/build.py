@@ -1,0 +1,37 @@
+"""`build_defs`: everything Dagster needs to know about one study."""
+
+import dagster as dg
+
+from aanet_assets.defs import automation, stage1, stage2, stage3, truth
+from aanet_assets.defs.materialise import build_asset
+from aanet_assets.study import Study
+
+_ASSETS = (
+    (stage1.activation_cache, "stage1_activations", {"huggingface", "pytorch"}),
+    (stage1.clustering, "stage1_clusters", {"scikitlearn"}),
+    (stage1.cluster_rows, "stage1_clusters", {"numpy"}),
+    (stage1.aanet_models, "stage1_aanets", {"pytorch"}),
+    (stage1.aanet_metrics, "stage1_aanets", {"parquet", "duckdb"}),
+    (stage1.consolidated_metrics, "stage1_metrics", {"csv", "duckdb"}),
+    (stage1.analysis_plots, "stage2_review", {"matplotlib"}),
+    (stage2.selected_clusters, "stage2_review", {"pandas", "duckdb"}),
+    (stage3.refit_models, "stage3_vertices", {"pytorch"}),
+    (stage3.vertex_samples, "stage3_vertices", {"json", "duckdb"}),
+)
+_TRUTH_ASSETS = (
+    (truth.corpus, "truth", {"parquet"}),
+    (truth.recovery, "truth", {"pandas", "duckdb"}),
+)
+
+
+def build_defs(study: Study) -> dg.Definitions:
+    """Assets, jobs, sensor and schedule of a study, as one code location."""
+    assets = _ASSETS if study.truth is None else (*_ASSETS, *_TRUTH_ASSETS)
+    return dg.Definitions(
+        assets=[build_asset(study, work, group, kinds) for work, group, kinds in assets],
+        jobs=automation.jobs(study),
+        sensors=[automation.stage3_sensor(study)],
+        schedules=[automation.grid_schedule(study)],
+        # A process per step would import torch and sae-lens anew each time.
+        executor=dg.in_process_executor,
+    )

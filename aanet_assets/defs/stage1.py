@@ -1,0 +1,277 @@
+"""Stage 1: activations, clusterings, AANets, metrics and plots.
+
+Each function here does the work of one partition of the asset it is named for; its docstring is
+the asset's description in Dagit.
+"""
+
+import dagster as dg
+
+from aanet_assets.defs import pictures
+from aanet_assets.defs.materialise import Outcome
+from aanet_assets.lineage import Partition
+from aanet_assets.seeds import seed_for
+from aanet_assets.study import Study
+from aanet_assets.warehouse import read_table, write_table
+
+
+def activation_cache(study: Study, partition: Partition) -> Outcome:
+    """Token ids and sparse SAE codes of one range of documents.
+
+    The language model runs here and nowhere else, up to the SAE's layer. BOS and other special
+    tokens carry no codes. The last shards are held out: they give vertex samples and train nothing.
+    """
+    from aanet_assets.cache.build import build_shard
+    from aanet_assets.cache.shards import read_shard
+
+    assert partition.shard is not None
+    path = study.paths.shard(partition.shard)
+    build_shard(study, partition.shard, path)
+    shard = read_shard(path)
+    counted = int((~shard.special).sum())
+    return Outcome(
+        [path],
+        {
+            "dagster/row_count": counted,
+            "chunks": len(shard.tokens),
+            "active_latents_per_token": shard.codes.nnz / counted,
+            "bytes_per_token": path.stat().st_size / counted,
+            "use": "training" if partition.shard in study.training_shards else "held out",
+        },
+    )
+
+
+def clustering(study: Study, partition: Partition) -> Outcome:
+    """Groups of latents: a label per latent, and each cluster's decoder subspace, rank, residual.
+
+    Latents that never fire, fire too rarely or repeat an earlier one carry label -1.
+    """
+    import numpy as np
+
+    from aanet_assets.cache.rows import Cluster, save_clusters
+    from aanet_assets.cache.shards import counted_codes
+    from aanet_assets.clustering.cooccurrence import cooccurrence
+    from aanet_assets.clustering.decoder import usable_latents
+    from aanet_assets.clustering.methods import cluster_latents
+    from aanet_assets.clustering.ranks import span_basis
+    from aanet_assets.lm.sae import decoder_rows, load_sae
+
+    n, settings = partition.n, study.clustering
+    assert n is not None
+    decoder = decoder_rows(load_sae(study.sae))
+    codes = counted_codes(study.paths.shard(s) for s in study.training_shards)
+    activity = codes.getnnz(axis=0) / codes.shape[0]
+    usable = usable_latents(
+        decoder, activity, settings.min_activity_rate, settings.duplicate_cosine
+    )
+    affinity = None
+    if settings.method == "spectral_cooccurrence":
+        affinity = cooccurrence(codes, study.cache.activity_threshold, settings.cooccurrence)
+    labels = cluster_latents(decoder, usable, n, settings, affinity)
+    clusters = []
+    for cluster_id in range(n):
+        latents = np.flatnonzero(labels == cluster_id)
+        basis = span_basis(decoder[latents])
+        clusters.append(Cluster(cluster_id, latents, basis, decoder[latents] @ basis))
+    path = study.paths.clustering(n)
+    save_clusters(path, labels, clusters)
+    sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)
+    return Outcome(
+        [path],
+        {
+            "dagster/row_count": n,
+            "method": settings.method,
+            "latents_clustered": int((labels >= 0).sum()),
+            "latents_left_out": int((labels < 0).sum()),
+            "sizes": dg.MetadataValue.json(sizes),
+            "active_latents_per_token": codes.nnz / codes.shape[0],
+        },
+    )
+
+
+def cluster_rows(study: Study, partition: Partition) -> Outcome:
+    """Training and held-out rows of each cluster in its own subspace, extrema, and ranks.
+
+    A row is the part of the residual stream that the cluster's latents write at a token where the
+    cluster is active.
+    """
+    import pandas as pd
+
+    from aanet_assets.cache.rows import gather_rows, load_cluster, save_rows
+    from aanet_assets.cache.shards import counted_codes
+    from aanet_assets.clustering.decoder import unit_rows
+    from aanet_assets.clustering.ranks import cluster_geometry
+    from aanet_assets.progress import Progress
+
+    n = partition.n
+    assert n is not None
+    codes = counted_codes(study.paths.shard(s) for s in study.training_shards)
+    average_l0 = codes.nnz / codes.shape[0]
+    codes = codes.tocsc()
+    progress = Progress(n, "clusters", f"gathering rows, n_clusters {n}")
+    gathered, table = [], []
+    for cluster_id in range(n):
+        cluster = load_cluster(study.paths.clustering(n), cluster_id)
+        seed = seed_for(study.rows.seed, study.name, n, cluster_id)
+        found = gather_rows(
+            codes, cluster, study.rows, study.extrema, study.ks[-1], seed
+        )
+        geometry = cluster_geometry(unit_rows(cluster.coordinates), study.clustering)
+        gathered.append(found.rows)
+        table.append(
+            {
+                "n_clusters_total": n,
+                "cluster_id": cluster_id,
+                "n_latents": len(cluster.latents),
+                "latent_indices": cluster.latents.tolist(),
+                "cluster_recon_error": geometry.recon_error,
+                "decoder_dir_rank": geometry.rank,
+                "activation_pca_rank": found.pca_rank,
+                "average_l0": average_l0,
+                "active_tokens": found.active_tokens,
+                "activity_limit": found.activity_limit,
+                "extrema_problem": found.extrema_problem,
+            }
+        )
+        progress.advance()
+    path = study.paths.rows(n)
+    save_rows(path, gathered)
+    clusters = pd.DataFrame(table)
+    parquet = write_table(study.paths, "clusters", partition, clusters)
+    return Outcome(
+        [path, parquet],
+        {
+            "dagster/row_count": int(sum(len(rows.train) for rows in gathered)),
+            "clusters": pictures.table(clusters.drop(columns=["latent_indices"])),
+        },
+    )
+
+
+def aanet_models(study: Study, partition: Partition) -> Outcome:
+    """One AANet per cluster at one k, trained together as a stack in the clusters' own subspaces.
+
+    Kept as one safetensors file; with `aanet.export_pt`, as full-width `.pt` files too.
+    """
+    from aanet_assets.archetypes.export import save_pt, save_stack, state_dict
+    from aanet_assets.archetypes.train import train_stack
+    from aanet_assets.cache.rows import load_rows
+
+    n, k = partition.n, partition.k
+    assert n is not None
+    assert k is not None
+    rows = load_rows(study.paths.rows(n), range(n))
+    seeds = [seed_for(study.aanet.seed, study.name, n, c, k) for c in range(n)]
+    models = train_stack(rows, k, study.aanet, seeds, study.device)
+    path = study.paths.stack(n, k)
+    save_stack(path, models)
+    files = [path]
+    for model, cluster in zip(models, rows, strict=True):
+        exported = study.paths.model(n, model.cluster_id, k)
+        if study.aanet.export_pt and model.status == "ok":
+            save_pt(exported, state_dict(model, cluster.basis))
+            files.append(exported)
+        else:
+            exported.unlink(missing_ok=True)
+    statuses = sorted({model.status for model in models})
+    return Outcome(
+        files,
+        {
+            "dagster/row_count": n,
+            "statuses": {name: sum(m.status == name for m in models) for name in statuses},
+            "steps": sum(model.steps for model in models),
+            "losses_over_steps": pictures.losses(models),
+        },
+    )
+
+
+def aanet_metrics(study: Study, partition: Partition) -> Outcome:
+    """Losses and status of every cluster at one k; a cluster that could not be trained has its row.
+
+    The four losses are medians over the last recorded steps; `heldout_` columns are measured
+    without noise on rows that were kept out of training.
+    """
+    import pandas as pd
+
+    from aanet_assets.archetypes.data import LOSSES
+    from aanet_assets.archetypes.export import load_stack
+
+    n, k = partition.n, partition.k
+    assert n is not None
+    assert k is not None
+    metrics, curves = [], []
+    for model in load_stack(study.paths.stack(n, k)):
+        key = {"n_clusters_total": n, "cluster_id": model.cluster_id, "aanet_k": k}
+        losses, heldout = model.losses or {}, model.heldout or {}
+        metrics.append(
+            {
+                **key,
+                "aanet_status": model.status,
+                "aanet_reason": model.reason,
+                **{f"aanet_{name}": losses.get(name) for name in LOSSES},
+                "n_rows": model.n_rows,
+                "steps": model.steps,
+                **{
+                    f"heldout_{name}": heldout.get(name)
+                    for name in ("loss", "recon_loss", "archetypal_loss", "explained_variance",
+                                 "in_simplex")
+                },
+            }
+        )  # fmt: skip
+        curves.append({**key, **{f"{name}_history": model.history.get(name, []) for name in LOSSES}})
+    frame = pd.DataFrame(metrics)
+    files = [
+        write_table(study.paths, "aanet_metrics", partition, frame),
+        write_table(study.paths, "training_curves", partition, pd.DataFrame(curves)),
+    ]
+    return Outcome(files, {"dagster/row_count": n, "metrics": pictures.table(frame)})
+
+
+def consolidated_metrics(study: Study, partition: Partition) -> Outcome:
+    """The guide's table: one row per cluster and k, with elbows, ranks and qualities; CSV and SQL.
+
+    Writes the training curves of the same clusters as JSON lines, too.
+    """
+    from aanet_assets.analysis.consolidate import consolidate, write_csv
+    from aanet_assets.analysis.curves import write_curves
+
+    n = partition.n
+    assert n is not None
+    grid = [Partition("aanet_metrics", n=n, k=k) for k in study.ks]
+    clusters = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))
+    average_l0 = float(clusters["average_l0"].iloc[0])
+    table = consolidate(
+        read_table(study.paths, "aanet_metrics", *grid).drop(columns="n_clusters_total"),
+        clusters,
+        n_clusters=n,
+        sae_id=study.sae.name,
+        average_l0=average_l0,
+    )
+    write_csv(table, study.paths.metrics_csv(n))
+    write_curves(read_table(study.paths, "training_curves", *grid), study.paths.curves(n))
+    parquet = write_table(study.paths, "consolidated_metrics", partition, table)
+    per_cluster = table.drop_duplicates("cluster_id")
+    return Outcome(
+        [parquet, study.paths.metrics_csv(n), study.paths.curves(n)],
+        {
+            "dagster/row_count": len(table),
+            "average_l0": average_l0,
+            "elbow_curves": pictures.elbow_curves(table),
+            "elbows": pictures.table(
+                per_cluster[
+                    ["cluster_id", "n_latents", "aanet_recon_loss_elbow_k",
+                     "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_k",
+                     "aanet_archetypal_loss_elbow_strength", "k_differential"]
+                ]
+            ),
+        },
+    )  # fmt: skip
+
+
+def analysis_plots(study: Study, partition: Partition) -> Outcome:
+    """The five plots to review before choosing thresholds; full size on disk, small ones here."""
+    from aanet_assets.analysis.plots import write_plots
+
+    n = partition.n
+    assert n is not None
+    table = read_table(study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=n))
+    files = write_plots(table, study.selection, n, study.paths.plots(n))
+    return Outcome(files, {file.stem: pictures.thumbnail(file) for file in files})

@@ -1,0 +1,204 @@
+"""Stage 3: the models of the selected clusters, and the text near each of their vertices."""
+
+import math
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from aanet_assets.defs import pictures
+from aanet_assets.defs.materialise import Outcome
+from aanet_assets.lineage import Partition
+from aanet_assets.seeds import seed_for
+from aanet_assets.study import Study
+from aanet_assets.warehouse import read_table, write_table
+
+
+class _Chosen(NamedTuple):
+    """One selected cluster."""
+
+    cluster_id: int
+    k: int
+    category: str
+    k_source: str
+
+
+def _selection(study: Study, n: int) -> list[_Chosen]:
+    verdicts = read_table(study.paths, "selected_clusters", Partition("selected_clusters", n=n))
+    selected = verdicts[verdicts["selected"]]
+    return [
+        _Chosen(int(row.cluster_id), int(row.k), str(row.category), str(row.k_source))
+        for row in selected.itertuples()
+    ]
+
+
+def _file(study: Study, n: int, chosen: _Chosen, ending: str):
+    stem = study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)
+    return study.paths.stage3(n) / f"{stem}{ending}"
+
+
+def refit_models(study: Study, partition: Partition) -> Outcome:
+    """One AANet per selected cluster at its chosen k: trained afresh, or taken from stage 1.
+
+    `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
+    """
+    from aanet_assets.archetypes.export import save_pt, state_dict
+    from aanet_assets.cache.rows import load_cluster, load_rows
+    from aanet_assets.vertices.refit import Refit, copy_stage1_model, retrain
+    from aanet_assets.vertices.selected import remove_others, write_json
+
+    n = partition.n
+    assert n is not None
+    selection = _selection(study, n)
+    files, outcomes = [], []
+    if study.refit.mode == "retrain":
+        rows = load_rows(study.paths.rows(n), [chosen.cluster_id for chosen in selection])
+        refits = [
+            Refit(
+                cluster,
+                chosen.k,
+                seed_for(study.aanet.seed, study.name, "refit", n, chosen.cluster_id, chosen.k),
+            )
+            for cluster, chosen in zip(rows, selection, strict=True)
+        ]
+        models = retrain(refits, study.refit.extrema, study.aanet, study.device)
+        for chosen, cluster, model in zip(selection, rows, models, strict=True):
+            if model.status == "ok":
+                files.append(_file(study, n, chosen, ".pt"))
+                save_pt(files[-1], state_dict(model, cluster.basis))
+            history = {f"aanet_{name}": _finite(values) for name, values in model.history.items()}
+            curves = {"cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
+            curves_file = _file(study, n, chosen, "_curves.json")
+            files.append(write_json(curves_file, {**curves, "metrics_history": history}))
+            losses = {name: _finite([loss])[0] for name, loss in (model.losses or {}).items()}
+            outcomes.append({"status": model.status, "reason": model.reason, "losses": losses})
+    else:
+        for chosen in selection:
+            source = study.paths.model(n, chosen.cluster_id, chosen.k)
+            files.append(_file(study, n, chosen, ".pt"))
+            copy_stage1_model(source, files[-1])
+            outcomes.append({"status": "ok", "reason": "", "taken_from": source.name})
+    for chosen, outcome in zip(selection, outcomes, strict=True):
+        latents = load_cluster(study.paths.clustering(n), chosen.cluster_id).latents
+        metadata = {
+            "n_clusters_total": n,
+            **chosen._asdict(),
+            "latent_indices": latents.tolist(),
+            "mode": study.refit.mode,
+            **outcome,
+            "model": study.model,
+            "sae_id": study.sae.name,
+            "refit": study.refit.model_dump(mode="json"),
+            "aanet": study.aanet.model_dump(mode="json"),
+        }
+        files.append(write_json(_file(study, n, chosen, "_metadata.json"), metadata))
+    remove_others(study.paths.stage3(n), (".pt", "_metadata.json", "_curves.json"), files)
+    shown = [
+        {**chosen._asdict(), **outcome}
+        for chosen, outcome in zip(selection, outcomes, strict=True)
+    ]
+    return Outcome(
+        files,
+        {
+            "dagster/row_count": len(selection),
+            "mode": study.refit.mode,
+            "models": dg.MetadataValue.json(shown) if shown else "no cluster is selected",
+        },
+    )
+
+
+def vertex_samples(study: Study, partition: Partition) -> Outcome:
+    """Text near each vertex of each selected cluster, from held-out tokens, with statistics.
+
+    Writes the samples, the statistics and the manifest of the folder, and the same as tables.
+    """
+    import pandas as pd
+
+    from aanet_assets.archetypes.network import load_aanet
+    from aanet_assets.cache.rows import load_cluster
+    from aanet_assets.cache.shards import read_shard
+    from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.progress import Progress
+    from aanet_assets.tables import TABLES
+    from aanet_assets.vertices.collect import collect
+    from aanet_assets.vertices.selected import remove_others, write_json, write_json_lines
+
+    n = partition.n
+    assert n is not None
+    selection = _selection(study, n)
+    clusters = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))
+    limits = clusters.set_index("cluster_id")["activity_limit"]
+    tokenizer = load_tokenizer(study) if selection else None
+    shards = [read_shard(study.paths.shard(s)) for s in study.heldout_shards] if selection else []
+    progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
+    files, samples, stats, manifest = [], [], [], []
+    for chosen in selection:
+        entry: dict[str, Any] = {**chosen._asdict(), "collection_status": "no_model"}
+        model_file = _file(study, n, chosen, ".pt")
+        if model_file.exists():
+            collection = collect(
+                shards,
+                load_cluster(study.paths.clustering(n), chosen.cluster_id),
+                float(limits[chosen.cluster_id]),
+                load_aanet(model_file, study.aanet.simplex_scale),
+                tokenizer,
+                study.vertices,
+            )
+            target = study.vertices.samples_per_vertex
+            entry["collection_status"] = collection.status(target)
+            key = {"n_clusters_total": n, "cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
+            key["category"] = chosen.category
+            rows = [asdict(sample) for sample in collection.samples]
+            files.append(write_json_lines(_file(study, n, chosen, "_vertex_samples.jsonl"), rows))
+            samples += [{**key, **row} for row in rows]
+            vertices = [
+                {
+                    "vertex_id": vertex,
+                    "samples": count,
+                    "target": target,
+                    "reached_target": count >= target,
+                }
+                for vertex, count in enumerate(collection.counts)
+            ]
+            totals = {
+                "tokens_seen": collection.tokens_seen,
+                "distance_threshold": study.vertices.distance,
+            }
+            stats += [{**key, **vertex, **totals} for vertex in vertices]
+            content = {
+                **key,
+                **totals,
+                "collection_status": entry["collection_status"],
+                "vertices": vertices,
+                "model": study.model,
+                "tokenizer": study.model,
+            }
+            files.append(write_json(_file(study, n, chosen, "_vertex_stats.json"), content))
+        entry["files"] = sorted(path.name for path in study.paths.stage3(n).glob(
+            f"{study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)}[._]*"
+        ))
+        manifest.append(entry)
+        progress.advance()
+    remove_others(study.paths.stage3(n), ("_vertex_samples.jsonl", "_vertex_stats.json"), files)
+    content = {"study": study.name, "n_clusters_total": n, "mode": study.refit.mode}
+    content |= {"model": study.model, "sae_id": study.sae.name, "clusters": manifest}
+    if not selection:
+        content["note"] = "no cluster is selected; the table selection_funnel says why"
+    files.append(write_json(study.paths.stage3(n) / "manifest.json", content))
+    stats_frame = pd.DataFrame(stats, columns=TABLES["vertex_stats"].names)
+    samples_frame = pd.DataFrame(samples, columns=TABLES["vertex_samples"].names)
+    files.append(write_table(study.paths, "vertex_stats", partition, stats_frame))
+    files.append(write_table(study.paths, "vertex_samples", partition, samples_frame))
+    return Outcome(
+        files,
+        {
+            "dagster/row_count": len(samples),
+            "outcome": content.get("note", f"{len(samples)} samples of {len(selection)} clusters"),
+            "vertices": pictures.table(stats_frame),
+        },
+    )  # fmt: skip
+
+
+def _finite(values) -> list[float | None]:
+    """JSON knows no NaN: a loss that was not measured is null."""
+    return [float(value) if math.isfinite(value) else None for value in values]

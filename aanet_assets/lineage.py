@@ -1,0 +1,168 @@
+"""The pipeline as a table: every step, its partitions, what it reads, and which settings it obeys.
+
+Dagster's graph, the provenance records, `aanet run` and `aanet status` are all made from this
+table, so they cannot disagree. Nothing here reads data.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from aanet_assets.study import Study
+
+PartitionKind = Literal["none", "shard", "n_clusters", "grid"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset of the pipeline."""
+
+    name: str
+    partitions: PartitionKind
+    upstream: tuple[str, ...]
+    """Names of the steps whose output it reads."""
+    settings: tuple[str, ...]
+    """Fields of the study that change its output; `group.field` for one field of a group."""
+    code_version: str = "1"
+    """Raised when the code changes what the step writes."""
+
+
+class Partition(NamedTuple):
+    """One partition of one step; the fields a kind of partition does not have are None."""
+
+    step: str
+    shard: int | None = None
+    n: int | None = None
+    k: int | None = None
+
+    @property
+    def key(self) -> str | None:
+        """Dagster's partition key; the dimensions of the grid sort by name, so k comes first."""
+        if self.shard is not None:
+            return str(self.shard)
+        if self.k is not None:
+            return f"{self.k}|{self.n}"
+        return None if self.n is None else str(self.n)
+
+    def __str__(self) -> str:
+        fields = {"shard": self.shard, "n_clusters": self.n, "k": self.k}
+        named = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
+        return f"{self.step} [{named}]" if named else self.step
+
+
+# The number of shards is left out of the cache's own settings: more shards leave the old ones good.
+_CACHE = (
+    "model",
+    "dtype",
+    "sae",
+    "corpus",
+    "cache.seq_len",
+    "cache.max_doc_tokens",
+    "cache.documents_per_shard",
+    "cache.activity_threshold",
+)
+
+_STEPS = (
+    Step("activation_cache", "shard", (), _CACHE),
+    Step(
+        "clustering",
+        "n_clusters",
+        ("activation_cache",),
+        ("sae", "clustering", "cache.training_shards"),
+    ),
+    Step("cluster_rows", "n_clusters", ("activation_cache", "clustering"), ("rows", "extrema", "ks")),
+    Step("aanet_models", "grid", ("cluster_rows",), ("aanet",)),
+    Step("aanet_metrics", "grid", ("aanet_models",), ()),
+    Step("consolidated_metrics", "n_clusters", ("cluster_rows", "aanet_metrics"), ("ks",)),
+    Step("analysis_plots", "n_clusters", ("consolidated_metrics",), ("selection",)),
+    Step("selected_clusters", "n_clusters", ("consolidated_metrics",), ("selection",)),
+    Step(
+        "refit_models",
+        "n_clusters",
+        ("cluster_rows", "aanet_models", "selected_clusters"),
+        ("refit", "aanet"),
+    ),
+    Step(
+        "vertex_samples",
+        "n_clusters",
+        ("activation_cache", "cluster_rows", "refit_models"),
+        ("model", "vertices", "cache.heldout_shards"),
+    ),
+)
+_TRUTH = (
+    Step("corpus", "none", (), ("truth", "cache.documents_per_shard", "cache.training_shards",
+                                "cache.heldout_shards", "cache.seq_len")),
+    Step(
+        "recovery",
+        "n_clusters",
+        ("activation_cache", "aanet_models", "consolidated_metrics"),
+        ("truth",),
+    ),
+)  # fmt: skip
+
+
+def steps(study: Study) -> dict[str, Step]:
+    """The study's steps by name, in an order in which they can run."""
+    if study.truth is None:
+        return {step.name: step for step in _STEPS}
+    corpus, recovery = _TRUTH
+    cache = _STEPS[0]
+    cache = Step(cache.name, cache.partitions, ("corpus",), cache.settings)
+    return {step.name: step for step in (corpus, cache, *_STEPS[1:], recovery)}
+
+
+def partitions(study: Study, step: Step) -> Iterator[Partition]:
+    """All partitions of a step; on the grid, the row of one n_clusters before the next."""
+    match step.partitions:
+        case "none":
+            yield Partition(step.name)
+        case "shard":
+            for shard in (*study.training_shards, *study.heldout_shards):
+                yield Partition(step.name, shard=shard)
+        case "n_clusters":
+            for n in study.n_clusters:
+                yield Partition(step.name, n=n)
+        case "grid":
+            for n in study.n_clusters:
+                for k in study.ks:
+                    yield Partition(step.name, n=n, k=k)
+
+
+def shards_read(study: Study, step: str) -> range:
+    """The shards of the activation cache that a step reads."""
+    if step == "vertex_samples":
+        return study.heldout_shards
+    if step == "recovery":
+        return range(study.training_shards.start, study.heldout_shards.stop)
+    return study.training_shards
+
+
+def upstream(study: Study, partition: Partition) -> list[Partition]:
+    """The partitions a partition reads."""
+    table = steps(study)
+    found = []
+    for name in table[partition.step].upstream:
+        match table[name].partitions:
+            case "none":
+                found.append(Partition(name))
+            case "shard":
+                found += [Partition(name, shard=s) for s in shards_read(study, partition.step)]
+            case "n_clusters":
+                found.append(Partition(name, n=partition.n))
+            case "grid" if partition.k is not None:
+                found.append(Partition(name, n=partition.n, k=partition.k))
+            case "grid":
+                found += [Partition(name, n=partition.n, k=k) for k in study.ks]
+    return found
+
+
+def settings_digest(study: Study, step: Step) -> str:
+    """Short hash of the settings that a step obeys, and of its code version."""
+    values: dict[str, object] = {"study": study.name, "code": step.code_version}
+    dump = study.model_dump(mode="json")
+    for name in step.settings:
+        group, _, field = name.partition(".")
+        values[name] = dump[group][field] if field else dump[group]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

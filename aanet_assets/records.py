@@ -1,0 +1,115 @@
+"""Provenance: what every partition on disk was made from.
+
+A step removes its partition's record, writes its files, and writes the record last. So a record
+is also the proof that the files are whole: after a kill at any moment, a partition either has its
+record and its files, or counts as missing and is made again.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from aanet_assets.files import write_text
+from aanet_assets.lineage import Partition, settings_digest, steps, upstream
+from aanet_assets.study import Study
+
+
+class Record(BaseModel):
+    """What one partition holds and was made from; all values are short SHA-256 digests."""
+
+    content: str
+    """Of the partition's files: its data version."""
+    settings: str
+    """Of the settings the step obeyed."""
+    upstream: dict[str, str]
+    """Content of each partition it read, by name."""
+
+
+class NotReadyError(RuntimeError):
+    """A partition that is to be read is missing, or does not belong to the study as it is now."""
+
+
+def content_digest(files: Iterable[Path]) -> str:
+    """Hash of names and contents of files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _path(study: Study, partition: Partition) -> Path:
+    names = {"shard": partition.shard, "n": partition.n, "k": partition.k}
+    stem = "_".join(f"{name}{value}" for name, value in names.items() if value is not None)
+    return study.paths.records / partition.step / f"{stem or 'all'}.json"
+
+
+def read_record(study: Study, partition: Partition) -> Record | None:
+    """The record of a partition, or None if it was never finished."""
+    try:
+        return Record.model_validate_json(_path(study, partition).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def discard_record(study: Study, partition: Partition) -> None:
+    """Say that the partition's files are about to change."""
+    _path(study, partition).unlink(missing_ok=True)
+
+
+def write_record(study: Study, partition: Partition, content: str) -> Record:
+    """Say that the partition's files are whole, and what they were made from."""
+    read = {up: read_record(study, up) for up in upstream(study, partition)}
+    record = Record(
+        content=content,
+        settings=settings_digest(study, steps(study)[partition.step]),
+        upstream={str(up): found.content for up, found in read.items() if found},
+    )
+    write_text(_path(study, partition), record.model_dump_json(indent=2))
+    return record
+
+
+class Standing:
+    """How the partitions on disk stand to the study as it is now; read once, then remembered."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.problem = cache(self._problem)
+
+    def _problem(self, partition: Partition) -> str | None:
+        """Why a partition must be made (again), or None if it is good as it is."""
+        record = read_record(self.study, partition)
+        if record is None:
+            return "missing"
+        expected = settings_digest(self.study, steps(self.study)[partition.step])
+        if record.settings != expected:
+            return f"made with other settings: stored {record.settings}, expected {expected}"
+        for up in upstream(self.study, partition):
+            if self.problem(up) is not None:
+                return f"{up} is {self.problem(up)}"
+            current = read_record(self.study, up)
+            stored = record.upstream.get(str(up))
+            if current is not None and stored != current.content:
+                return f"made from another {up}: stored {stored}, expected {current.content}"
+        return None
+
+
+def require_upstream(study: Study, partition: Partition) -> None:
+    """Refuse to compute a partition from something missing or stale.
+
+    Raises:
+        NotReadyError: names the partition, what is wrong with it, and the command that makes it.
+    """
+    standing = Standing(study)
+    for up in upstream(study, partition):
+        problem = standing.problem(up)
+        if problem is not None:
+            only_n = f" --n-clusters {up.n}" if up.n is not None else ""
+            raise NotReadyError(
+                f"{partition} of study {study.name!r} needs {up}, which is {problem}. "
+                f"Run: aanet run {study.name} --until {up.step}{only_n}"
+            )

@@ -1,0 +1,99 @@
+"""What a finished run tells its user on the terminal: selection, recovery, and where things are."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aanet_assets import warehouse
+from aanet_assets.study import Study
+
+
+def print_report(study: Study, console: Console) -> None:
+    """Print the summary of a study that has been run to the end."""
+    if study.truth is not None:
+        _print_recovery(study, study.truth.n_clusters, console)
+    _print_selection(study, console)
+    _print_places(study, console)
+
+
+def _frame(study: Study, sql: str) -> pd.DataFrame:
+    return warehouse.query(study.paths, sql).df()
+
+
+def _print_recovery(study: Study, n: int, console: Console) -> None:
+    recovery = _frame(study, f"FROM recovery WHERE n_clusters_total = {n} ORDER BY component")
+    table = Table(
+        "component", "cluster", "R² of belief", "from the letter alone", "leak", "true k",
+        "elbow k", "R² barycentric", "vertex purity",
+        title=f"What was recovered of the truth at n_clusters {n}",
+    )  # fmt: skip
+    for row in recovery.to_dict("records"):
+        whole = (row["true_k"], row["recon_elbow_k"])
+        table.add_row(
+            row["component"],
+            _number(row["cluster_id"], 0),
+            *(_number(row[name], 3) for name in ("r2", "token_r2", "leak")),
+            *(_number(value, 0) for value in whole),
+            _number(row["barycentric_r2"], 3),
+            _number(row["vertex_purity"], 3),
+        )
+    console.print(table)
+    console.print(
+        f"Mean held-out R² of belief from cluster latents {recovery['r2'].mean():.3f} "
+        f"(from the current letter alone {recovery['token_r2'].mean():.3f}), largest leak "
+        f"{recovery['leak'].max():.3f}. A dash: no simplex to find, or not measured.",
+        highlight=False,
+    )
+
+
+def _number(value, digits: int) -> str:
+    return "–" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _print_selection(study: Study, console: Console) -> None:
+    selected = _frame(
+        study,
+        """SELECT n_clusters_total, cluster_id, s.k, s.category, sum(samples)::BIGINT AS samples,
+                  count(*) FILTER (reached_target) AS full_vertices
+           FROM selected_clusters s LEFT JOIN vertex_stats USING (n_clusters_total, cluster_id)
+           WHERE selected GROUP BY ALL ORDER BY ALL""",
+    )
+    if selected.empty:
+        console.print("No cluster was selected; the table selection_funnel says why.")
+        return
+    table = Table(
+        "n_clusters", "cluster", "k", "category", "vertex samples", "vertices with all samples",
+        title="Selected clusters",
+    )  # fmt: skip
+    for row in selected.itertuples():
+        table.add_row(
+            str(row.n_clusters_total), str(row.cluster_id), str(row.k), str(row.category),
+            _number(row.samples, 0), f"{row.full_vertices} of {row.k}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_places(study: Study, console: Console) -> None:
+    paths, n = study.paths, study.truth.n_clusters if study.truth else study.n_clusters[-1]
+
+    def shown(path: Path) -> str:
+        return escape(str(path.relative_to(paths.root.parent.parent)))
+
+    places = {
+        "plots": shown(paths.plots(n)),
+        "table": shown(paths.metrics_csv(n)),
+        "samples": shown(paths.stage3(n)),
+        "database": shown(paths.database),
+        "Dagit": "make ui, then http://127.0.0.1:3000",
+        "SQL": escape(
+            f'aanet sql {study.name} "SELECT cluster_id, k, category FROM selected_clusters '
+            f'WHERE selected"'
+        ),
+    }
+    if study.truth is not None:
+        places = {"picture": shown(paths.recovery_plot(n)), **places}
+    for name, place in places.items():
+        console.print(f"[bold]{name:>9}[/]  {place}", highlight=False, soft_wrap=True)

@@ -1,0 +1,22 @@
+"""Gemma 2 9B, layer 20, with a Gemma Scope SAE, on FineWeb: the guide's own study.
+
+Every setting that is not named here has the guide's value as its default.
+"""
+
+from aanet_assets.defs.build import build_defs
+from aanet_assets.settings import CacheSettings, CorpusSettings, SaeSettings
+from aanet_assets.study import Study
+
+study = Study(
+    name="gemma_2_9b",
+    description="Gemma 2 9B, residual stream after layer 20, Gemma Scope 16k, FineWeb.",
+    model="google/gemma-2-9b",
+    dtype="bfloat16",
+    device="cuda",
+    sae=SaeSettings(release="gemma-scope-9b-pt-res", id="layer_20/width_16k/average_l0_68"),
+    corpus=CorpusSettings(dataset="HuggingFaceFW/fineweb", config="sample-10BT"),
+    cache=CacheSettings(documents_per_shard=1_000, training_shards=4, heldout_shards=8),
+    n_clusters=(128, 256, 512, 768),
+    ks=(2, 3, 4, 5, 6, 7, 8),
+)
+defs = build_defs(study)

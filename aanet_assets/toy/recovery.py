@@ -1,0 +1,163 @@
+"""What of the truth was found again: clusters and AANets against the exact beliefs.
+
+Here belong the comparison and its numbers. It sees codes, labels and barycentric coordinates as
+plain arrays; where they come from is not its business.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
+
+from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.scores import BarycentricOf, heldout_r2, simplex_scores
+
+COLUMN_TYPES = {
+    "component": "object",
+    "kind": "object",
+    "cluster_id": "Int64",
+    "r2": "float64",
+    "token_r2": "float64",
+    "leak": "float64",
+    "recon_elbow_k": "Int64",
+    "arch_elbow_k": "Int64",
+    "true_k": "Int64",
+    "barycentric_r2": "float64",
+    "vertex_purity": "float64",
+}
+"""Columns of `recover` and their types."""
+
+
+def recover(
+    process: UnionProcess,
+    letters_train: Int[np.ndarray, "train_documents length"],
+    codes_train: csr_matrix,
+    letters_heldout: Int[np.ndarray, "heldout_documents length"],
+    codes_heldout: csr_matrix,
+    labels: Int[np.ndarray, "latents"],
+    table: pd.DataFrame,
+    barycentric_of: BarycentricOf,
+) -> pd.DataFrame:
+    """Compare clusters with components; one row per component, in the process's order.
+
+    Codes have one row per letter, document by document. `labels` gives each latent its cluster (-1
+    for none), `table` has the elbows of each cluster (`cluster_id`, `aanet_recon_loss_elbow_k`,
+    `aanet_archetypal_loss_elbow_k`). Clusters and components are matched one to one so that the
+    sum of R^2 is largest; a component left without a cluster has nulls.
+
+    Columns:
+    - component, kind, cluster_id
+    - r2: held-out R^2 of a linear map from the activations of the cluster's latents to the
+      component's belief, over the tokens where the component speaks, fitted on training tokens
+    - token_r2: the same from the current letter alone
+    - leak: the same from any other cluster, the largest
+    - recon_elbow_k, arch_elbow_k: of the cluster; true_k: vertices of the belief's simplex, null
+      where it is none
+    - barycentric_r2: R^2 of a linear map from the barycentric coordinates at true_k to the belief,
+      over held-out tokens where the cluster is active and the component speaks, fitted on the
+      first half of them and measured on the second
+    - vertex_purity: for each vertex, the mean belief in its best state over the 200 held-out
+      tokens nearest to it, tokens of other components counting 0; the smallest over vertices
+
+    Raises ValueError where codes and letters do not match or a component never speaks.
+    """
+    train = _tokens(process, letters_train, codes_train, "training")
+    heldout = _tokens(process, letters_heldout, codes_heldout, "held-out")
+    r2, token_r2 = _all_r2(process, train, heldout, labels)
+    elbows = table.drop_duplicates("cluster_id").set_index("cluster_id")
+    matched = dict(zip(*linear_sum_assignment(r2, maximize=True), strict=True))
+    rows = []
+    for i, component in enumerate(process.components):
+        row: dict[str, Any] = {
+            "component": process.names[i],
+            "kind": component.kind,
+            "token_r2": token_r2[i],
+            "true_k": component.true_k,
+        }
+        if i in matched:
+            cluster_id = int(matched[i])
+            row |= {
+                "cluster_id": cluster_id,
+                "r2": r2[i, cluster_id],
+                "leak": max(np.delete(r2[i], cluster_id), default=None),
+                "recon_elbow_k": elbows["aanet_recon_loss_elbow_k"].get(cluster_id),
+                "arch_elbow_k": elbows["aanet_archetypal_loss_elbow_k"].get(cluster_id),
+            }
+            if component.true_k is not None:
+                found = barycentric_of(cluster_id, component.true_k)
+                row |= simplex_scores(
+                    found, heldout.component == i, heldout.belief[:, : component.true_k]
+                )
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMN_TYPES)).astype(COLUMN_TYPES)
+
+
+def summary(recovery: pd.DataFrame) -> dict[str, float]:
+    """Means over components and the largest leak.
+
+    A component without a cluster counts 0 in `mean_r2`: nothing of it was found.
+    """
+    return {
+        "mean_r2": float(np.nan_to_num(recovery["r2"].to_numpy()).mean()),
+        "mean_token_r2": float(recovery["token_r2"].to_numpy().mean()),
+        "max_leak": float(np.nanmax(recovery["leak"].to_numpy())),
+    }
+
+
+class _Tokens(NamedTuple):
+    """What is known of every token, in the order of the codes' rows."""
+
+    letter: Int[np.ndarray, "tokens"]
+    component: Int[np.ndarray, "tokens"]
+    belief: Float[np.ndarray, "tokens states"]
+    codes: csr_matrix
+
+    def where(self, chosen: Bool[np.ndarray, "tokens"]) -> "_Tokens":
+        """The chosen tokens alone."""
+        return _Tokens(
+            self.letter[chosen],
+            self.component[chosen],
+            self.belief[chosen],
+            csr_matrix(self.codes[chosen]),
+        )
+
+
+def _tokens(
+    process: UnionProcess,
+    letters: Int[np.ndarray, "documents length"],
+    codes: csr_matrix,
+    which: str,
+) -> _Tokens:
+    """Beliefs beside codes; ValueError where they do not match."""
+    n_rows = len(codes.indptr) - 1
+    if n_rows != letters.size:
+        raise ValueError(
+            f"{which} codes have {n_rows} rows for {letters.size} letters; there must be "
+            "one row per letter, BOS left out"
+        )
+    component, belief = process.beliefs(letters)
+    return _Tokens(letters.ravel(), component.ravel(), belief.reshape(letters.size, -1), codes)
+
+
+def _all_r2(
+    process: UnionProcess, train: _Tokens, heldout: _Tokens, labels: Int[np.ndarray, "latents"]
+) -> tuple[Float[np.ndarray, "components clusters"], Float[np.ndarray, "components"]]:
+    """R^2 of each component from each cluster, and from the current letter alone."""
+    r2 = np.empty((len(process.components), int(labels.max()) + 1))
+    token_r2 = np.empty(len(process.components))
+    one_hot = np.eye(len(process.letters))
+    for i, name in enumerate(process.names):
+        own, test = train.where(train.component == i), heldout.where(heldout.component == i)
+        if not (own.letter.size and test.letter.size):
+            raise ValueError(
+                f"{name} speaks at {own.letter.size} training and {test.letter.size} held-out "
+                "tokens; it must speak in both: use more documents"
+            )
+        token_r2[i] = heldout_r2(one_hot[own.letter], own.belief, one_hot[test.letter], test.belief)
+        for cluster_id in range(r2.shape[1]):
+            x, x_test = (t.codes[:, labels == cluster_id].toarray() for t in (own, test))
+            r2[i, cluster_id] = heldout_r2(x, own.belief, x_test, test.belief)
+    return r2, token_r2

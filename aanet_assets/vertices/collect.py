@@ -1,0 +1,155 @@
+"""Samples near the vertices of a cluster's simplex, from tokens that no AANet has seen.
+
+A token is near vertex i when the Euclidean distance of its barycentric coordinates from the unit
+vector e_i is below a threshold. A sample is a (chunk, vertex) pair: all tokens of one chunk near
+one vertex.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from aanet_assets.archetypes.network import AANet
+from aanet_assets.cache.rows import Cluster, active_rows
+from aanet_assets.cache.shards import Shard
+from aanet_assets.settings import VertexSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CHUNKS_AT_A_TIME = 4096
+_ROWS_AT_A_TIME = 8192
+
+
+
+@dataclass
+class Sample:
+    """One chunk near one vertex; the lists run parallel, one entry per token near the vertex."""
+
+    vertex_id: int
+    distances_to_vertex: list[float]
+    full_text: str
+    chunk_token_ids: list[int]
+    trigger_token_indices: list[int]
+    trigger_token_ids: list[int]
+    trigger_word_indices: list[int]
+    trigger_words: list[str]
+
+
+@dataclass
+class Collection:
+    """Samples of one cluster's vertices and how the collection went."""
+
+    samples: list[Sample] = field(default_factory=list)
+    tokens_seen: int = 0
+    counts: list[int] = field(default_factory=list)
+    """Samples per vertex."""
+
+    def incomplete(self, target: int) -> list[int]:
+        """Vertices with fewer samples than `target`."""
+        return [vertex for vertex, count in enumerate(self.counts) if count < target]
+
+    def status(self, target: int) -> str:
+        """`complete`, or `incomplete_vertices_` and the vertices short of the target."""
+        short = self.incomplete(target)
+        return "incomplete_vertices_" + "_".join(map(str, short)) if short else "complete"
+
+
+def barycentric_rows(
+    model: AANet, rows: Float[np.ndarray, "rows rank"], basis: Float[np.ndarray, "d_model rank"]
+) -> Float[np.ndarray, "rows k"]:
+    """Barycentric coordinates of rows given in a cluster's subspace, by the full-width model."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            full_width = torch.from_numpy(rows[start : start + _ROWS_AT_A_TIME] @ basis.T)
+            parts.append(model.barycentric(full_width).numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.vertices)), dtype=np.float32)
+
+
+def collect(
+    shards: Iterable[Shard],
+    cluster: Cluster,
+    activity_limit: float,
+    model: AANet,
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: VertexSettings,
+) -> Collection:
+    """Go through held-out shards until every vertex has its samples or the tokens run out."""
+    collection = Collection(counts=[0] * len(model.vertices))
+    for shard in shards:
+        for near in _near_by_chunk(shard, cluster, activity_limit, model, settings, collection):
+            chunk, vertex, positions, distances = near
+            if collection.counts[vertex] < settings.samples_per_vertex:
+                ids = shard.tokens[chunk]
+                collection.samples.append(_sample(ids, vertex, positions, distances, tokenizer))
+                collection.counts[vertex] += 1
+        finished = not collection.incomplete(settings.samples_per_vertex)
+        if finished or collection.tokens_seen + shard.tokens.shape[1] > settings.max_tokens:
+            break
+    return collection
+
+
+def _near_by_chunk(
+    shard: Shard,
+    cluster: Cluster,
+    activity_limit: float,
+    model: AANet,
+    settings: VertexSettings,
+    collection: Collection,
+) -> Iterator[tuple[int, int, Int[np.ndarray, "near"], Float[np.ndarray, "near"]]]:
+    """Yield (chunk, vertex, positions, distances), a block of chunks at a time.
+
+    The block in which `max_tokens` is reached is cut at the last whole chunk that fits.
+    """
+    seq_len = shard.tokens.shape[1]
+    counted = (~shard.special).sum(axis=1)
+    for first in range(0, len(shard.tokens), _CHUNKS_AT_A_TIME):
+        if not collection.incomplete(settings.samples_per_vertex):
+            return
+        block = counted[first : first + _CHUNKS_AT_A_TIME]
+        fits = np.cumsum(block) + collection.tokens_seen <= settings.max_tokens
+        collection.tokens_seen += int(block[fits].sum())
+        begin, end = first * seq_len, (first + int(fits.sum())) * seq_len
+        active, rows = active_rows(shard.codes[begin:end], cluster, activity_limit)
+        coordinates = barycentric_rows(model, rows, cluster.basis)
+        distances = np.linalg.norm(coordinates[:, None, :] - np.eye(coordinates.shape[1]), axis=2)
+        chunk, position = np.divmod(active + begin, seq_len)
+        for vertex in range(coordinates.shape[1]):
+            near = np.flatnonzero(distances[:, vertex] < settings.distance)
+            for group in np.split(near, np.flatnonzero(np.diff(chunk[near])) + 1):
+                if len(group):
+                    yield int(chunk[group[0]]), vertex, position[group], distances[group, vertex]
+        if not fits.all():
+            return
+
+
+def _sample(
+    ids: Int[np.ndarray, "seq"],
+    vertex: int,
+    positions: Int[np.ndarray, "near"],
+    distances: Float[np.ndarray, "near"],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Sample:
+    text = _decode(tokenizer, ids)
+    words = text.split()
+    before = [len(_decode(tokenizer, ids[: position + 1]).split()) for position in positions]
+    word_indices = [max(count - 1, 0) for count in before]
+    return Sample(
+        vertex_id=vertex,
+        distances_to_vertex=[round(float(distance), 6) for distance in distances],
+        full_text=text,
+        chunk_token_ids=ids.tolist(),
+        trigger_token_indices=positions.tolist(),
+        trigger_token_ids=ids[positions].tolist(),
+        trigger_word_indices=word_indices,
+        trigger_words=[words[index] if index < len(words) else "" for index in word_indices],
+    )
+
+
+def _decode(tokenizer: "PreTrainedTokenizerBase", ids: Int[np.ndarray, "seq"]) -> str:
+    return tokenizer.decode(ids.tolist(), skip_special_tokens=True)

@@ -1,0 +1,1 @@
+"""Tests of the clusterings of latents and of their ranks."""

@@ -1,0 +1,135 @@
+"""Each clustering finds what was planted, repeats itself and refuses what it cannot do."""
+
+import logging
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.metrics import adjusted_rand_score
+
+from aanet_assets.clustering.cooccurrence import cooccurrence
+from aanet_assets.clustering.decoder import unit_rows
+from aanet_assets.clustering.k_subspaces import k_subspaces
+from aanet_assets.clustering.methods import cluster_latents
+from aanet_assets.clustering.ranks import decoder_rank
+from aanet_assets.settings import ClusteringSettings
+
+
+def everything(decoder: np.ndarray) -> np.ndarray:
+    return np.ones(len(decoder), dtype=bool)
+
+
+def planted_subspaces(
+    ranks: list[int], per_subspace: int, d_model: int, noise: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows near random subspaces, shuffled, and the subspace of each.
+
+    In its subspace a row has positive coordinates, as latents that share a direction have.
+    """
+    rng = np.random.default_rng(seed)
+    rows, truth = [], []
+    for label, rank in enumerate(ranks):
+        basis = np.linalg.qr(rng.normal(size=(d_model, rank)))[0]
+        rows.append((np.abs(rng.normal(size=(per_subspace, rank))) + 0.3) @ basis.T)
+        truth += [label] * per_subspace
+    stacked = np.concatenate(rows)
+    order = rng.permutation(len(stacked))
+    noisy = stacked + noise * rng.normal(size=stacked.shape)
+    return noisy[order].astype(np.float32), np.array(truth)[order]
+
+
+@pytest.mark.parametrize("ranks", [[1, 1, 1], [2, 2, 2, 2], [1, 2, 3], [3] * 6])
+@pytest.mark.parametrize("method", ["k_subspaces", "spectral_decoder"])
+def test_planted_subspaces_are_recovered(ranks: list[int], method: str) -> None:
+    decoder, truth = planted_subspaces(ranks, 20, 60, 0.003, seed=len(ranks))
+    settings = ClusteringSettings.model_validate({"method": method})
+    labels = cluster_latents(decoder, everything(decoder), len(ranks), settings, None)
+    assert adjusted_rand_score(truth, labels) == 1
+
+
+def test_k_subspaces_stops_where_every_row_has_its_nearest_subspace() -> None:
+    decoder, _ = planted_subspaces([2, 3, 4], 15, 12, 0.05, seed=8)
+    rows = unit_rows(decoder)
+    settings = ClusteringSettings(method="k_subspaces", max_rounds=100)
+    labels = k_subspaces(rows, 3, settings)
+    residuals = []
+    for cluster in range(3):
+        members = rows[labels == cluster]
+        rank = decoder_rank(members, settings)
+        vectors = np.linalg.svd(members.astype(np.float64))[2][:rank]
+        residuals.append(np.linalg.norm(rows - rows @ vectors.T @ vectors, axis=1))
+    np.testing.assert_array_equal(np.argmin(residuals, axis=0), labels)
+
+
+def test_kmeans_recovers_planted_directions() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 5, 60)
+    decoder = (rng.normal(size=(5, 40))[truth] + 0.1 * rng.normal(size=(60, 40))) * rng.uniform(
+        0.1, 9, (60, 1)
+    )
+    labels = cluster_latents(decoder, everything(decoder), 5, ClusteringSettings(), None)
+    assert adjusted_rand_score(truth, labels) == 1
+
+
+@pytest.mark.parametrize("kind", ["jaccard", "dice", "overlap", "phi", "mutual_information"])
+def test_spectral_finds_planted_blocks_from_every_cooccurrence(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.permutation(np.repeat(np.arange(4), 6))
+    speaks = rng.integers(0, 4, 4000)
+    fires = rng.uniform(size=(4000, 24)) < np.where(speaks[:, None] == truth, 0.4, 0.02)
+    codes = csr_matrix(fires.astype(np.float32))
+    affinity = cooccurrence(codes, 1e-6, kind)
+    settings = ClusteringSettings(method="spectral_cooccurrence")
+    decoder = rng.normal(size=(24, 8))
+    labels = cluster_latents(decoder, everything(decoder), 4, settings, affinity)
+    assert adjusted_rand_score(truth, labels) == 1
+
+
+@pytest.mark.parametrize("method", ["kmeans", "k_subspaces", "spectral_decoder"])
+@pytest.mark.parametrize("n_clusters", [1, 2, 11, 12])
+def test_labels_are_complete_canonical_and_repeat(method: str, n_clusters: int) -> None:
+    decoder = np.random.default_rng(7).normal(size=(15, 9)).astype(np.float32)
+    usable = everything(decoder)
+    usable[[0, 4, 14]] = False
+    settings = ClusteringSettings.model_validate({"method": method})
+    labels = cluster_latents(decoder, usable, n_clusters, settings, None)
+    assert (labels[[0, 4, 14]] == -1).all()
+    firsts = [int(np.flatnonzero(labels == c)[0]) for c in range(n_clusters)]
+    assert firsts == sorted(firsts)
+    assert set(labels[usable]) == set(range(n_clusters))
+    again = cluster_latents(decoder, usable, n_clusters, settings, None)
+    np.testing.assert_array_equal(labels, again)
+
+
+def test_k_subspaces_fills_empty_clusters() -> None:
+    # All rows on one line: every cluster but one would be empty.
+    rows = unit_rows(np.outer(np.arange(1.0, 7), np.ones(4)))
+    labels = k_subspaces(rows, 4, ClusteringSettings(method="k_subspaces"))
+    assert set(labels) == {0, 1, 2, 3}
+
+
+def test_more_clusters_than_dimensions() -> None:
+    decoder = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    settings = ClusteringSettings(method="k_subspaces")
+    labels = cluster_latents(decoder, everything(decoder), 8, settings, None)
+    assert set(labels) == set(range(8))
+
+
+def test_coinciding_latents_leave_the_last_clusters_empty(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    decoder = np.repeat(np.eye(2), 3, axis=0)
+    with caplog.at_level(logging.WARNING, "aanet"), pytest.warns(UserWarning, match="distinct"):
+        labels = cluster_latents(decoder, everything(decoder), 4, ClusteringSettings(), None)
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert "kmeans found 2 clusters where 4 were asked for" in caplog.text
+
+
+def test_what_cannot_be_clustered_is_refused() -> None:
+    decoder = np.eye(4)
+    usable = np.array([True, True, False, True])
+    with pytest.raises(ValueError, match=r"n_clusters 4 is more than the 3 usable latents \(of 4"):
+        cluster_latents(decoder, usable, 4, ClusteringSettings(), None)
+    settings = ClusteringSettings(method="spectral_cooccurrence")
+    with pytest.raises(ValueError, match="needs the latents' co-occurrence as affinity"):
+        cluster_latents(decoder, usable, 2, settings, None)

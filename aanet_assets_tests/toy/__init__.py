@@ -1,0 +1,1 @@
+"""Tests of the toy with a known answer."""

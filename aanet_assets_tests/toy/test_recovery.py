@@ -1,0 +1,201 @@
+"""Recovery on planted codes, where the right numbers are known beforehand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+
+from aanet_assets.toy.picture import write_recovery_plot
+from aanet_assets.toy.process import UNION7, UnionProcess, mess, tom_quantum
+from aanet_assets.toy.recovery import COLUMN_TYPES, recover, summary
+from aanet_assets.toy.scores import heldout_r2, vertex_beliefs
+
+LETTERS = {"train": UNION7.sample(2_500, 16, seed=0), "heldout": UNION7.sample(2_500, 16, seed=1)}
+CLUSTER_OF_COMPONENT = np.array([4, 2, 0, 6, 1, 3, 5])
+"""Latents 4i..4i+3 carry component i; their cluster has another number."""
+LABELS = np.repeat(CLUSTER_OF_COMPONENT, 4)
+
+
+def planted(letters):
+    """Codes that are the exact belief of the component that speaks, in latents of its own."""
+    found = UNION7.beliefs(letters)
+    component, belief = found.component.ravel(), found.belief.reshape(-1, 4)
+    codes = np.zeros((len(component), 7, 4))
+    codes[np.arange(len(component)), component] = belief
+    return csr_matrix(codes.reshape(len(component), 28))
+
+
+def elbows(n_clusters=7):
+    """A consolidated table with two ks, where cluster c has elbows c and c + 1."""
+    clusters = np.repeat(np.arange(n_clusters), 2)
+    return pd.DataFrame(
+        {
+            "cluster_id": clusters,
+            "aanet_k": [2, 3] * n_clusters,
+            "aanet_recon_loss_elbow_k": pd.array(clusters, dtype="Int64"),
+            "aanet_archetypal_loss_elbow_k": pd.array(clusters + 1, dtype="Int64"),
+        }
+    )
+
+
+def true_coordinates(cluster_id, k):
+    """Barycentric coordinates that are the exact belief, where the component speaks."""
+    component = int(np.flatnonzero(cluster_id == CLUSTER_OF_COMPONENT)[0])
+    found = UNION7.beliefs(LETTERS["heldout"])
+    tokens = np.flatnonzero(found.component.ravel() == component)
+    return tokens, found.belief.reshape(-1, 4)[tokens, :k]
+
+
+def recovered(codes_train=None, codes_heldout=None, labels=LABELS, table=None, found=None):
+    return recover(
+        UNION7,
+        LETTERS["train"],
+        planted(LETTERS["train"]) if codes_train is None else codes_train,
+        LETTERS["heldout"],
+        planted(LETTERS["heldout"]) if codes_heldout is None else codes_heldout,
+        labels,
+        elbows() if table is None else table,
+        found or true_coordinates,
+    )
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    return recovered()
+
+
+def test_codes_that_are_the_beliefs_recover_everything(perfect):
+    assert list(perfect.columns) == list(COLUMN_TYPES)
+    assert list(perfect["component"]) == list(UNION7.names)
+    assert list(perfect["cluster_id"]) == list(CLUSTER_OF_COMPONENT)
+    np.testing.assert_allclose(perfect["r2"], 1, atol=1e-9)
+    assert (perfect["leak"].abs() < 0.01).all()
+    assert summary(perfect)["mean_r2"] == pytest.approx(1)
+    assert summary(perfect)["max_leak"] < 0.01
+
+
+def test_elbows_are_those_of_the_matched_cluster(perfect):
+    assert list(perfect["recon_elbow_k"]) == list(CLUSTER_OF_COMPONENT)
+    assert list(perfect["arch_elbow_k"]) == list(CLUSTER_OF_COMPONENT + 1)
+    assert list(perfect["true_k"].dropna()) == [3, 3, 3, 2, 4]
+    assert perfect["true_k"].isna().tolist() == [False] * 5 + [True] * 2
+
+
+def test_coordinates_that_are_the_beliefs_score_full_marks(perfect):
+    simplices = perfect["true_k"].notna()
+    np.testing.assert_allclose(perfect.loc[simplices, "barycentric_r2"], 1, atol=1e-9)
+    # The purest belief there is lies a little inside the simplex, so purity stays below one.
+    assert perfect.loc[simplices, "vertex_purity"].between(0.85, 1).all()
+    assert perfect.loc[~simplices, ["barycentric_r2", "vertex_purity"]].isna().all(axis=None)
+
+
+def test_the_current_letter_tells_much_but_not_all(perfect):
+    assert perfect["token_r2"].between(0.3, 0.9).all()
+    assert summary(perfect)["mean_token_r2"] == pytest.approx(0.63, abs=0.03)
+
+
+def test_shuffled_codes_recover_nothing():
+    rng = np.random.default_rng(0)
+    shuffled = [rng.permutation(planted(LETTERS[p]).toarray()) for p in ("train", "heldout")]
+    table = recovered(*map(csr_matrix, shuffled))
+    assert (table["r2"].abs() < 0.02).all()
+
+
+def test_a_component_without_a_cluster_counts_zero():
+    labels = np.where(CLUSTER_OF_COMPONENT[3] == LABELS, -1, LABELS)
+    labels = np.where(labels == 6, CLUSTER_OF_COMPONENT[3], labels)
+    table = recovered(labels=labels, table=elbows(6))
+    missing = table[table["component"] == "mess2_d"].iloc[0]
+    assert pd.isna(missing["cluster_id"])
+    assert pd.isna(missing["r2"])
+    assert pd.isna(missing["vertex_purity"])
+    assert summary(table)["mean_r2"] == pytest.approx(6 / 7)
+
+
+def test_a_split_component_leaks_into_its_other_cluster():
+    labels = LABELS.copy()
+    labels[1] = 7  # one of the first component's latents gets a cluster of its own
+    table = recovered(labels=labels, table=elbows(8))
+    first = table.iloc[0]
+    assert first["cluster_id"] == CLUSTER_OF_COMPONENT[0]
+    assert first["leak"] > 0.4
+    assert table["leak"].iloc[1:].max() < 0.01
+
+
+def test_tokens_of_other_components_spoil_a_vertex():
+    def polluted(cluster_id, k):
+        tokens, coordinates = true_coordinates(cluster_id, k)
+        others = np.setdiff1d(np.arange(LETTERS["heldout"].size), tokens)[:150]
+        at_vertex = np.tile(np.eye(k)[0], (len(others), 1))
+        return np.concatenate([tokens, others]), np.concatenate([coordinates, at_vertex])
+
+    table = recovered(found=polluted)
+    np.testing.assert_allclose(table["barycentric_r2"].iloc[:5], 1, atol=1e-9)
+    assert (table["vertex_purity"].iloc[:5] < 0.3).all()  # 150 of the nearest 200 count zero
+
+
+def test_no_aanet_means_no_simplex_scores():
+    table = recovered(found=lambda cluster_id, k: None)
+    assert table[["barycentric_r2", "vertex_purity"]].isna().all(axis=None)
+    np.testing.assert_allclose(table["r2"], 1, atol=1e-9)
+
+
+def test_codes_and_letters_must_match():
+    with pytest.raises(ValueError, match="training codes have 39999 rows for 40000 letters"):
+        recovered(planted(LETTERS["train"])[:-1])
+
+
+def test_a_component_that_never_speaks_is_named():
+    one = UNION7.beliefs(LETTERS["train"]).component[:, 0] == 0
+    letters = LETTERS["train"][one][:1, :2]
+    with pytest.raises(ValueError, match="use more documents"):
+        recover(
+            UNION7, letters, planted(letters), letters, planted(letters), LABELS, elbows(),
+            true_coordinates,
+        )  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 3))
+def test_heldout_r2_is_that_of_a_linear_regression(seed, features, outputs):
+    rng = np.random.default_rng(seed)
+    x, x_test = rng.normal(size=(40, features)), rng.normal(size=(30, features))
+    mix = rng.normal(size=(features, outputs))
+    y, y_test = (part @ mix + rng.normal(size=(len(part), outputs)) + 3 for part in (x, x_test))
+    predicted = LinearRegression().fit(x, y).predict(x_test)
+    expected = r2_score(y_test, predicted, multioutput="variance_weighted")
+    assert heldout_r2(x, y, x_test, y_test) == pytest.approx(expected)
+
+
+def test_vertex_beliefs_against_a_slow_version():
+    rng = np.random.default_rng(0)
+    coordinates, belief = rng.dirichlet(np.ones(3), 500), rng.dirichlet(np.ones(3), 500)
+    for vertex, mean in enumerate(vertex_beliefs(coordinates, belief)):
+        distance = [np.sqrt(((row - np.eye(3)[vertex]) ** 2).sum()) for row in coordinates]
+        nearest = sorted(range(500), key=lambda i: distance[i])[:200]
+        np.testing.assert_allclose(mean, np.mean([belief[i] for i in nearest], axis=0))
+
+
+def test_the_picture_is_a_png_and_always_the_same(tmp_path, perfect):
+    paths = [tmp_path / name for name in ("one.png", "two.png")]
+    for path in paths:
+        write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, true_coordinates)
+    first, second = (path.read_bytes() for path in paths)
+    assert first.startswith(b"\x89PNG")
+    assert len(first) > 50_000
+    assert first == second
+
+
+def test_the_picture_survives_missing_aanets_and_missing_triangles(tmp_path, perfect):
+    path = tmp_path / "recovery.png"
+    write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, lambda cluster_id, k: None)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    path.unlink()
+    process = UnionProcess([mess(2, 0.1, 0.8), tom_quantum(1.0, 3.0)], 0.1)
+    letters = process.sample(10, 4, seed=0)
+    write_recovery_plot(path, process, letters, perfect.iloc[:0], lambda cluster_id, k: None)
+    assert path.read_bytes().startswith(b"\x89PNG")

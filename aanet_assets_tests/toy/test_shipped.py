@@ -1,0 +1,67 @@
+"""The shipped toy: small, loadable, close to the best possible, and recoverable."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sae_lens import SAE
+from scipy.sparse import csr_matrix
+from transformers import AutoModelForCausalLM
+
+from aanet_assets.clustering.cooccurrence import cooccurrence
+from aanet_assets.clustering.methods import cluster_latents
+from aanet_assets.settings import ClusteringSettings
+from aanet_assets.toy.process import UNION7
+from aanet_assets.toy.recovery import recover, summary
+from aanet_assets.toy.sae import sae_quality
+from aanet_assets.toy.transformer import quality, residuals
+
+SHIPPED = Path(__file__).parents[2] / "data" / "inputs" / "toy"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(SHIPPED / "model")
+
+
+@pytest.fixture(scope="module")
+def sae():
+    return SAE.load_from_disk(SHIPPED / "sae")
+
+
+def test_it_is_small():
+    assert sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()) < 2_000_000
+
+
+def test_its_transformer_predicts_nearly_as_well_as_possible(model):
+    found = quality(model, UNION7, UNION7.sample(2_000, 16, seed=77))
+    assert 0 <= found.loss - found.bayes_loss < 0.002
+    assert 0 <= found.bayes_top1 - found.top1 < 0.002
+
+
+def test_its_clusters_are_the_components(model, sae):
+    letters = [UNION7.sample(n, 16, seed=n) for n in (4_000, 2_000)]
+    activations = [residuals(model, UNION7, part, layer=2) for part in letters]
+    how_good = sae_quality(sae, activations[1])
+    assert how_good.explained_variance > 0.98
+    assert how_good.dead_latents == 0
+    with torch.no_grad():
+        codes = [csr_matrix(sae.encode(part).numpy()) for part in activations]
+    labels = cluster_latents(
+        sae.W_dec.detach().numpy(),
+        np.ones(32, dtype=bool),
+        7,
+        ClusteringSettings(method="spectral_cooccurrence"),
+        cooccurrence(codes[0], 1e-6, "phi"),
+    )
+    no_elbows = pd.DataFrame(
+        columns=["cluster_id", "aanet_recon_loss_elbow_k", "aanet_archetypal_loss_elbow_k"]
+    )
+    table = recover(
+        UNION7, letters[0], codes[0], letters[1], codes[1], labels, no_elbows, lambda c, k: None
+    )
+    assert sorted(table["cluster_id"]) == list(range(7))
+    assert summary(table)["mean_r2"] > 0.93
+    assert summary(table)["max_leak"] < 0.10
