@@ -50,7 +50,7 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
 
 
 def _number(value, digits: int) -> str:
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"
+    return "-" if pd.isna(value) else f"{value:.{digits}f}"
 
 
 def _print_selection(study: Study, console: Console) -> None:

@@ -26,16 +26,6 @@ class ClusterRows:
     extrema: Float[np.ndarray, "extrema rank"]
     """Diffusion extrema of the training rows, most extreme first."""
 
-    def __post_init__(self) -> None:
-        rank = self.basis.shape[1]
-        for name in ("train", "heldout", "extrema"):
-            shape = getattr(self, name).shape
-            if len(shape) != 2 or shape[1] != rank:
-                raise ValueError(
-                    f"{name} of cluster {self.cluster_id} has shape {shape}; its basis has rank "
-                    f"{rank}, so it must be (rows, {rank})"
-                )
-
 
 @dataclass(frozen=True)
 class TrainedAANet:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-Layer = tuple[Float[Tensor, "models out in"], Float[Tensor, "models out"]]
+Layer = tuple[Tensor, Tensor]
+"""Weight (models, out, in) and bias (models, out)."""
 
 
 class Workspace:

@@ -7,7 +7,7 @@ stopped goes on where it was, and Dagit shows all of it.
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from aanet_assets.defs.materialise import materialisation_tags
 from aanet_assets.lineage import Partition, partitions, steps

@@ -1,8 +1,9 @@
 """Stage 3: the models of the selected clusters, and the text near each of their vertices."""
 
 import math
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 
@@ -12,6 +13,9 @@ from aanet_assets.lineage import Partition
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
 from aanet_assets.warehouse import read_table, write_table
+
+if TYPE_CHECKING:
+    from aanet_assets.vertices.collect import Collection
 
 
 class _Chosen(NamedTuple):
@@ -25,14 +29,14 @@ class _Chosen(NamedTuple):
 
 def _selection(study: Study, n: int) -> list[_Chosen]:
     verdicts = read_table(study.paths, "selected_clusters", Partition("selected_clusters", n=n))
-    selected = verdicts[verdicts["selected"]]
+    rows = verdicts[verdicts["selected"]][list(_Chosen._fields)].to_dict("records")
     return [
-        _Chosen(int(row.cluster_id), int(row.k), str(row.category), str(row.k_source))
-        for row in selected.itertuples()
+        _Chosen(int(row["cluster_id"]), int(row["k"]), row["category"], row["k_source"])
+        for row in rows
     ]
 
 
-def _file(study: Study, n: int, chosen: _Chosen, ending: str):
+def _file(study: Study, n: int, chosen: _Chosen, ending: str) -> Path:
     stem = study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)
     return study.paths.stage3(n) / f"{stem}{ending}"
 
@@ -114,77 +118,67 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.archetypes.network import load_aanet
-    from aanet_assets.cache.rows import load_cluster
     from aanet_assets.cache.shards import read_shard
     from aanet_assets.lm.corpus import load_tokenizer
     from aanet_assets.progress import Progress
     from aanet_assets.tables import TABLES
-    from aanet_assets.vertices.collect import collect
+    from aanet_assets.vertices.report import sample_rows, stats_rows, status
     from aanet_assets.vertices.selected import remove_others, write_json, write_json_lines
 
     n = partition.n
     assert n is not None
-    selection = _selection(study, n)
-    clusters = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))
-    limits = clusters.set_index("cluster_id")["activity_limit"]
+    folder, selection = study.paths.stage3(n), _selection(study, n)
+    # One read of the held-out tokens serves all clusters, and none is needed without any.
+    shards = [read_shard(study.paths.shard(s)) for s in study.heldout_shards if selection]
     tokenizer = load_tokenizer(study) if selection else None
-    shards = [read_shard(study.paths.shard(s)) for s in study.heldout_shards] if selection else []
     progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
-    files, samples, stats, manifest = [], [], [], []
+    files, samples, stats, entries = [], [], [], []
     for chosen in selection:
-        entry: dict[str, Any] = {**chosen._asdict(), "collection_status": "no_model"}
-        model_file = _file(study, n, chosen, ".pt")
-        if model_file.exists():
-            collection = collect(
-                shards,
-                load_cluster(study.paths.clustering(n), chosen.cluster_id),
-                float(limits[chosen.cluster_id]),
-                load_aanet(model_file, study.aanet.simplex_scale),
-                tokenizer,
-                study.vertices,
-            )
-            target = study.vertices.samples_per_vertex
-            entry["collection_status"] = collection.status(target)
+        collection = _collect(study, n, chosen, shards, tokenizer)
+        if collection is not None:
             key = {"n_clusters_total": n, "cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
-            key["category"] = chosen.category
-            rows = [asdict(sample) for sample in collection.samples]
-            files.append(write_json_lines(_file(study, n, chosen, "_vertex_samples.jsonl"), rows))
+            key |= {"category": chosen.category}
+            rows = sample_rows(collection)
+            file = _file(study, n, chosen, "_vertex_samples.jsonl")
+            files.append(write_json_lines(file, rows))
             samples += [{**key, **row} for row in rows]
-            vertices = [
-                {
-                    "vertex_id": vertex,
-                    "samples": count,
-                    "target": target,
-                    "reached_target": count >= target,
-                }
-                for vertex, count in enumerate(collection.counts)
-            ]
-            totals = {
-                "tokens_seen": collection.tokens_seen,
-                "distance_threshold": study.vertices.distance,
-            }
-            stats += [{**key, **vertex, **totals} for vertex in vertices]
+            vertices = stats_rows(collection, study.vertices)
+            stats += [{**key, **vertex} for vertex in vertices]
             content = {
                 **key,
-                **totals,
-                "collection_status": entry["collection_status"],
+                "collection_status": status(collection, study.vertices),
+                "tokens_seen": collection.tokens_seen,
+                "distance_threshold": study.vertices.distance,
                 "vertices": vertices,
                 "model": study.model,
                 "tokenizer": study.model,
             }
             files.append(write_json(_file(study, n, chosen, "_vertex_stats.json"), content))
-        entry["files"] = sorted(path.name for path in study.paths.stage3(n).glob(
-            f"{study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)}[._]*"
-        ))
-        manifest.append(entry)
+        stem = study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)
+        entries.append(
+            {
+                **chosen._asdict(),
+                "collection_status": status(collection, study.vertices),
+                "files": sorted(path.name for path in folder.glob(f"{stem}[._]*")),
+            }
+        )
         progress.advance()
-    remove_others(study.paths.stage3(n), ("_vertex_samples.jsonl", "_vertex_stats.json"), files)
-    content = {"study": study.name, "n_clusters_total": n, "mode": study.refit.mode}
-    content |= {"model": study.model, "sae_id": study.sae.name, "clusters": manifest}
-    if not selection:
-        content["note"] = "no cluster is selected; the table selection_funnel says why"
-    files.append(write_json(study.paths.stage3(n) / "manifest.json", content))
+    remove_others(folder, ("_vertex_samples.jsonl", "_vertex_stats.json"), files)
+    note = (
+        f"{len(samples)} samples of {len(selection)} clusters"
+        if selection
+        else "no cluster is selected, so there is nothing to do; selection_funnel says why"
+    )
+    manifest = {
+        "study": study.name,
+        "n_clusters_total": n,
+        "mode": study.refit.mode,
+        "model": study.model,
+        "sae_id": study.sae.name,
+        "note": note,
+        "clusters": entries,
+    }
+    files.append(write_json(folder / "manifest.json", manifest))
     stats_frame = pd.DataFrame(stats, columns=TABLES["vertex_stats"].names)
     samples_frame = pd.DataFrame(samples, columns=TABLES["vertex_samples"].names)
     files.append(write_table(study.paths, "vertex_stats", partition, stats_frame))
@@ -193,12 +187,33 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
         files,
         {
             "dagster/row_count": len(samples),
-            "outcome": content.get("note", f"{len(samples)} samples of {len(selection)} clusters"),
+            "outcome": note,
             "vertices": pictures.table(stats_frame),
         },
-    )  # fmt: skip
+    )
 
 
-def _finite(values) -> list[float | None]:
+def _collect(study: Study, n: int, chosen: _Chosen, shards, tokenizer) -> "Collection | None":
+    """Samples of one cluster; None where its refit has no model."""
+    from aanet_assets.archetypes.network import load_aanet
+    from aanet_assets.cache.rows import load_cluster
+    from aanet_assets.vertices.collect import collect
+
+    model_file = _file(study, n, chosen, ".pt")
+    if not model_file.exists():
+        return None
+    clusters = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))
+    limit = clusters.set_index("cluster_id")["activity_limit"][chosen.cluster_id]
+    return collect(
+        shards,
+        load_cluster(study.paths.clustering(n), chosen.cluster_id),
+        float(limit),
+        load_aanet(model_file, study.aanet.simplex_scale),
+        tokenizer,
+        study.vertices,
+    )
+
+
+def _finite(values: Iterable[float]) -> list[float | None]:
     """JSON knows no NaN: a loss that was not measured is null."""
     return [float(value) if math.isfinite(value) else None for value in values]

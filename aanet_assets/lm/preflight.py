@@ -1,4 +1,4 @@
-"""What can be known before any work starts: do model, SAE, corpus and settings fit together?"""
+"""Checks before any work starts: model, SAE, corpus and settings must fit together."""
 
 import json
 from pathlib import Path

@@ -53,11 +53,6 @@ class Collection:
         """Vertices with fewer samples than `target`."""
         return [vertex for vertex, count in enumerate(self.counts) if count < target]
 
-    def status(self, target: int) -> str:
-        """`complete`, or `incomplete_vertices_` and the vertices short of the target."""
-        short = self.incomplete(target)
-        return "incomplete_vertices_" + "_".join(map(str, short)) if short else "complete"
-
 
 def barycentric_rows(
     model: AANet, rows: Float[np.ndarray, "rows rank"], basis: Float[np.ndarray, "d_model rank"]
@@ -152,4 +147,4 @@ def _sample(
 
 
 def _decode(tokenizer: "PreTrainedTokenizerBase", ids: Int[np.ndarray, "seq"]) -> str:
-    return tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))

@@ -1,0 +1,34 @@
+# demo: install and run the toy study. test: lint, types, tests. ui: Dagit on what was run.
+PYTHON ?= python3
+BIN := .venv/bin
+# Matrices here are small; several threads per process only wait for each other.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test ui lint slow
+
+demo: .venv/installed
+	$(BIN)/aanet run toy
+
+ui: .venv/installed
+	$(BIN)/aanet ui
+
+test: .venv/installed-dev lint
+	$(BIN)/pytest
+
+slow: .venv/installed-dev
+	$(BIN)/pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; set PYTHON=') if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

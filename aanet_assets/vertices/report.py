@@ -1,0 +1,35 @@
+"""A collection of vertex samples as rows: what the files and the tables of stage 3 hold."""
+
+from dataclasses import asdict
+from typing import Any
+
+from aanet_assets.settings import VertexSettings
+from aanet_assets.vertices.collect import Collection
+
+
+def sample_rows(collection: Collection) -> list[dict[str, Any]]:
+    """One row per sample, with the fields of `Sample`."""
+    return [asdict(sample) for sample in collection.samples]
+
+
+def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[str, Any]]:
+    """One row per vertex: its samples, and whether it reached the target."""
+    return [
+        {
+            "vertex_id": vertex,
+            "samples": count,
+            "target": settings.samples_per_vertex,
+            "reached_target": count >= settings.samples_per_vertex,
+            "tokens_seen": collection.tokens_seen,
+            "distance_threshold": settings.distance,
+        }
+        for vertex, count in enumerate(collection.counts)
+    ]
+
+
+def status(collection: Collection | None, settings: VertexSettings) -> str:
+    """`complete`, `incomplete_vertices_` and the vertices short of the target, or `no_model`."""
+    if collection is None:
+        return "no_model"
+    short = collection.incomplete(settings.samples_per_vertex)
+    return "incomplete_vertices_" + "_".join(map(str, short)) if short else "complete"

@@ -1,0 +1,1 @@
+"""Tests of simplex, network, extrema, training and export."""

@@ -1,0 +1,30 @@
+"""Clusters whose shape is known: rows on a simplex in a random subspace."""
+
+import numpy as np
+
+from aanet_assets.archetypes.data import ClusterRows
+
+
+def random_basis(d_model: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((d_model, rank)))[0].astype(np.float32)
+
+
+def planted_cluster(
+    cluster_id: int = 0,
+    corners: int = 3,
+    rank: int = 5,
+    n_train: int = 400,
+    n_heldout: int = 100,
+    d_model: int = 48,
+    n_extrema: int = 8,
+    seed: int = 0,
+) -> ClusterRows:
+    """Rows spread evenly over a simplex; the corners themselves lead the extrema."""
+    rng = np.random.default_rng(seed)
+    vertices = 3 * rng.standard_normal((corners, rank))
+    mixed = rng.dirichlet(np.ones(corners), n_train + n_heldout) @ vertices
+    rows = (mixed + 0.05 * rng.standard_normal(mixed.shape)).astype(np.float32)
+    extrema = np.concatenate([vertices.astype(np.float32), rows])[:n_extrema]
+    return ClusterRows(
+        cluster_id, random_basis(d_model, rank, rng), rows[:n_train], rows[n_train:], extrema
+    )
