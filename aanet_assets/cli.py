@@ -42,9 +42,7 @@ K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metr
 
 
 @app.command()
-def run(
-    study: StudyName, until: Until = None, n_clusters: NClusters = None, k: K = None
-) -> None:
+def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: K = None) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
     from aanet_assets.defs.drive import Driver, Failure, plan
     from aanet_assets.lm.preflight import preflight

@@ -1,10 +1,13 @@
 """Atomic writes: a reader sees the old file or the new one, never half of one."""
 
+import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -34,3 +37,20 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON atomically; equal content gives equal bytes. NaN is refused."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> Path:
+    """Write one JSON object per line, atomically. NaN is refused."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    return path
+
+
+def finite_or_null(values: Iterable[float]) -> list[float | None]:
+    """For JSON, which knows no NaN: a number that is not finite becomes null."""
+    return [float(value) if math.isfinite(value) else None for value in values]

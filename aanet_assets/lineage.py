@@ -72,7 +72,9 @@ _STEPS = (
         ("activation_cache",),
         ("sae", "clustering", "cache.training_shards"),
     ),
-    Step("cluster_rows", "n_clusters", ("activation_cache", "clustering"), ("rows", "extrema", "ks")),
+    Step(
+        "cluster_rows", "n_clusters", ("activation_cache", "clustering"), ("rows", "extrema", "ks")
+    ),
     Step("aanet_models", "grid", ("cluster_rows",), ("aanet",)),
     Step("aanet_metrics", "grid", ("aanet_models",), ()),
     Step("consolidated_metrics", "n_clusters", ("cluster_rows", "aanet_metrics"), ("ks",)),

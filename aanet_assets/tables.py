@@ -52,7 +52,8 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "n_clusters_total", "cluster_id", "selected", "category", "k", "k_source", "reason",
     ),
     "selection_funnel": (
-        "n_clusters_total", "position", "filter", "setting", "failed_here", "failed_cumulative", "remaining",
+        "n_clusters_total", "position", "filter", "setting", "failed_here",
+        "failed_cumulative", "remaining",
     ),
     "vertex_stats": (
         "n_clusters_total", "cluster_id", "aanet_k", "category", "vertex_id", "samples", "target",

@@ -1,14 +1,59 @@
-"""Shared by all tests: array shapes and types are checked while they run."""
+"""Shared by all tests: checked types, a home of their own, and one small study run to its end."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-from jaxtyping import install_import_hook
-
-# Two OpenMP threads on a busy two-core machine were up to 200 times slower than one.
+# Two threads on a busy two-core machine were up to 200 times slower than one. Set before any
+# numerical library is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-install_import_hook(
-    [f"aanet_assets.{room}" for room in
-     ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy")],
-    "beartype.beartype",
-)  # fmt: skip
+import dagster as dg
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types of the science rooms are checked while they run.
+_ROOMS = ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy")
+install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], "beartype.beartype")
+
+from aanet_assets.defs.build import build_defs
+from aanet_assets.defs.drive import Driver, plan
+from aanet_assets.study import Study
+from aanet_assets_tests.small import small_study
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project's folder of its own: Dagster's settings, the shipped toy, and nothing else."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copy(PROJECT / "dagster.yaml", folder)
+    (folder / "data").mkdir()
+    (folder / "data" / "inputs").symlink_to(PROJECT / "data" / "inputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AANET_HOME", str(folder))
+        patch.setenv("DAGSTER_HOME", str(folder))
+        patch.chdir(folder)
+        yield folder
+
+
+class Finished(NamedTuple):
+    """A study that has been run to its end."""
+
+    study: Study
+    instance: dg.DagsterInstance
+    driver: Driver
+
+
+@pytest.fixture(scope="session")
+def finished(home: Path) -> Iterator[Finished]:
+    """The small study, run through the driver on a real instance."""
+    study = small_study()
+    with dg.DagsterInstance.get() as instance:
+        driver = Driver(study, build_defs(study), instance)
+        for partition in plan(study):
+            driver.materialise(partition)
+        yield Finished(study, instance, driver)

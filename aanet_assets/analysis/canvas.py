@@ -19,7 +19,7 @@ def blank(
     """A titled figure with panels side by side."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = list(np.atleast_1d(figure.subplots(1, panels)))
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(title, fontsize=14, x=0.02, ha="left")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25, linewidth=0.6)
@@ -37,8 +37,13 @@ def sentence(ax: Axes, text: str) -> None:
 
 
 def note(ax: Axes, text: str) -> None:
-    """A line of small print under the title."""
-    ax.set_title(text, fontsize=10, color="0.3")
+    """Small print under the title."""
+    ax.set_title(text, fontsize=10, color="0.3", loc="left")
+
+
+def legend(ax: Axes) -> None:
+    """A legend inside the axes that lines and points do not run through."""
+    ax.legend(loc="best", framealpha=0.95, edgecolor="none", fontsize=10).set_zorder(200)
 
 
 def whole_numbers(ax: Axes, *, x: bool = False, y: bool = False) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from aanet_assets.analysis.canvas import (
     BARS,
     blank,
+    legend,
     mark_mean_and_median,
     note,
     sentence,
@@ -32,8 +33,8 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     above, below = int((y > x).sum()), int((y < x).sum())
     note(
         ax,
-        f"PCA rank larger: {above} clusters, equal: {len(known) - above - below}, "
-        f"smaller: {below}. Points are scattered a little, so that equal ones show.",
+        f"PCA rank larger in {above} clusters, equal in {len(known) - above - below}, smaller in "
+        f"{below} (points scattered by up to {JITTER})",
     )
     scatter = np.random.default_rng(0).uniform(-JITTER, JITTER, (2, len(known)))
     # A cluster without latents takes the colour of one.
@@ -55,10 +56,10 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     bar.minorticks_off()
     end = max(x.max(), y.max()) + 1
     ax.plot([0, end], [0, end], color="0.4", linestyle="--", linewidth=1, label="equal ranks")
-    ax.set_xlim(-0.5, x.max() + 1)
-    ax.set_ylim(-0.5, y.max() + 1)
+    ax.set_xlim(-0.6, x.max() + 1)
+    ax.set_ylim(-0.6, y.max() * 1.03 + 1)
     whole_numbers(ax, x=True, y=True)
-    ax.legend(loc="best", frameon=False)
+    legend(ax)
     return figure
 
 
@@ -75,9 +76,11 @@ def decoder_rank_dist(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     edges = np.arange(ranks.min() - 0.5, ranks.max() + 0.5 + step, step)
     _, _, bars = ax.hist(ranks, bins=edges, color=BARS, edgecolor="white")
     if len(edges) <= 26:
-        ax.bar_label(bars, labels=[str(int(b.get_height()) or "") for b in bars], fontsize=9)
+        counts = [str(int(bar.get_height()) or "") for bar in bars]
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        ax.bar_label(bars, labels=counts, fontsize=9, padding=2, zorder=5, bbox=behind)
     mark_mean_and_median(ax, ranks.tolist())
     note(ax, f"{len(ranks)} clusters, ranks {ranks.min():.0f} to {ranks.max():.0f}")
     whole_numbers(ax, x=True, y=True)
-    ax.legend(frameon=False)
+    legend(ax)
     return figure

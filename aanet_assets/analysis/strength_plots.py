@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aanet_assets.analysis.canvas import BARS, blank, mark_mean_and_median, note, sentence
+from aanet_assets.analysis.canvas import BARS, blank, legend, mark_mean_and_median, note, sentence
 from aanet_assets.analysis.categories import Limits
 
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
@@ -40,9 +40,9 @@ def elbow_strength_dists(clusters: pd.DataFrame, n_clusters: int) -> Figure:
             MOST_MONOTONE,
             color="0.5",
             linestyle=":",
-            label="0.707: most of a loss that never rises",
+            label="0.707: largest of a loss that never rises",
         )
-        ax.legend(frameon=False)
+        legend(ax)
     return figure
 
 

@@ -78,9 +78,9 @@ class StackBatches:
         on = [float(m.n_extrema > 0) for m in self.models]
         return torch.tensor(on, device=self.device)
 
-    def row_weights(self) -> Float[Tensor, "models rows 1"]:
+    def row_weights(self) -> Float[Tensor, "models rows"]:
         """1/n at the n places of a batch that hold a row, 0 elsewhere."""
-        weights = torch.zeros(len(self.models), self.k + self.batch_rows, 1)
+        weights = torch.zeros(len(self.models), self.k + self.batch_rows)
         for i, model in enumerate(self.models):
             weights[i, : model.n_extrema] = 1
             weights[i, self.k : self.k + model.batch_size] = 1

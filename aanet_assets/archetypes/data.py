@@ -50,7 +50,8 @@ class TrainedAANet:
     and `in_simplex` (share of rows without a negative barycentric coordinate). None where there
     are no such rows or the status is not `ok`."""
     history: dict[str, Float[np.ndarray, "steps"]]
-    """The losses of every step; empty where nothing was trained."""
+    """The losses of every step, by the names in `LOSSES`; those before the failure where training
+    failed; empty where nothing was trained."""
     weights: dict[str, Float[np.ndarray, "..."]]
     """State dict of `AANet` with rank in place of d_model; empty unless the status is `ok`."""
 

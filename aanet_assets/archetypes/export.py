@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from aanet_assets.archetypes.parameters import FIRST, LAST
 from aanet_assets.files import replacing
 
 ARRAYS = ("history", "weights")
+NUMBERS = ("losses", "heldout")
 
 
 def state_dict(
@@ -58,7 +59,8 @@ def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
     """Write models to one safetensors file; equal models give equal bytes.
 
     Tensors are named `{place}/{history or weights}/{name}`; all else is JSON under the metadata
-    key `models`, with null for nan.
+    key `models`, with null for numbers that are not
+    finite; these are read back as nan.
     """
     tensors: dict[str, np.ndarray] = {}
     described = []
@@ -67,8 +69,8 @@ def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
         for kind in ARRAYS:
             for name, array in fields.pop(kind).items():
                 tensors[f"{place}/{kind}/{name}"] = np.ascontiguousarray(array)
-        for kind in ("losses", "heldout"):
-            fields[kind] = _replaced(fields[kind], math.isnan, None)
+        for kind in NUMBERS:
+            fields[kind] = _mapped(fields[kind], lambda x: x if math.isfinite(x) else None)
         described.append(fields)
     # One key only: safetensors writes several in no fixed order.
     metadata = {"models": json.dumps(described, allow_nan=False)}
@@ -90,12 +92,10 @@ def load_stack(path: Path) -> list[TrainedAANet]:
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} does not hold a stack of AANets: {error!r}") from error
     for fields in described:
-        for kind in ("losses", "heldout"):
-            fields[kind] = _replaced(fields[kind], lambda x: x is None, math.nan)
+        for kind in NUMBERS:
+            fields[kind] = _mapped(fields[kind], lambda x: math.nan if x is None else x)
     return [TrainedAANet(**fields, **more) for fields, more in zip(described, arrays, strict=True)]
 
 
-def _replaced(values: dict | None, test, replacement) -> dict | None:
-    if values is None:
-        return None
-    return {name: replacement if test(value) else value for name, value in values.items()}
+def _mapped(values: dict | None, change: Callable) -> dict | None:
+    return None if values is None else {name: change(value) for name, value in values.items()}

@@ -26,21 +26,21 @@ class Objective:
         d_model: int,
         rank: int,
         k: int,
-        row_weights: Float[Tensor, "models rows 1"],
+        row_weights: Float[Tensor, "models rows"],
         extrema_on: Float[Tensor, "models"],
     ):
         self.settings, self.d_model, self.rank, self.k = settings, d_model, rank, k
         self.row_weights, self.extrema_on = row_weights, extrema_on
-        models, batch = row_weights.shape[:2]
+        models, batch = row_weights.shape
         self.workspace = Workspace(
             models, batch, rank, k, settings.widths, row_weights.dtype, row_weights.device
         )
-        # Barycentric coordinates are affine in the bottleneck point.
+        self.entry_weights = row_weights.unsqueeze(2).expand(-1, -1, rank).contiguous()
+        # Barycentric coordinates are affine in the bottleneck point; those of the centre, the
+        # origin, are all 1/k.
         vertices = torch.from_numpy(simplex_vertices(k, settings.simplex_scale))
-        points = torch.cat([torch.zeros(1, k - 1), torch.eye(k - 1)]).double()
-        coordinates = barycentric(points, vertices).to(row_weights)
-        self.offset = coordinates[0]
-        self.to_barycentric = coordinates[1:] - self.offset
+        units = barycentric(torch.eye(k - 1, dtype=torch.float64), vertices)
+        self.to_barycentric = (units - 1 / k).T.to(row_weights).contiguous()
         self.corners = torch.eye(k).to(row_weights)
 
     def keep(self, models: Tensor) -> "Objective":
@@ -72,7 +72,7 @@ class Objective:
         output = forward(decoder, noisy, work.decoder)
 
         residual = output.sub_(rows)
-        weighted = torch.mul(residual, self.row_weights, out=work.weighted)
+        weighted = torch.mul(residual, self.entry_weights, out=work.weighted)
         reconstruction = _dot(residual, weighted) / self.d_model
         slope = weighted.mul_(2 * weights.recon_weight / self.d_model)
         archetypal, extrema, pull = self._simplex_losses(points)
@@ -82,7 +82,7 @@ class Objective:
             decoder, layers(gradient, "decoder"), decoder_inputs, slope, work.decoder_slopes
         )
         inward = torch.bmm(inward, decoder[0][0])
-        inward.flatten(0, 1).addmm_(pull.flatten(0, 1), self.to_barycentric.T)
+        inward.flatten(0, 1).addmm_(pull.flatten(1).T, self.to_barycentric)
         encoder_inputs = [rows, *work.encoder[:2]]
         backward(encoder, layers(gradient, "encoder"), encoder_inputs, inward, work.encoder_slopes)
 
@@ -94,23 +94,26 @@ class Objective:
     def _simplex_losses(
         self, points: Float[Tensor, "models rows dim"]
     ) -> tuple[
-        Float[Tensor, "models"], Float[Tensor, "models"], Float[Tensor, "models rows k"]
+        Float[Tensor, "models"], Float[Tensor, "models"], Float[Tensor, "k models rows"]
     ]:  # fmt: skip
-        """Archetypal and extrema loss, and the slope of both, weighted, at the coordinates."""
+        """Archetypal and extrema loss, and the slope of both, weighted, at the coordinates.
+
+        Coordinates come first here: sums and products along a short last axis are slow.
+        """
         weights, k = self.settings, self.k
-        coordinates = torch.addmm(self.offset, points.flatten(0, 1), self.to_barycentric)
-        coordinates = coordinates.unflatten(0, points.shape[:2])
+        coordinates = torch.mm(self.to_barycentric, points.flatten(0, 1).T).add_(1 / k)
+        coordinates = coordinates.unflatten(1, points.shape[:2])
         negative = coordinates.clamp(max=0)
-        outside = negative.sum(2, keepdim=True)
+        outside = negative.sum(0)
         weighted = outside * self.row_weights
-        archetypal = _dot(outside, weighted)
+        archetypal = (outside * weighted).sum(1)
         # sign_() is -1 at the negative coordinates, each of which has the slope 2 w outside.
         pull = negative.sign_().mul_(weighted.mul_(-2 * weights.archetypal_weight))
 
-        off_corner = coordinates[:, :k] - self.corners
-        off_corner.mul_(self.extrema_on[:, None, None])
-        extrema = off_corner.square().mean((1, 2))
-        pull[:, :k].add_(off_corner, alpha=2 * weights.extrema_weight / k**2)
+        off_corner = coordinates[:, :, :k] - self.corners.unsqueeze(1)
+        off_corner.mul_(self.extrema_on.unsqueeze(1))
+        extrema = off_corner.square().sum((0, 2)) / k**2
+        pull[:, :, :k].add_(off_corner, alpha=2 * weights.extrema_weight / k**2)
         return archetypal, extrema, pull
 
 

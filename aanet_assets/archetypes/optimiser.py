@@ -23,6 +23,9 @@ class StackAdam:
     many coordinates keeps sqrt(2 / pi) of its length along the gradient. Both are one factor: the
     second moment of the r axis is pi / (2 d_model) * sum_r g_r^2. Plain Adam in the subspace
     would step sqrt(2 d_model / (pi rank)) times too short.
+
+    `gradient` is where each step finds its gradient; parameters and gradient come with views by
+    the names of the state dict, which `keep` replaces.
     """
 
     def __init__(
@@ -32,38 +35,43 @@ class StackAdam:
         d_model: int,
         settings: AANetSettings,
     ):
-        self.parameters, self.shapes = parameters, shapes
-        self.d_model, self.settings = d_model, settings
+        self.shapes, self.d_model, self.settings = shapes, d_model, settings
         self.mean = torch.zeros_like(parameters)
         self.square = torch.zeros_like(parameters)
         self.steps = 0
+        self._hold(parameters)
 
-    def step(self, gradient: Float[Tensor, "models size"], lr: Float[Tensor, "models"]) -> None:
-        """Clip each model's gradient to `clip_norm`, add weight decay, and step.
+    def _hold(self, parameters: Tensor) -> None:
+        self.parameters, self.gradient = parameters, torch.empty_like(parameters)
+        self.parameters_by_name = views(self.parameters, self.shapes)
+        self.gradient_by_name = views(self.gradient, self.shapes)
+
+    def step(self, lr: Float[Tensor, "models"]) -> None:
+        """Clip what is in `gradient` to `clip_norm`, add weight decay, and step.
 
         `gradient` is used up.
         """
         self.steps += 1
+        gradient = self.gradient
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
         gradient.add_(self.parameters, alpha=self.settings.weight_decay)
         self.mean.lerp_(gradient, 1 - BETA1)
         squares = gradient.square_()
-        by_name = views(squares, self.shapes)
         for name, axis in RANK_AXES.items():
-            shared = by_name[name].sum(axis, keepdim=True)
-            by_name[name].copy_(shared.mul_(math.pi / (2 * self.d_model)))
+            own = self.gradient_by_name[name]
+            own.copy_(own.sum(axis, keepdim=True).mul_(math.pi / (2 * self.d_model)))
         self.square.lerp_(squares, 1 - BETA2)
         correction1, correction2 = 1 - BETA1**self.steps, 1 - BETA2**self.steps
-        # The squares are used up; their memory takes the step.
+        # The squares are used up too; their memory takes the step.
         root = torch.sqrt(self.square, out=squares).div_(math.sqrt(correction2)).add_(EPSILON)
         step = torch.div(self.mean, root, out=root)
         self.parameters.addcmul_(step, (lr / -correction1).unsqueeze(1))
 
     def keep(self, models: Tensor) -> None:
         """Drop every other model."""
-        self.parameters = self.parameters[models]
         self.mean, self.square = self.mean[models], self.square[models]
+        self._hold(self.parameters[models])
 
 
 class PlateauSchedule:

@@ -73,13 +73,13 @@ class Stack:
 
     def _run(self, steps: int) -> None:
         places, noise = self.batches.draw(steps)
-        gradient = torch.empty_like(self.adam.parameters)
-        parameters = views(self.adam.parameters, self.shapes)
-        gradients = views(gradient, self.shapes)
+        adam = self.adam
         for i in range(steps):
             rows = self.batches.take(places[i], self.objective.workspace.rows)
-            losses = self.objective.losses(parameters, gradients, rows, noise[i])
-            self.adam.step(gradient, self.schedule.lr)
+            losses = self.objective.losses(
+                adam.parameters_by_name, adam.gradient_by_name, rows, noise[i]
+            )
+            adam.step(self.schedule.lr)
             self.schedule.step(losses[0])
             self.history[self.steps] = losses
             self.steps += 1
@@ -98,8 +98,10 @@ class Stack:
         history = {name: curves[:, j].copy() for j, name in enumerate(LOSSES)}
         finite = np.isfinite(history["loss"])
         if not finite.all():
-            reason = f"the loss was not finite at step {int(finite.argmin()) + 1}"
-            return untrained(cluster, self.k, "failed", reason, history)
+            good = int(finite.argmin())
+            reason = f"the loss was not finite at step {good + 1}"
+            before = {name: values[:good] for name, values in history.items()}
+            return untrained(cluster, self.k, "failed", reason, before)
         weights = self._weights(i, cluster.basis.shape[1])
         if not all(np.isfinite(w).all() for w in weights.values()):
             reason = f"weights were not finite after step {self.steps}"
@@ -120,7 +122,7 @@ class Stack:
 
     def _weights(self, i: int, rank: int) -> dict[str, Float[np.ndarray, "..."]]:
         own = parameter_shapes(rank, self.k, self.settings.widths)
-        padded = views(self.adam.parameters, self.shapes)
+        padded = self.adam.parameters_by_name
         return {
             name: padded[name][i][_corner(shape)].cpu().numpy().copy()
             for name, shape in own.items()

@@ -35,7 +35,9 @@ class Cluster:
     """Decoder rows in that basis, W_c Q."""
 
 
-def save_clusters(path: Path, labels: Int[np.ndarray, "latents"], clusters: Sequence[Cluster]) -> None:
+def save_clusters(
+    path: Path, labels: Int[np.ndarray, "latents"], clusters: Sequence[Cluster]
+) -> None:
     """Write a clustering: labels, and basis and coordinates of each cluster."""
     arrays = {"labels": labels}
     for cluster in clusters:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 import dagster as dg
-from dagster import DagsterEventType
 
 from aanet_assets.defs.materialise import METRICS_VERSION_TAG
 from aanet_assets.defs.partitions import partitions_def
@@ -40,14 +39,14 @@ def jobs(study: Study) -> list:
     ]
 
 
-def _versions(
-    instance: dg.DagsterInstance, key: dg.AssetKey, tag: str
-) -> dict[str, str]:
-    """Value of a tag of the latest materialisation of each partition that has it."""
-    found = instance.event_log_storage.get_latest_tags_by_partition(
-        key, DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[tag]
-    )
-    return {partition: tags[tag] for partition, tags in found.items() if tag in tags}
+def _latest_tag(
+    instance: dg.DagsterInstance, study: Study, step: str, partition: str, tag: str
+) -> str | None:
+    """Value of a tag of the latest materialisation of a partition; None if there is none."""
+    asset = dg.AssetRecordsFilter(dg.AssetKey([study.name, step]), asset_partitions=[partition])
+    records = instance.fetch_materializations(asset, limit=1).records
+    materialisation = records[0].asset_materialization if records else None
+    return (materialisation.tags or {}).get(tag) if materialisation else None
 
 
 def _in_flight(instance: dg.DagsterInstance, study: Study, step: str) -> set[str]:
@@ -80,20 +79,19 @@ def stage3_sensor(study: Study) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         instance = context.instance
-        metrics = dg.AssetKey([study.name, "consolidated_metrics"])
-        samples = dg.AssetKey([study.name, "vertex_samples"])
-        current = _versions(instance, metrics, "dagster/data_version")
-        used = _versions(instance, samples, METRICS_VERSION_TAG)
         busy = _in_flight(instance, study, "vertex_samples")
         asked: dict[str, str] = json.loads(context.cursor or "{}")
         requests, notes = [], []
         for n in map(str, study.n_clusters):
-            version = current.get(n)
+            version = _latest_tag(
+                instance, study, "consolidated_metrics", n, "dagster/data_version"
+            )
+            used = _latest_tag(instance, study, "vertex_samples", n, METRICS_VERSION_TAG)
             if version is None:
                 notes.append(f"{n}: no metrics yet")
             elif n in busy:
                 notes.append(f"{n}: stage 3 is queued or running")
-            elif used.get(n) == version:
+            elif used == version:
                 notes.append(f"{n}: stage 3 is up to date")
                 asked[n] = version
             elif asked.get(n) == version:
@@ -157,7 +155,5 @@ def _statuses(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: dg.PartitionsDefinition
 ) -> dict[str, str]:
     """MATERIALIZED, IN_PROGRESS or FAILED by partition; a partition without a run has none."""
-    found = instance.get_status_by_partition(
-        key, list(partitions.get_partition_keys()), partitions
-    )
+    found = instance.get_status_by_partition(key, list(partitions.get_partition_keys()), partitions)
     return {name: status.value for name, status in (found or {}).items() if status is not None}

@@ -19,7 +19,7 @@ _ASSETS = (
     (stage3.vertex_samples, "stage3_vertices", {"json", "duckdb"}),
 )
 _TRUTH_ASSETS = (
-    (truth.corpus, "truth", {"parquet"}),
+    (truth.corpus, "stage1_activations", {"parquet"}),
     (truth.recovery, "truth", {"pandas", "duckdb"}),
 )
 

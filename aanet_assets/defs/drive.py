@@ -37,15 +37,15 @@ def plan(
     """
     table = steps(study)
     if until is not None and until not in table:
-        raise ValueError(
-            f"study {study.name!r} has no asset {until!r}; it has {', '.join(table)}"
-        )
+        raise ValueError(f"study {study.name!r} has no asset {until!r}; it has {', '.join(table)}")
     for name, asked, allowed in (
         ("n_clusters", n_clusters, study.n_clusters), ("k", ks, study.ks),
     ):  # fmt: skip
         for value in asked:
             if value not in allowed:
-                raise ValueError(f"{name} {value} is not in study {study.name!r}, which has {allowed}")
+                raise ValueError(
+                    f"{name} {value} is not in study {study.name!r}, which has {allowed}"
+                )
     wanted = set(table) if until is None else _ancestors(study, until)
     return [
         partition

@@ -72,7 +72,8 @@ def build_asset(study: Study, work: Work, group: str, kinds: set[str]) -> dg.Ass
 
     @dg.asset(
         key=[study.name, step.name],
-        group_name=group,
+        # Groups of several studies share one graph: the study keeps them apart.
+        group_name=f"{study.name}_{group}",
         kinds=kinds,
         description=work.__doc__,
         code_version=step.code_version,

@@ -112,9 +112,7 @@ def cluster_rows(study: Study, partition: Partition) -> Outcome:
     for cluster_id in range(n):
         cluster = load_cluster(study.paths.clustering(n), cluster_id)
         seed = seed_for(study.rows.seed, study.name, n, cluster_id)
-        found = gather_rows(
-            codes, cluster, study.rows, study.extrema, study.ks[-1], seed
-        )
+        found = gather_rows(codes, cluster, study.rows, study.extrema, study.ks[-1], seed)
         geometry = cluster_geometry(unit_rows(cluster.coordinates), study.clustering)
         gathered.append(found.rows)
         table.append(
@@ -216,7 +214,9 @@ def aanet_metrics(study: Study, partition: Partition) -> Outcome:
                 },
             }
         )  # fmt: skip
-        curves.append({**key, **{f"{name}_history": model.history.get(name, []) for name in LOSSES}})
+        curves.append(
+            {**key, **{f"{name}_history": model.history.get(name, []) for name in LOSSES}}
+        )
     frame = pd.DataFrame(metrics)
     files = [
         write_table(study.paths, "aanet_metrics", partition, frame),
@@ -248,19 +248,22 @@ def consolidated_metrics(study: Study, partition: Partition) -> Outcome:
     write_csv(table, study.paths.metrics_csv(n))
     write_curves(read_table(study.paths, "training_curves", *grid), study.paths.curves(n))
     parquet = write_table(study.paths, "consolidated_metrics", partition, table)
-    per_cluster = table.drop_duplicates("cluster_id")
     return Outcome(
-        [parquet, study.paths.metrics_csv(n), study.paths.curves(n)],
+        [study.paths.metrics_csv(n), study.paths.curves(n), parquet],
         {
             "dagster/row_count": len(table),
             "average_l0": average_l0,
             "elbow_curves": pictures.elbow_curves(table),
             "elbows": pictures.table(
-                per_cluster[
-                    ["cluster_id", "n_latents", "aanet_recon_loss_elbow_k",
-                     "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_k",
-                     "aanet_archetypal_loss_elbow_strength", "k_differential"]
-                ]
+                table.drop_duplicates("cluster_id")[
+                    ["cluster_id", "n_latents", "decoder_dir_rank", "activation_pca_rank",
+                     "aanet_recon_loss_elbow_k", "aanet_recon_loss_elbow_strength",
+                     "aanet_archetypal_loss_elbow_k", "aanet_archetypal_loss_elbow_strength"]
+                ].set_axis(
+                    ["cluster", "latents", "rank", "PCA rank", "recon elbow", "strength",
+                     "arch. elbow", "strength "],
+                    axis=1,
+                )
             ),
         },
     )  # fmt: skip

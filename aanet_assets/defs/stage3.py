@@ -1,7 +1,5 @@
 """Stage 3: the models of the selected clusters, and the text near each of their vertices."""
 
-import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +7,7 @@ import dagster as dg
 
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
+from aanet_assets.files import finite_or_null, write_json, write_json_lines
 from aanet_assets.lineage import Partition
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
@@ -49,7 +48,7 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
     from aanet_assets.archetypes.export import save_pt, state_dict
     from aanet_assets.cache.rows import load_cluster, load_rows
     from aanet_assets.vertices.refit import Refit, copy_stage1_model, retrain
-    from aanet_assets.vertices.selected import remove_others, write_json
+    from aanet_assets.vertices.selected import remove_others
 
     n = partition.n
     assert n is not None
@@ -70,11 +69,15 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
             if model.status == "ok":
                 files.append(_file(study, n, chosen, ".pt"))
                 save_pt(files[-1], state_dict(model, cluster.basis))
-            history = {f"aanet_{name}": _finite(values) for name, values in model.history.items()}
+            history = {
+                f"aanet_{name}": finite_or_null(values) for name, values in model.history.items()
+            }
             curves = {"cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
             curves_file = _file(study, n, chosen, "_curves.json")
             files.append(write_json(curves_file, {**curves, "metrics_history": history}))
-            losses = {name: _finite([loss])[0] for name, loss in (model.losses or {}).items()}
+            losses = {
+                name: finite_or_null([loss])[0] for name, loss in (model.losses or {}).items()
+            }
             outcomes.append({"status": model.status, "reason": model.reason, "losses": losses})
     else:
         for chosen in selection:
@@ -98,8 +101,7 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
         files.append(write_json(_file(study, n, chosen, "_metadata.json"), metadata))
     remove_others(study.paths.stage3(n), (".pt", "_metadata.json", "_curves.json"), files)
     shown = [
-        {**chosen._asdict(), **outcome}
-        for chosen, outcome in zip(selection, outcomes, strict=True)
+        {**chosen._asdict(), **outcome} for chosen, outcome in zip(selection, outcomes, strict=True)
     ]
     return Outcome(
         files,
@@ -123,7 +125,7 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     from aanet_assets.progress import Progress
     from aanet_assets.tables import TABLES
     from aanet_assets.vertices.report import sample_rows, stats_rows, status
-    from aanet_assets.vertices.selected import remove_others, write_json, write_json_lines
+    from aanet_assets.vertices.selected import remove_others
 
     n = partition.n
     assert n is not None
@@ -212,8 +214,3 @@ def _collect(study: Study, n: int, chosen: _Chosen, shards, tokenizer) -> "Colle
         tokenizer,
         study.vertices,
     )
-
-
-def _finite(values: Iterable[float]) -> list[float | None]:
-    """JSON knows no NaN: a loss that was not measured is null."""
-    return [float(value) if math.isfinite(value) else None for value in values]

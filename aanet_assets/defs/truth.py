@@ -16,9 +16,7 @@ def corpus(study: Study, partition: Partition) -> Outcome:
     cache = study.cache
     documents = (cache.training_shards + cache.heldout_shards) * cache.documents_per_shard
     process = PROCESSES[study.truth.process]
-    path = write_corpus(
-        study.paths.corpus, process, documents, cache.seq_len - 1, study.truth.seed
-    )
+    path = write_corpus(study.paths.corpus, process, documents, cache.seq_len - 1, study.truth.seed)
     return Outcome(
         [path],
         {

@@ -34,7 +34,7 @@ def write_recovery_plot(
     beliefs = process.beliefs(letters_heldout)
     component, belief = beliefs.component.ravel(), beliefs.belief.reshape(letters_heldout.size, -1)
     triangles = [i for i, c in enumerate(process.components) if c.true_k == 3]
-    figure = Figure(figsize=(4.2 * max(len(triangles), 1), 8.4), layout="constrained")
+    figure = Figure(figsize=(4.2 * max(len(triangles), 1), 7.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, max(len(triangles), 1), squeeze=False)
     if not triangles:
@@ -79,8 +79,8 @@ def _triangle(axes: Axes, title: str) -> None:
         axes.text(x, y, f"state {state}", ha="center", va="center", fontsize=9, color="0.3")
     axes.set_title(title, fontsize=11)
     axes.set_aspect("equal")
-    axes.set_xlim(-0.2, 1.2)
-    axes.set_ylim(-0.25, 1.1)
+    axes.set_xlim(-0.18, 1.18)
+    axes.set_ylim(-0.12, 0.97)
     axes.axis("off")
 
 

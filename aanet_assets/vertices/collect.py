@@ -25,7 +25,6 @@ _CHUNKS_AT_A_TIME = 4096
 _ROWS_AT_A_TIME = 8192
 
 
-
 @dataclass
 class Sample:
     """One chunk near one vertex; the lists run parallel, one entry per token near the vertex."""

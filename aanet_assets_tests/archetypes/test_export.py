@@ -1,5 +1,7 @@
 """Exported networks and stored stacks against what was trained."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,14 @@ def test_stack_round_trip_and_bytes(models, tmp_path):
             for name, array in getattr(a, field).items():
                 np.testing.assert_array_equal(getattr(b, field)[name], array)
             assert set(getattr(b, field)) == set(getattr(a, field))
+
+
+def test_numbers_that_are_not_finite_come_back_as_nan(models, tmp_path):
+    heldout = {**models[0].heldout, "loss": float("inf"), "explained_variance": float("nan")}
+    save_stack(tmp_path / "a", [dataclasses.replace(models[0], heldout=heldout)])
+    found = load_stack(tmp_path / "a")[0].heldout
+    assert np.isnan([found["loss"], found["explained_variance"]]).all()
+    assert found["recon_loss"] == heldout["recon_loss"]
 
 
 def test_model_without_weights_is_not_exported(clusters, models):

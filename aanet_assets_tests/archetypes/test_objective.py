@@ -64,7 +64,7 @@ def test_losses_and_gradients_equal_autograd_at_full_width(k):
         rows[i, :, :rank] = drawn * present[i, :, None]
     weights = present / present.sum(1, keepdim=True)
     objective = Objective(
-        SETTINGS, D_MODEL, PADDED_RANK, k, weights[:, :, None].double(),
+        SETTINGS, D_MODEL, PADDED_RANK, k, weights.double(),
         torch.tensor(HAS_EXTREMA).double(),
     )  # fmt: skip
     losses = objective.losses(parameters, views(gradient, shapes), rows, noise)

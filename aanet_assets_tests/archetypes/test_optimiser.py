@@ -30,8 +30,9 @@ def stepped() -> dict[str, torch.Tensor]:
     start, gradients, lr = random_run()
     adam = StackAdam(start.clone(), SHAPES, D_MODEL, SETTINGS)
     for gradient in gradients:
-        adam.step(gradient.clone(), lr)
-    return views(adam.parameters, SHAPES)
+        adam.gradient.copy_(gradient)
+        adam.step(lr)
+    return adam.parameters_by_name
 
 
 def test_middle_layers_step_as_torch_adam_does():
@@ -74,7 +75,7 @@ def test_first_and_last_layer_share_their_second_moment():
                 longer = math.sqrt(D_MODEL) * math.sqrt(2 / math.pi)
                 root = math.sqrt(v / (1 - 0.999**t)) + 1e-8 * longer
                 p = p - longer * float(lr[i]) * (m / (1 - 0.9**t)) / root
-            np.testing.assert_allclose(found[j], p, rtol=1e-9)
+            np.testing.assert_allclose(found[j], p, rtol=1e-6)
 
 
 def test_shared_step_is_what_full_width_adam_does_in_the_subspace():
@@ -89,9 +90,10 @@ def test_shared_step_is_what_full_width_adam_does_in_the_subspace():
         gradient = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(2))
         full.grad = views(gradient, SHAPES)[FIRST][0] @ basis.T
         reference.step()
-        adam.step(gradient, torch.tensor([0.01]))
+        adam.gradient.copy_(gradient)
+        adam.step(torch.tensor([0.01]))
     expected = full.detach() @ basis
-    difference = views(adam.parameters, SHAPES)[FIRST][0] - expected
+    difference = adam.parameters_by_name[FIRST][0] - expected
     assert difference.norm() < 0.05 * expected.norm()
 
 

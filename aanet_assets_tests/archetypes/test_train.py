@@ -79,7 +79,9 @@ def test_every_cluster_has_a_result_and_bad_ones_disturb_nobody():
     good = planted_cluster(7)
     few = with_rows(good, cluster_id=1, train=good.train[:20], heldout=good.heldout[:11])
     empty = with_rows(good, cluster_id=2, train=good.train[:0], heldout=good.heldout[:0])
-    nan = with_rows(good, cluster_id=3, train=np.where(good.train == good.train[3, 2], np.nan, good.train))
+    nan = with_rows(
+        good, cluster_id=3, train=np.where(good.train == good.train[3, 2], np.nan, good.train)
+    )
     huge = with_rows(good, cluster_id=4, train=good.train * np.float32(1e25))
     held = with_rows(good, cluster_id=5, train=good.train[:0])
     no_rank = ClusterRows(6, *(x[:, :0] for x in (good.basis, good.train, good.train, good.train)))
@@ -98,8 +100,21 @@ def test_every_cluster_has_a_result_and_bad_ones_disturb_nobody():
             assert result.losses is None
             assert result.heldout is None
             assert result.weights == {}
+            assert result.steps == 0
     alone = train_stack([good], 3, SHORT, [1])[0]
     assert alone.losses == pytest.approx(results[1].losses, rel=1e-3)
+
+
+def test_training_that_blows_up_keeps_its_history_up_to_then():
+    cluster = planted_cluster(n_train=200)
+    late = cluster.train.copy()
+    late[150] = 1e25  # finite, but its square is not; the first batches leave it out
+    settings = SHORT.model_copy(update={"batch_size": 16})
+    result = train_stack([with_rows(cluster, train=late)], 3, settings, [3])[0]
+    assert result.status == "failed"
+    assert 0 < result.steps == len(result.history["loss"])
+    assert np.isfinite(result.history["loss"]).all()
+    assert f"not finite at step {result.steps + 1}" in result.reason
 
 
 def test_more_archetypes_than_min_rows_asks_for_k_rows():
@@ -137,20 +152,22 @@ def test_models_leave_the_stack_when_they_are_done():
     assert abs(alone.steps - steps[-1]) <= 300
 
 
+@torch.no_grad()
 def test_heldout_metrics_are_those_of_the_full_width_network():
     cluster = planted_cluster(corners=4)
     result = train_stack([cluster], 3, SHORT, [0])[0]
     network = AANet(48, 3)
     network.load_state_dict(state_dict(result, cluster.basis))
     x = torch.from_numpy(cluster.heldout @ cluster.basis.T)
-    total, recon, archetypal, _ = plain_losses(network, x, 0.0, 0, SHORT).detach()
-    residual = (network(x) - x).square().sum()
-    spread = (x - torch.from_numpy(cluster.train @ cluster.basis.T).mean(0)).square().sum()
+    total, recon, archetypal, _ = plain_losses(network, x, 0.0, 0, SHORT)
+    residual = float((network(x) - x).square().sum())
+    mean = torch.from_numpy(cluster.train @ cluster.basis.T).mean(0)
+    spread = float((x - mean).square().sum())
     expected = {
         "loss": float(total),
         "recon_loss": float(recon),
         "archetypal_loss": float(archetypal),
-        "explained_variance": 1 - float(residual / spread),
+        "explained_variance": 1 - residual / spread,
         "in_simplex": float((network.barycentric(x) >= 0).all(1).float().mean()),
     }
     assert result.heldout == pytest.approx(expected, rel=1e-3)

@@ -1,0 +1,1 @@
+"""Tests of the activation cache and of cluster-major rows."""

@@ -1,0 +1,1 @@
+"""Tests of the language model, the SAE and the corpus."""

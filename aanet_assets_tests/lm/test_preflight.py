@@ -1,0 +1,64 @@
+"""Studies that cannot work are refused before any work, with one clear message."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aanet_assets.lm.preflight import preflight
+from aanet_assets.settings import SaeSettings
+from aanet_assets_tests.small import small_study
+
+
+def test_the_small_study_is_fine() -> None:
+    preflight(small_study())
+
+
+def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:
+    config = json.loads((home / "data/inputs/toy/sae/cfg.json").read_text())
+    config["metadata"].update(changes.pop("metadata", {}))
+    (tmp_path / "cfg.json").write_text(json.dumps(config | changes))
+    return SaeSettings(directory=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "data/inputs/nowhere/model"}, r"model directory .*nowhere/model is not there"),
+        ({"sae": {"directory": "data/inputs/nowhere"}}, r"nowhere/cfg\.json is not there"),
+        ({"sae": {"release": "no-such", "id": "x"}}, r"no release 'no-such'"),
+        (
+            {"sae": {"release": "gemma-scope-9b-pt-res", "id": "layer_99"}},
+            r"has no SAE 'layer_99'; it has, for example, ",
+        ),
+        ({"n_clusters": (6, 33)}, r"n_clusters 33 is more than the SAE's 32 latents"),
+        ({"cache": {"seq_len": 18}}, r"seq_len is 18 and .* reads at most 17 tokens"),
+        (
+            {"clustering": {"method": "labels", "labels_file": "data/labels_{n}.npy"}},
+            r"labels_6\.npy for n_clusters 6 is not there",
+        ),
+        ({"truth": None, "corpus": {"files": "data/none/*.jsonl"}}, r"match 0 files"),
+        ({"device": "cuda"}, r"device is 'cuda' and this machine has no CUDA device"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict, message: str) -> None:
+    if changes.get("device") == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA device")
+    fields = {"selection": {}} | changes
+    with pytest.raises(ValueError, match=message):
+        preflight(small_study(**fields))
+
+
+def test_an_sae_of_another_width(tmp_path: Path, home: Path) -> None:
+    sae = sae_with(tmp_path, home, d_in=65)
+    with pytest.raises(ValueError, match=r"width 65 and .* has width 64: they do not belong"):
+        preflight(small_study(sae=sae))
+
+
+def test_an_sae_of_a_layer_that_is_not_there(tmp_path: Path, home: Path) -> None:
+    sae = sae_with(tmp_path, home, metadata={"hook_name": "blocks.3.hook_resid_post"})
+    with pytest.raises(ValueError, match=r"reads layer 3 and .* layers 0 to 2"):
+        preflight(small_study(sae=sae))

@@ -1,0 +1,1 @@
+"""Tests of refits and vertex samples."""
