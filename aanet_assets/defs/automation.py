@@ -126,7 +126,10 @@ def grid_schedule(study: Study) -> dg.ScheduleDefinition:
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         instance = context.instance
-        done = _statuses(instance, dg.AssetKey([study.name, "aanet_metrics"]), grid)
+        made = [
+            _statuses(instance, dg.AssetKey([study.name, step]), grid)
+            for step in _JOB_STEPS["stage1_grid"]
+        ]
         n_clusters = partitions_def(study, "n_clusters")
         assert n_clusters is not None
         rows = _statuses(instance, dg.AssetKey([study.name, "cluster_rows"]), n_clusters)
@@ -136,9 +139,12 @@ def grid_schedule(study: Study) -> dg.ScheduleDefinition:
             for k in map(str, study.ks):
                 key = dg.MultiPartitionKey({"n_clusters": n, "k": k})
                 ready = rows.get(n) == "MATERIALIZED"
-                if ready and done.get(str(key)) != "MATERIALIZED" and str(key) not in busy:
+                done = all(statuses.get(str(key)) == "MATERIALIZED" for statuses in made)
+                if ready and not done and str(key) not in busy:
                     requested += 1
-                    yield dg.RunRequest(partition_key=str(key))
+                    # Dagster drops a key it has seen: each night asks anew.
+                    night = context.scheduled_execution_time.isoformat()
+                    yield dg.RunRequest(run_key=f"{night} {key}", partition_key=str(key))
         if not requested:
             waiting = [n for n in map(str, study.n_clusters) if rows.get(n) != "MATERIALIZED"]
             yield dg.SkipReason(

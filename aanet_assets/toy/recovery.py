@@ -68,7 +68,7 @@ def recover(
     heldout = _tokens(process, letters_heldout, codes_heldout, "held-out")
     r2, token_r2 = _all_r2(process, train, heldout, labels)
     elbows = table.drop_duplicates("cluster_id").set_index("cluster_id")
-    matched = dict(zip(*linear_sum_assignment(r2, maximize=True), strict=True))
+    matched = dict(np.transpose(linear_sum_assignment(r2, maximize=True)).tolist())
     rows = []
     for i, component in enumerate(process.components):
         row: dict[str, Any] = {
@@ -78,7 +78,7 @@ def recover(
             "true_k": component.true_k,
         }
         if i in matched:
-            cluster_id = int(matched[i])
+            cluster_id = matched[i]
             row |= {
                 "cluster_id": cluster_id,
                 "r2": r2[i, cluster_id],
