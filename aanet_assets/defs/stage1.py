@@ -277,4 +277,5 @@ def analysis_plots(study: Study, partition: Partition) -> Outcome:
     assert n is not None
     table = read_table(study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=n))
     files = write_plots(table, study.selection, n, study.paths.plots(n))
-    return Outcome(files, {file.stem: pictures.thumbnail(file) for file in files})
+    shown = {file.stem: pictures.thumbnail(file) for file in files}
+    return Outcome(files, {"dagster/row_count": table["cluster_id"].nunique(), **shown})

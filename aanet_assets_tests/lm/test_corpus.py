@@ -1,6 +1,7 @@
 """Documents by shard, chunks of tokens, special positions."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,14 @@ def ten_documents(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_shards_partition_the_corpus_in_order(ten_documents: Path) -> None:
     shards = [list(documents(corpus(ten_documents), shard, 4)) for shard in range(3)]
     assert [len(shard) for shard in shards] == [4, 4, 2]
-    assert sum(shards, []) == [f"document {i}" for i in range(10)]
+    assert [*chain(*shards)] == [f"document {i}" for i in range(10)]
 
 
 def test_shuffled_shards_partition_the_corpus_too(ten_documents: Path) -> None:
     shuffled = corpus(ten_documents, shuffle_buffer=100)
     shards = [list(documents(shuffled, shard, 5)) for shard in range(2)]
-    assert sorted(sum(shards, [])) == [f"document {i}" for i in range(10)]
-    assert sum(shards, []) != [f"document {i}" for i in range(10)]
+    assert sorted(chain(*shards)) == [f"document {i}" for i in range(10)]
+    assert [*chain(*shards)] != [f"document {i}" for i in range(10)]
     assert list(documents(shuffled, 1, 5)) == shards[1]
 
 

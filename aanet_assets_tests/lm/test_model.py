@@ -79,5 +79,5 @@ def test_a_layer_the_model_does_not_have(whole) -> None:
 
 @pytest.mark.parametrize("name", ["blocks.3.hook_mlp_out", "hook_embed", "blocks.x.hook_resid_pre"])
 def test_hooks_elsewhere_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="hook_resid_pre and .hook_resid_post are supported"):
+    with pytest.raises(ValueError, match="hook_resid_post are supported"):
         parse_hook(name)

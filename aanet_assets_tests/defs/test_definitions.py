@@ -1,0 +1,89 @@
+"""What Dagster is told: assets, partitions, edges; and that telling it loads nothing heavy."""
+
+import subprocess
+import sys
+
+import dagster as dg
+
+from aanet_assets.studies import gemma_2_9b, toy
+
+
+def test_loading_both_studies_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; from aanet_assets.studies import toy, gemma_2_9b; "
+        "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def described(defs: dg.Definitions) -> dict[str, tuple[str, int, list[str]]]:
+    """Group, number of partitions and upstream of every asset."""
+    graph = defs.resolve_asset_graph()
+    return {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            len(graph.get(key).partitions_def.get_partition_keys())
+            if graph.get(key).partitions_def
+            else 1,
+            sorted(parent.path[-1] for parent in graph.get(key).parent_keys),
+        )
+        for key in graph.materializable_asset_keys
+    }
+
+
+def test_the_toys_graph() -> None:
+    assert described(toy.defs) == {
+        "toy/corpus": ("toy_stage1_activations", 1, []),
+        "toy/activation_cache": ("toy_stage1_activations", 5, ["corpus"]),
+        "toy/clustering": ("toy_stage1_clusters", 4, ["activation_cache"]),
+        "toy/cluster_rows": ("toy_stage1_clusters", 4, ["activation_cache", "clustering"]),
+        "toy/aanet_models": ("toy_stage1_aanets", 28, ["cluster_rows"]),
+        "toy/aanet_metrics": ("toy_stage1_aanets", 28, ["aanet_models"]),
+        "toy/consolidated_metrics": ("toy_stage1_metrics", 4, ["aanet_metrics", "cluster_rows"]),
+        "toy/analysis_plots": ("toy_stage2_review", 4, ["consolidated_metrics"]),
+        "toy/selected_clusters": ("toy_stage2_review", 4, ["consolidated_metrics"]),
+        "toy/refit_models": (
+            "toy_stage3_vertices", 4, ["aanet_models", "cluster_rows", "selected_clusters"],
+        ),
+        "toy/vertex_samples": (
+            "toy_stage3_vertices", 4, ["activation_cache", "cluster_rows", "refit_models"],
+        ),
+        "toy/recovery": (
+            "toy_truth", 4, ["aanet_models", "activation_cache", "consolidated_metrics"],
+        ),
+    }  # fmt: skip
+
+
+def test_the_guides_study_has_the_guides_settings() -> None:
+    study = gemma_2_9b.study
+    assert (study.model, study.dtype) == ("google/gemma-2-9b", "bfloat16")
+    assert study.sae.name == "gemma-scope-9b-pt-res/layer_20/width_16k/average_l0_68"
+    assert (study.corpus.dataset, study.corpus.config) == ("HuggingFaceFW/fineweb", "sample-10BT")
+    assert (study.corpus.shuffle_buffer, study.corpus.seed) == (50_000, 42)
+    assert (study.cache.seq_len, study.cache.max_doc_tokens) == (256, 3000)
+    assert study.n_clusters == (128, 256, 512, 768)
+    assert study.ks == (2, 3, 4, 5, 6, 7, 8)
+    assert study.clustering.method == "kmeans"
+    aanet = study.aanet
+    assert (aanet.widths, aanet.noise, aanet.simplex_scale) == ((64, 32), 0.05, 1.0)
+    assert (aanet.recon_weight, aanet.archetypal_weight, aanet.extrema_weight) == (1, 4, 2)
+    assert (aanet.lr, aanet.weight_decay, aanet.clip_norm) == (0.0025, 1e-5, 1.0)
+    assert (aanet.plateau_factor, aanet.plateau_patience, aanet.min_lr) == (0.5, 30, 1e-6)
+    assert (aanet.max_steps, aanet.smoothing_window) == (3000, 20)
+    assert (aanet.stop_patience, aanet.stop_min_delta, aanet.seed) == (250, 1e-6, 43)
+    assert (study.extrema.knn, study.extrema.max_rows) == (150, 1000)
+    assert (study.refit.mode, study.refit.extrema.max_rows) == ("retrain", 10_000)
+    vertices = study.vertices
+    assert (vertices.distance, vertices.samples_per_vertex) == (0.1, 1000)
+    assert vertices.max_tokens == 1_000_000
+    selection = study.selection
+    assert (selection.a_sd, selection.b_sd, selection.c_sd, selection.d_sd) == (1, 3, 3, 0)
+    assert (selection.min_latents, selection.max_k_differential) == (2, 1)
+    assert (selection.min_recon_pct_decrease, selection.min_arch_pct_decrease) == (20, 20)
+    assert selection.k_from == "archetypal"
+
+
+def test_two_studies_share_no_asset() -> None:
+    assert not set(described(toy.defs)) & set(described(gemma_2_9b.defs))

@@ -1,0 +1,139 @@
+"""The command line: what it answers, and that a user's mistake never shows a stack trace."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aanet_assets import cli, studies
+from aanet_assets_tests.conftest import PROJECT, Finished
+
+runner = CliRunner()
+
+_MODULE = """
+from aanet_assets.defs.build import build_defs
+from aanet_assets_tests.small import small_study
+
+study = small_study({changes})
+defs = build_defs(study)
+"""
+
+
+@pytest.fixture
+def study_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a study module beside the shipped ones."""
+
+    def write(name: str, changes: str = "") -> str:
+        (tmp_path / f"{name}.py").write_text(_MODULE.format(changes=changes))
+        return name
+
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+    return write
+
+
+def said(*arguments: str, code: int) -> str:
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return re.sub(r"\s+", " ", result.output)
+
+
+def test_run_again_finds_everything_there(finished: Finished, study_module) -> None:
+    output = said("run", study_module("small_again"), code=0)
+    assert re.search(r"vertex_samples 0 made, 2 already there", output)
+    assert "What was recovered of the truth at n_clusters 7" in output
+    assert "Selected clusters" in output
+    assert "data/small/selected_clusters/n7" in output
+
+
+def test_status_counts_what_is_there_and_says_why_something_is_stale(
+    finished: Finished, study_module
+) -> None:
+    output = said("status", study_module("small_status"), code=0)
+    assert re.search(r"aanet_models │ 6 │ 0 │ 0", output)
+    changed = study_module("small_changed", "vertices={'distance': 0.4}")
+    output = said("status", changed, code=0)
+    assert re.search(r"vertex_samples │ 0 │ 0 │ 2 │ made with other settings: stored", output)
+
+
+def test_sql_prints_a_table(finished: Finished, study_module) -> None:
+    name = study_module("small_sql")
+    query = (
+        "SELECT n_clusters_total AS n, count(*) AS rows FROM aanet_metrics GROUP BY ALL ORDER BY 1"
+    )
+    output = said("sql", name, query, code=0)
+    assert "│ 6 │ 18 │" in output
+    assert "│ 7 │ 21 │" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere"], "there is no study 'nowhere'; there are: gemma_2_9b, "),
+        (["run", "{study}", "--until", "everything"], "has no asset 'everything'; it has corpus"),
+        (["run", "{study}", "--n-clusters", "9"], "n_clusters 9 is not in study 'small'"),
+        (["run", "{study}", "--k", "9"], "k 9 is not in study 'small', which has (2, 3, 4)"),
+        (["sql", "{study}", "SELECT nothing FROM nowhere"], "Table with name nowhere"),
+        (["sql", "{study}", "DROP TABLE aanet_metrics"], "read-only"),
+    ],
+)
+def test_mistakes_get_one_clear_message(
+    finished: Finished, study_module, arguments: list[str], message: str
+) -> None:
+    name = study_module("small_mistakes")
+    assert message in said(*(a.format(study=name) for a in arguments), code=1)
+
+
+def test_a_study_with_wrong_values_says_which(study_module) -> None:
+    name = study_module("small_wrong", "ks=(1, 2), clustering={'method': 'dbscan'}")
+    output = said("run", name, code=1)
+    assert "has a wrong value" in output
+    assert "ks.0: Input should be greater than or equal to 2 (it is 1)" in output
+    assert "clustering.method: Input should be 'kmeans'" in output
+
+
+def test_a_study_that_cannot_work_is_refused_before_any_work(study_module, home: Path) -> None:
+    name = study_module("small_lost", "name='lost', model='data/inputs/nowhere/model'")
+    output = said("run", name, code=1)
+    assert "nowhere/model is not there" in output
+    assert not (home / "data" / "lost").exists()
+
+
+def test_a_failure_on_the_way_is_one_message_too(study_module, tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "labels_6.npy", np.zeros(31, dtype=np.int64))
+    name = study_module(
+        "small_failing",
+        f"name='failing', n_clusters=(6,), selection={{}}, "
+        f"corpus={{'files': 'data/failing/corpus/*.parquet', 'shuffle_buffer': 0}}, "
+        f"clustering={{'method': 'labels', 'labels_file': {str(tmp_path / 'labels_{n}.npy')!r}}}",
+    )
+    output = said("run", name, "--until", "clustering", code=1)
+    assert re.search(r"clustering \[n_clusters 6\]: labels_file .* has shape \(31,\)", output)
+
+
+def test_sql_before_anything_was_run(study_module) -> None:
+    name = study_module("small_empty", "name='empty'")
+    assert "nothing has been computed. Run: aanet run" in said("sql", name, "SELECT 1", code=1)
+
+
+def test_outside_the_projects_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    assert "is not the project's folder (it has no dagster.yaml)" in said("status", "toy", code=1)
+
+
+def readme_queries() -> list[str]:
+    text = (PROJECT / "README.md").read_text()
+    return re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_readme_has_five_queries() -> None:
+    assert len(readme_queries()) == 5
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_the_readmes_queries_answer(finished: Finished, study_module, place: int) -> None:
+    output = said("sql", study_module(f"small_readme_{place}"), readme_queries()[place], code=0)
+    assert output.count("│") > 4, "an answer with rows"

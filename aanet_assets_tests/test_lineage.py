@@ -1,0 +1,84 @@
+"""Which partitions there are, what they read, and which settings make them stale."""
+
+from collections import Counter
+
+import pytest
+
+from aanet_assets.lineage import Partition, partitions, settings_digest, steps, upstream
+from aanet_assets_tests.small import small_study
+
+STUDY = small_study()
+
+
+def test_the_grid_goes_row_by_row() -> None:
+    grid = list(partitions(STUDY, steps(STUDY)["aanet_models"]))
+    assert [(p.n, p.k) for p in grid] == [(6, 2), (6, 3), (6, 4), (7, 2), (7, 3), (7, 4)]
+    assert grid[0].key == "2|6"
+
+
+def test_every_step_comes_after_what_it_reads() -> None:
+    seen: set[str] = set()
+    for name, step in steps(STUDY).items():
+        assert set(step.upstream) <= seen
+        seen.add(name)
+
+
+@pytest.mark.parametrize(
+    ("partition", "expected"),
+    [
+        (Partition("activation_cache", shard=2), {"corpus": 1}),
+        (Partition("clustering", n=7), {"activation_cache": 2}),
+        (Partition("aanet_models", n=7, k=3), {"cluster_rows": 1}),
+        (Partition("consolidated_metrics", n=7), {"cluster_rows": 1, "aanet_metrics": 3}),
+        (Partition("vertex_samples", n=7),
+         {"activation_cache": 1, "cluster_rows": 1, "refit_models": 1}),
+        (Partition("recovery", n=7),
+         {"activation_cache": 3, "aanet_models": 3, "consolidated_metrics": 1}),
+    ],
+)  # fmt: skip
+def test_what_a_partition_reads(partition: Partition, expected: dict[str, int]) -> None:
+    found = upstream(STUDY, partition)
+    assert Counter(p.step for p in found) == expected
+    assert all(p.n in (None, 7) and p.k in (None, partition.k, 2, 3, 4) for p in found)
+
+
+def test_vertex_samples_read_only_shards_that_train_nothing() -> None:
+    trained = {p for p in upstream(STUDY, Partition("clustering", n=7)) if p.shard is not None}
+    sampled = {p for p in upstream(STUDY, Partition("vertex_samples", n=7)) if p.shard is not None}
+    assert trained
+    assert sampled
+    assert not trained & sampled
+
+
+@pytest.mark.parametrize(
+    ("changes", "stale"),
+    [
+        ({"vertices": {"distance": 0.3}}, {"vertex_samples"}),
+        ({"selection": {"b_sd": 0.5}}, {"analysis_plots", "selected_clusters"}),
+        ({"refit": {"mode": "stage1"}}, {"refit_models"}),
+        ({"aanet": {"lr": 0.1}}, {"aanet_models", "refit_models"}),
+        ({"device": "cuda", "description": "x"}, set()),
+        ({"dtype": "float16"}, {"activation_cache"}),
+    ],
+)
+def test_a_setting_makes_stale_only_the_steps_that_obey_it(changes: dict, stale: set[str]) -> None:
+    changed = small_study(**changes)
+    different = {
+        name
+        for name, step in steps(STUDY).items()
+        if settings_digest(STUDY, step) != settings_digest(changed, step)
+    }
+    assert different == stale
+
+
+def test_more_shards_leave_the_shards_that_are_there_good() -> None:
+    cache = STUDY.cache.model_copy(update={"heldout_shards": 5})
+    more = STUDY.model_copy(update={"cache": cache})
+    step = steps(STUDY)["activation_cache"]
+    assert settings_digest(STUDY, step) == settings_digest(more, step)
+
+
+def test_a_study_without_a_known_truth_has_no_corpus_and_no_recovery() -> None:
+    real = small_study(truth=None)
+    assert set(steps(STUDY)) - set(steps(real)) == {"corpus", "recovery"}
+    assert steps(real)["activation_cache"].upstream == ()
