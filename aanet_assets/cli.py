@@ -176,7 +176,7 @@ def ui(
 def train_toy(
     into: Annotated[Path, typer.Option(help="Folder for model and SAE.")] = Path("data/inputs/toy"),
     seed: Annotated[int, typer.Option(help="Seed of the transformer.")] = 0,
-    sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 0,
+    sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 10,
 ) -> None:
     """Train the toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
     from aanet_assets.toy.train import train_toy as train

@@ -105,7 +105,7 @@ def recon_vs_arch_zoomed(
     for cluster_id, recon, arch in zip(shown.index, shown[RECON], shown[ARCH], strict=True):
         if categories[cluster_id]:
             ax.annotate(
-                _named(cluster_id, categories[cluster_id]),
+                _named(int(cluster_id), categories[cluster_id]),
                 (recon, arch),
                 xytext=(4, 3),
                 textcoords="offset points",
@@ -165,7 +165,7 @@ def _category_lines(ax: Axes, limits: Limits) -> list[Artist]:
 
 def _outliers(passed: pd.DataFrame) -> list[int]:
     largest = [passed[c].nlargest(LEFT_OUT_PER_AXIS).index for c in (RECON, ARCH)]
-    return sorted({*largest[0], *largest[1]})
+    return sorted({int(i) for i in (*largest[0], *largest[1])})
 
 
 def _named(cluster_id: int, category: str | None) -> str:

@@ -49,17 +49,17 @@ def _latest_tag(
     return (materialisation.tags or {}).get(tag) if materialisation else None
 
 
-def _in_flight(instance: dg.DagsterInstance, study: Study, step: str) -> set[str]:
-    """Partitions of a step for which a run is queued or going on."""
-    key = dg.AssetKey([study.name, step])
-    records = instance.get_run_records(dg.RunsFilter(statuses=_IN_FLIGHT))
-    return {
-        str(record.dagster_run.tags.get("dagster/partition"))
-        for record in records
-        if record.dagster_run.asset_selection is None
-        or key in record.dagster_run.asset_selection
-        or not record.dagster_run.asset_selection
-    }
+def _in_flight(instance: dg.DagsterInstance, study: Study, job: str) -> set[str]:
+    """Partitions of a job's last step for which a run is queued or going on."""
+    key = dg.AssetKey([study.name, _JOB_STEPS[job][-1]])
+    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_FLIGHT))
+    # A run of a whole job names no assets.
+    covering = [
+        run
+        for run in runs
+        if (key in run.asset_selection if run.asset_selection else run.job_name == job)
+    ]
+    return {run.tags["dagster/partition"] for run in covering if "dagster/partition" in run.tags}
 
 
 def stage3_sensor(study: Study) -> dg.SensorDefinition:
@@ -79,7 +79,7 @@ def stage3_sensor(study: Study) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         instance = context.instance
-        busy = _in_flight(instance, study, "vertex_samples")
+        busy = _in_flight(instance, study, "stage3")
         asked: dict[str, str] = json.loads(context.cursor or "{}")
         requests, notes = [], []
         for n in map(str, study.n_clusters):
@@ -133,7 +133,7 @@ def grid_schedule(study: Study) -> dg.ScheduleDefinition:
         n_clusters = partitions_def(study, "n_clusters")
         assert n_clusters is not None
         rows = _statuses(instance, dg.AssetKey([study.name, "cluster_rows"]), n_clusters)
-        busy = _in_flight(instance, study, "aanet_metrics")
+        busy = _in_flight(instance, study, "stage1_grid")
         requested = 0
         for n in map(str, study.n_clusters):
             for k in map(str, study.ks):
