@@ -120,15 +120,15 @@ class _DetailHandler(logging.Handler):
 def status(study: StudyName) -> None:
     """What is there, what is missing, and what no longer belongs to the study as it is now."""
     from aanet_assets.lineage import partitions, steps
-    from aanet_assets.records import Standing
+    from aanet_assets.records import MISSING, Standing
 
     subject: Study = _load(study).study
     standing = Standing(subject)
     table = Table("asset", "there", "missing", "stale", "why stale", title=f"study {study}")
     for name, step in steps(subject).items():
         problems = [standing.problem(partition) for partition in partitions(subject, step)]
-        stale = [problem for problem in problems if problem not in (None, "missing")]
-        counts = (problems.count(None), problems.count("missing"), len(stale))
+        stale = [problem for problem in problems if problem not in (None, MISSING)]
+        counts = (problems.count(None), problems.count(MISSING), len(stale))
         table.add_row(name, *map(str, counts), escape(str(stale[0])) if stale else "")
     console.print(table)
 

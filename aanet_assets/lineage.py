@@ -1,7 +1,7 @@
 """The pipeline as a table: every step, its partitions, what it reads, and which settings it obeys.
 
 Dagster's graph, the provenance records, `aanet run` and `aanet status` are all made from this
-table, so they cannot disagree. Nothing here reads data.
+table, so they cannot disagree.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from aanet_assets.inputs import fingerprint, input_files
 from aanet_assets.study import Study
 
 PartitionKind = Literal["none", "shard", "n_clusters", "grid"]
@@ -161,10 +162,12 @@ def upstream(study: Study, partition: Partition) -> list[Partition]:
 
 
 def settings_digest(study: Study, step: Step) -> str:
-    """Short hash of the settings that a step obeys, and of its code version."""
+    """Short hash of the settings that a step obeys, of the files they name, of its code version."""
     values: dict[str, object] = {"study": study.name, "code": step.code_version}
     dump = study.model_dump(mode="json")
     for name in step.settings:
         group, _, field = name.partition(".")
         values[name] = dump[group][field] if field else dump[group]
+        if files := input_files(study, name):
+            values[f"{name} files"] = fingerprint(files)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

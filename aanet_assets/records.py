@@ -28,6 +28,9 @@ class Record(BaseModel):
     """Content of each partition it read, by name."""
 
 
+MISSING = "is missing"
+
+
 class NotReadyError(RuntimeError):
     """A partition that is to be read is missing, or does not belong to the study as it is now."""
 
@@ -81,20 +84,23 @@ class Standing:
         self.problem = cache(self._problem)
 
     def _problem(self, partition: Partition) -> str | None:
-        """Why a partition must be made (again), or None if it is good as it is."""
+        """Why a partition must be made (again), as the end of "which ...", or None if it is good."""
         record = read_record(self.study, partition)
         if record is None:
-            return "missing"
+            return MISSING
         expected = settings_digest(self.study, steps(self.study)[partition.step])
         if record.settings != expected:
-            return f"made with other settings: stored {record.settings}, expected {expected}"
+            return (
+                "was made with other settings or input files: "
+                f"stored {record.settings}, expected {expected}"
+            )
         for up in upstream(self.study, partition):
             if self.problem(up) is not None:
-                return f"{up} is {self.problem(up)}"
+                return f"reads {up}, which {self.problem(up)}"
             current = read_record(self.study, up)
             stored = record.upstream.get(str(up))
             if current is not None and stored != current.content:
-                return f"made from another {up}: stored {stored}, expected {current.content}"
+                return f"was made from another {up}: stored {stored}, expected {current.content}"
         return None
 
 
@@ -110,6 +116,6 @@ def require_upstream(study: Study, partition: Partition) -> None:
         if problem is not None:
             only_n = f" --n-clusters {up.n}" if up.n is not None else ""
             raise NotReadyError(
-                f"{partition} of study {study.name!r} needs {up}, which is {problem}. "
+                f"{partition} of study {study.name!r} needs {up}, which {problem}. "
                 f"Run: aanet run {study.name} --until {up.step}{only_n}"
             )

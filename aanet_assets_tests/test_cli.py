@@ -54,7 +54,9 @@ def test_status_counts_what_is_there_and_says_why_something_is_stale(
     assert re.search(r"aanet_models │ 6 │ 0 │ 0", output)
     changed = study_module("small_changed", "vertices={'distance': 0.4}")
     output = said("status", changed, code=0)
-    assert re.search(r"vertex_samples │ 0 │ 0 │ 2 │ made with other settings: stored", output)
+    assert re.search(
+        r"vertex_samples │ 0 │ 0 │ 2 │ was made with other settings or input files: stored", output
+    )
 
 
 def test_sql_prints_a_table(finished: Finished, study_module) -> None:

@@ -1,6 +1,8 @@
 """Which partitions there are, what they read, and which settings make them stale."""
 
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,20 @@ def test_a_setting_makes_stale_only_the_steps_that_obey_it(changes: dict, stale:
         if settings_digest(STUDY, step) != settings_digest(changed, step)
     }
     assert different == stale
+
+
+def test_files_that_change_under_the_same_name_make_stale_what_reads_them(
+    home: Path, tmp_path: Path
+) -> None:
+    sae = shutil.copytree(home / "data/inputs/toy/sae", tmp_path / "sae")
+    study = small_study(sae={"directory": str(sae)})
+    before = {name: settings_digest(study, step) for name, step in steps(study).items()}
+    config = sae / "cfg.json"
+    config.write_text(config.read_text() + " ")
+    changed = {
+        name for name, step in steps(study).items() if settings_digest(study, step) != before[name]
+    }
+    assert changed == {"activation_cache", "clustering"}
 
 
 def test_more_shards_leave_the_shards_that_are_there_good() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.records import (
+    MISSING,
     NotReadyError,
     Standing,
     content_digest,
@@ -44,7 +45,7 @@ def test_all_is_good_after_all_is_written(study: Study) -> None:
 
 def test_a_partition_whose_work_began_and_did_not_end_is_missing(study: Study) -> None:
     discard_record(study, Partition("vertex_samples", n=7))
-    assert Standing(study).problem(Partition("vertex_samples", n=7)) == "missing"
+    assert Standing(study).problem(Partition("vertex_samples", n=7)) == MISSING
     assert stale(study) == {"vertex_samples [n_clusters 7]"}
 
 
@@ -73,7 +74,7 @@ def test_a_refusal_names_both_sides_and_the_command(study: Study) -> None:
         require_upstream(study, Partition("aanet_models", n=7, k=3))
     assert str(refusal.value) == (
         "aanet_models [n_clusters 7, k 3] of study 'small' needs cluster_rows [n_clusters 7], "
-        "which is made from another clustering [n_clusters 7]: stored content of clustering "
+        "which was made from another clustering [n_clusters 7]: stored content of clustering "
         "[n_clusters 7], expected other. Run: aanet run small --until cluster_rows --n-clusters 7"
     )
     require_upstream(study, Partition("aanet_models", n=6, k=3))

@@ -98,8 +98,8 @@ def consolidate(
     apart = set(metrics["cluster_id"]) ^ set(clusters["cluster_id"])
     if apart:
         raise ValueError(
-            f"clusters {sorted(map(int, apart))[:10]} are in only one of metrics and clusters; both must "
-            "hold the same clusters: materialise the metrics again for this clustering"
+            f"clusters {sorted(map(int, apart))[:10]} are in only one of metrics and clusters; "
+            "both must hold the same clusters: materialise the metrics again for this clustering"
         )
     table = metrics.merge(clusters[["cluster_id", *CLUSTER_COLUMNS]], on="cluster_id")
     table = table.merge(elbow_columns(metrics), on="cluster_id")

@@ -74,9 +74,10 @@ def decoder_rank_dist(clusters: pd.DataFrame, n_clusters: int) -> Figure:
         return figure
     step = int(np.ceil((ranks.max() - ranks.min() + 1) / MOST_BARS))
     edges = np.arange(ranks.min() - 0.5, ranks.max() + 0.5 + step, step)
-    _, _, bars = ax.hist(ranks, bins=edges, color=BARS, edgecolor="white")
+    heights, _ = np.histogram(ranks, bins=edges)
+    bars = ax.bar(edges[:-1], heights, width=step, align="edge", color=BARS, edgecolor="white")
     if len(edges) <= 26:
-        counts = [str(int(bar.get_height()) or "") for bar in bars]
+        counts = [str(height or "") for height in heights]
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         ax.bar_label(bars, labels=counts, fontsize=9, padding=2, zorder=5, bbox=behind)
     mark_mean_and_median(ax, ranks.tolist())

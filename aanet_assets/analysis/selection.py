@@ -177,7 +177,7 @@ def explain_none(selection: Selection) -> str:
             "Lower selection.a_sd, b_sd, c_sd or d_sd to select more. "
         )
     else:
-        worst = filters.loc[filters["failed_here"].idxmax()]
+        worst = max(filters.to_dict("records"), key=lambda f: f["failed_here"])
         text += "Categories need a standard deviation, and so 2 clusters that pass. "
         text += (
             f"Relax selection.{worst['setting']}, which turns down the most. "

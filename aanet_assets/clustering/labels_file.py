@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from aanet_assets.study import resolve
+from aanet_assets.inputs import labels_path
 
 
 def read_labels(labels_file: str, n_latents: int, n_clusters: int) -> Int[np.ndarray, "latents"]:
@@ -15,7 +15,7 @@ def read_labels(labels_file: str, n_latents: int, n_clusters: int) -> Int[np.nda
         FileNotFoundError: there is no such file.
         ValueError: it is no .npy file, or of another shape, type or range, or a cluster is empty.
     """
-    path = resolve(labels_file.replace("{n}", str(n_clusters)))
+    path = labels_path(labels_file, n_clusters)
     if not path.is_file():
         raise FileNotFoundError(
             f"labels_file {path} does not exist; write one integer per latent there with numpy.save"

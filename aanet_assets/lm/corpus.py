@@ -1,15 +1,16 @@
 """Documents of a corpus, shard by shard, and the chunks of tokens they are cut into."""
 
-import glob
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from aanet_assets.inputs import files_like
 from aanet_assets.settings import CacheSettings, CorpusSettings
-from aanet_assets.study import Study, resolve
+from aanet_assets.study import Study
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,12 +19,11 @@ _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".txt": "text"}
 _TOKENIZER_BATCH = 256
 
 
-def corpus_files(corpus: CorpusSettings) -> list[str]:
+def corpus_files(corpus: CorpusSettings) -> list[Path]:
     """Local files of a corpus, sorted; ValueError if there are none or of different kinds."""
     assert corpus.files is not None
-    files = sorted(glob.glob(str(resolve(corpus.files)), recursive=True))
-    kinds = {ending for ending in _BUILDERS for file in files if file.endswith(ending)}
-    if len(kinds) != 1 or not all(file.endswith(tuple(kinds)) for file in files):
+    files = files_like(corpus.files)
+    if len(kinds := {file.suffix for file in files}) != 1 or not kinds <= set(_BUILDERS):
         raise ValueError(
             f"corpus files {corpus.files!r} match {len(files)} files; they must be one or more, "
             f"all of one kind: {', '.join(_BUILDERS)}"
@@ -41,8 +41,12 @@ def documents(corpus: CorpusSettings, shard: int, per_shard: int) -> Iterator[st
 
     if corpus.files is not None:
         files = corpus_files(corpus)
-        builder = next(name for ending, name in _BUILDERS.items() if files[0].endswith(ending))
-        rows = load_dataset(builder, data_files=files, split="train", streaming=True)
+        rows = load_dataset(
+            _BUILDERS[files[0].suffix],
+            data_files=list(map(str, files)),
+            split="train",
+            streaming=True,
+        )
     else:
         assert corpus.dataset is not None
         rows = load_dataset(

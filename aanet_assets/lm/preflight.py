@@ -1,8 +1,8 @@
 """Checks before any work starts: model, SAE, corpus and settings must fit together."""
 
 import json
-from pathlib import Path
 
+from aanet_assets.inputs import labels_path
 from aanet_assets.lm.sae import parse_hook
 from aanet_assets.study import Study, resolve
 
@@ -102,7 +102,7 @@ def _check_files(study: Study) -> None:
         corpus_files(study.corpus)
     if study.clustering.labels_file is not None:
         for n in study.n_clusters:
-            path: Path = resolve(study.clustering.labels_file.format(n=n))
+            path = labels_path(study.clustering.labels_file, n)
             if not path.is_file():
                 raise ValueError(
                     f"study {study.name!r}: labels file {path} for n_clusters {n} is not there; "

@@ -43,7 +43,9 @@ def test_every_partition_is_materialised_in_dagster(finished: Finished) -> None:
             metadata = records[0].asset_materialization.metadata
             assert metadata["dagster/row_count"].value is not None
             assert metadata["seconds"].value >= 0
-            assert metadata["bytes"].value > 0
+            # Nothing is selected of the six clusters, so there is no model to refit.
+            nothing = partition == Partition("refit_models", n=6)
+            assert (metadata["bytes"].value == 0) == nothing
 
 
 def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
