@@ -58,7 +58,8 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     except (ValueError, FileNotFoundError, Failure) as error:
         raise _stop(error) from None
     except KeyboardInterrupt:
-        raise _stop(f"stopped; nothing is half written. To go on: aanet run {study}") from None
+        console.print(f"Stopped; nothing is half written. To go on: aanet run {study}")
+        raise typer.Exit(130) from None
     if last is None:
         print_report(module.study, console)
 

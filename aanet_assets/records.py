@@ -84,7 +84,7 @@ class Standing:
         self.problem = cache(self._problem)
 
     def _problem(self, partition: Partition) -> str | None:
-        """Why a partition must be made (again), as the end of "which ...", or None if it is good."""
+        """Why a partition must be made, as the end of a "which ..."; None if it is good."""
         record = read_record(self.study, partition)
         if record is None:
             return MISSING

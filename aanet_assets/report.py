@@ -25,6 +25,8 @@ def _frame(study: Study, sql: str) -> pd.DataFrame:
 
 def _print_recovery(study: Study, n: int, console: Console) -> None:
     recovery = _frame(study, f"FROM recovery WHERE n_clusters_total = {n} ORDER BY component")
+    if recovery.empty:
+        return
     table = Table(
         "component", "cluster", "R² of belief", "from the letter alone", "leak", "true k",
         "elbow k", "R² barycentric", "vertex purity",

@@ -1,6 +1,11 @@
 """The command line: what it answers, and that a user's mistake never shows a stack trace."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +119,39 @@ def test_a_failure_on_the_way_is_one_message_too(study_module, tmp_path: Path) -
     )
     output = said("run", name, "--until", "clustering", code=1)
     assert re.search(r"clustering \[n_clusters 6\]: labels_file .* has shape \(31,\)", output)
+
+
+def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home: Path) -> None:
+    name = study_module(
+        "small_stopped",
+        "name='stopped', n_clusters=(6,), selection={}, "
+        "corpus={'files': 'data/stopped/corpus/*.parquet', 'shuffle_buffer': 0}",
+    )
+    code = (
+        "import sys; from aanet_assets import cli, studies; "
+        "studies.__path__.append(sys.argv[1]); cli.app(['run', sys.argv[2]])"
+    )
+    command = [sys.executable, "-c", code, studies.__path__[-1], name]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    ) as process:
+        cache = home / "data/stopped/records/activation_cache"
+        while not list(cache.glob("*.json")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert f"Stopped; nothing is half written. To go on: aanet run {name}" in output
+    assert not list((home / "data/stopped").rglob("*.tmp"))
+    assert not (home / "data/stopped/records/vertex_samples").exists()
+    output = said("run", name, "--until", "clustering", code=0)
+    assert re.search(r"corpus 0 made, 1 already there", output)
 
 
 def test_sql_before_anything_was_run(study_module) -> None:

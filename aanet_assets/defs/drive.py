@@ -98,6 +98,7 @@ class Driver:
 
         Raises:
             Failure: it failed; the message is the error's own where the mistake is the user's.
+            KeyboardInterrupt: it was interrupted.
         """
         result = self._job.execute_in_process(
             asset_selection=[dg.AssetKey([self.study.name, partition.step])],
@@ -113,6 +114,9 @@ class Driver:
                 if event.is_step_failure and event.step_failure_data.error
             ]
             reason = _reason(errors[0]) if errors else "no reason given"
+            # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
+            if "DagsterExecutionInterruptedError" in reason:
+                raise KeyboardInterrupt
             raise Failure(f"{partition}: {reason} (run {result.run_id[:8]})")
 
 
