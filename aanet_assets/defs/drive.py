@@ -107,19 +107,25 @@ class Driver:
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
-        if not result.success:
-            errors = [
-                event.step_failure_data.error
-                for event in result.all_events
-                if event.is_step_failure and event.step_failure_data.error
-            ]
-            reason = _reason(errors[0]) if errors else "no reason given"
-            # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
-            if "DagsterExecutionInterruptedError" in reason:
-                raise KeyboardInterrupt
-            raise Failure(f"{partition}: {reason} (run {result.run_id[:8]})")
+        if result.success:
+            return
+        errors = [
+            event.step_failure_data.error
+            for event in result.all_events
+            if event.is_step_failure and event.step_failure_data.error
+        ] + [
+            event.job_failure_data.error
+            for event in result.all_events
+            if event.is_job_failure and event.job_failure_data.error
+        ]
+        # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
+        if any(error.cls_name in _INTERRUPTIONS for error in errors):
+            raise KeyboardInterrupt
+        reason = _reason(errors[0]) if errors else "no reason given"
+        raise Failure(f"{partition}: {reason} (run {result.run_id[:8]})")
 
 
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError")
 
 
