@@ -7,19 +7,19 @@ from aanet_assets.defs.materialise import build_asset
 from aanet_assets.study import Study
 
 _ASSETS = (
-    (stage1.activation_cache, "stage1_activations", {"huggingface", "pytorch"}),
-    (stage1.clustering, "stage1_clusters", {"scikitlearn"}),
-    (stage1.cluster_rows, "stage1_clusters", {"numpy"}),
-    (stage1.aanet_models, "stage1_aanets", {"pytorch"}),
-    (stage1.aanet_metrics, "stage1_aanets", {"parquet", "duckdb"}),
-    (stage1.consolidated_metrics, "stage1_metrics", {"csv", "duckdb"}),
-    (stage1.analysis_plots, "stage2_review", {"matplotlib"}),
-    (stage2.selected_clusters, "stage2_review", {"pandas", "duckdb"}),
-    (stage3.refit_models, "stage3_vertices", {"pytorch"}),
-    (stage3.vertex_samples, "stage3_vertices", {"json", "duckdb"}),
+    (stage1.activation_cache, "1a_activations", {"huggingface", "pytorch"}),
+    (stage1.clustering, "1b_clusters", {"scikitlearn"}),
+    (stage1.cluster_rows, "1b_clusters", {"numpy"}),
+    (stage1.aanet_models, "1c_aanets", {"pytorch"}),
+    (stage1.aanet_metrics, "1c_aanets", {"parquet", "duckdb"}),
+    (stage1.consolidated_metrics, "1d_metrics", {"csv", "duckdb"}),
+    (stage1.analysis_plots, "2_review", {"matplotlib"}),
+    (stage2.selected_clusters, "2_review", {"pandas", "duckdb"}),
+    (stage3.refit_models, "3_vertices", {"pytorch"}),
+    (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
 )
 _TRUTH_ASSETS = (
-    (truth.corpus, "stage1_activations", {"parquet"}),
+    (truth.corpus, "1a_activations", {"parquet"}),
     (truth.recovery, "truth", {"pandas", "duckdb"}),
 )
 
