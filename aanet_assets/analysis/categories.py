@@ -67,21 +67,21 @@ def categorise(elbows: Elbows, limits: Limits | None) -> tuple[str | None, str]:
     recon, arch = elbows.recon_strength, elbows.arch_strength
     if recon > limits.a_recon and arch > limits.a_arch:
         return "A", (
-            f"both strengths stand out: recon {recon:.4g} > {limits.a_recon:.4g}, "
-            f"archetypal {arch:.4g} > {limits.a_arch:.4g}"
+            f"both strengths stand out: recon {recon:.5g} > {limits.a_recon:.5g}, "
+            f"archetypal {arch:.5g} > {limits.a_arch:.5g}"
         )
     if elbows.k_differential == 0 and recon > limits.d_recon and arch > limits.d_arch:
         return "D", (
-            f"the elbows agree and both strengths are high: recon {recon:.4g} > "
-            f"{limits.d_recon:.4g}, archetypal {arch:.4g} > {limits.d_arch:.4g}"
+            f"the elbows agree and both strengths are high: recon {recon:.5g} > "
+            f"{limits.d_recon:.5g}, archetypal {arch:.5g} > {limits.d_arch:.5g}"
         )
     if recon > limits.b_recon:
-        return "B", f"recon strength is an outlier: {recon:.4g} > {limits.b_recon:.4g}"
+        return "B", f"recon strength alone stands out: {recon:.5g} > {limits.b_recon:.5g}"
     if arch > limits.c_arch:
-        return "C", f"archetypal strength is an outlier: {arch:.4g} > {limits.c_arch:.4g}"
+        return "C", f"archetypal strength alone stands out: {arch:.5g} > {limits.c_arch:.5g}"
     return None, (
-        f"passes every filter, reaches no category: recon strength {recon:.4g} "
-        f"(A > {limits.a_recon:.4g}, B > {limits.b_recon:.4g}, D > {limits.d_recon:.4g}), "
-        f"archetypal strength {arch:.4g} (A > {limits.a_arch:.4g}, C > {limits.c_arch:.4g}, "
-        f"D > {limits.d_arch:.4g}), k_differential {elbows.k_differential} (D needs 0)"
+        f"passes every filter, reaches no category: recon strength {recon:.5g} "
+        f"(A > {limits.a_recon:.5g}, B > {limits.b_recon:.5g}, D > {limits.d_recon:.5g}), "
+        f"archetypal strength {arch:.5g} (A > {limits.a_arch:.5g}, C > {limits.c_arch:.5g}, "
+        f"D > {limits.d_arch:.5g}), k_differential {elbows.k_differential} (D needs 0)"
     )

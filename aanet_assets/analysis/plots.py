@@ -8,11 +8,8 @@ from aanet_assets.analysis.canvas import save
 from aanet_assets.analysis.categories import categorise, limits_of
 from aanet_assets.analysis.quality import clusters_of, failures_of, quality_filters
 from aanet_assets.analysis.rank_plots import decoder_rank_dist, pca_vs_geometric_rank
-from aanet_assets.analysis.strength_plots import (
-    elbow_strength_dists,
-    recon_vs_arch_unzoomed,
-    recon_vs_arch_zoomed,
-)
+from aanet_assets.analysis.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
+from aanet_assets.analysis.zoomed_plot import recon_vs_arch_zoomed
 from aanet_assets.settings import SelectionSettings
 
 

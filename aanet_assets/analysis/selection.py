@@ -171,9 +171,9 @@ def explain_none(selection: Selection) -> str:
     if n_passing >= 2:
         text += (
             f"None of them reaches a category: the largest recon strength is "
-            f"{limits['recon_max']:.4g} (A > {limits['a_recon']:.4g}, B > "
-            f"{limits['b_recon']:.4g}), the largest archetypal strength {limits['arch_max']:.4g} "
-            f"(A > {limits['a_arch']:.4g}, C > {limits['c_arch']:.4g}). "
+            f"{limits['recon_max']:.5g} (A > {limits['a_recon']:.5g}, B > "
+            f"{limits['b_recon']:.5g}), the largest archetypal strength {limits['arch_max']:.5g} "
+            f"(A > {limits['a_arch']:.5g}, C > {limits['c_arch']:.5g}). "
             "Lower selection.a_sd, b_sd, c_sd or d_sd to select more. "
         )
     else:

@@ -1,6 +1,4 @@
-"""Plots of the elbow strengths: their distributions, and reconstruction against archetypal."""
-
-from collections.abc import Sequence
+"""Plots of the elbow strengths of all clusters: distributions, and one against the other."""
 
 import numpy as np
 import pandas as pd
@@ -8,14 +6,12 @@ from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from aanet_assets.analysis.canvas import BARS, blank, legend, mark_mean_and_median, note, sentence
-from aanet_assets.analysis.categories import Limits
 
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 MOST_MONOTONE = 1 / np.sqrt(2)
-LEFT_OUT_PER_AXIS = 2
-FEW = 10
 NO_ELBOWS = "No cluster has elbow metrics:\naanet_status in the table says why."
 
 
@@ -58,81 +54,43 @@ def _histogram(ax: Axes, strengths: np.ndarray) -> None:
 
 def recon_vs_arch_unzoomed(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     """Strength against strength, all clusters, coloured by k_differential."""
-    figure, (ax,) = _strength_axes(f"Elbow strengths of all clusters, n = {n_clusters}")
+    figure, (ax,) = strength_axes(f"Elbow strengths of all clusters, n = {n_clusters}")
     known = clusters.dropna(subset=[RECON, ARCH])
     if known.empty:
         sentence(ax, NO_ELBOWS)
         return figure
     note(ax, f"{len(known)} clusters with elbows, {len(clusters) - len(known)} without")
-    handles = _scatter(ax, known)
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    handles = scatter(ax, known)
+    reach = Rectangle(
+        (0, 0),
+        MOST_MONOTONE,
+        MOST_MONOTONE,
+        facecolor="none",
+        edgecolor="0.5",
+        linestyle=":",
+        label="reach of losses that never rise",
+    )
+    ax.add_patch(reach)
+    ax.legend(handles=[*handles, reach], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
     return figure
 
 
-def recon_vs_arch_zoomed(
-    clusters: pd.DataFrame,
-    categories: dict[int, str | None],
-    limits: Limits | None,
-    n_clusters: int,
-) -> Figure:
-    """Strength against strength of the clusters that pass the quality filters.
-
-    `categories` maps these clusters to the category they reach, if any. The two largest strengths
-    of each axis are left out and named, unless ten clusters or fewer pass. The axes end where the
-    data and the limits of the categories do, at mean + 10 sd of what is shown at most.
-    """
-    figure, (ax,) = _strength_axes(f"Clusters that pass the quality filters, n = {n_clusters}")
-    passed = clusters.loc[list(categories)]
-    if passed.empty:
-        sentence(ax, f"None of {len(clusters)} clusters passes the quality filters.")
-        return figure
-    outliers = _outliers(passed) if len(passed) > FEW else []
-    shown = passed.drop(index=outliers)
-    marks = (
-        ((limits.a_recon, limits.b_recon), (limits.a_arch, limits.c_arch)) if limits else ((), ())
-    )
-    ends = [_end(shown[c], m) for c, m in zip((RECON, ARCH), marks, strict=True)]
-    text = f"{len(passed)} of {len(clusters)} clusters pass"
-    if beyond := int(((shown[RECON] > ends[0]) | (shown[ARCH] > ends[1])).sum()):
-        text += f", {beyond} of them beyond the axes"
-    if outliers:
-        names = ", ".join(_named(i, categories[i]) for i in outliers)
-        text += f"\nleft out, the two largest of each axis: {names}"
-    note(ax, text)
-    handles = _scatter(ax, shown)
-    for cluster_id, recon, arch in zip(shown.index, shown[RECON], shown[ARCH], strict=True):
-        if categories[cluster_id]:
-            ax.annotate(
-                _named(int(cluster_id), categories[cluster_id]),
-                (recon, arch),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=8,
-                annotation_clip=True,
-            )
-    if limits:
-        handles += _category_lines(ax, limits)
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    ax.set_xlim(_start(shown[RECON]), ends[0])
-    ax.set_ylim(_start(shown[ARCH]), ends[1])
-    return figure
-
-
-def _strength_axes(title: str) -> tuple[Figure, list[Axes]]:
+def strength_axes(title: str) -> tuple[Figure, list[Axes]]:
+    """A figure for reconstruction strength against archetypal strength."""
     figure, axes = blank(title, width=9)
     axes[0].set_xlabel("elbow strength of the reconstruction loss")
     axes[0].set_ylabel("elbow strength of the archetypal loss")
     return figure, axes
 
 
-def _scatter(ax: Axes, clusters: pd.DataFrame) -> list[Artist]:
-    """Points by k_differential, the smallest on top; legend entries with counts."""
-    apart = clusters["k_differential"].astype(int)
+def scatter(ax: Axes, clusters: pd.DataFrame) -> list[Artist]:
+    """Points coloured by k_differential, 0 in black and on top; legend entries with counts."""
+    apart = clusters["k_differential"].to_numpy(int)
     colours = colormaps["plasma"](np.linspace(0.35, 0.95, max(int(apart.max()), 1)))
     entries = []
-    for difference in sorted(set(apart)):
+    for difference in np.unique(apart):
         part = clusters[apart == difference]
         entries.append(
             ax.scatter(
@@ -148,35 +106,3 @@ def _scatter(ax: Axes, clusters: pd.DataFrame) -> list[Artist]:
             )
         )
     return entries
-
-
-def _category_lines(ax: Axes, limits: Limits) -> list[Artist]:
-    a = {"color": "#2166ac", "linestyle": "--", "linewidth": 1.2}
-    d = {"color": "0.55", "linestyle": "-", "linewidth": 0.9}
-    ax.axhline(limits.a_arch, **a)
-    ax.axhline(limits.d_arch, **d)
-    return [
-        ax.axvline(limits.a_recon, **a, label="A: beyond both"),
-        ax.axvline(limits.d_recon, **d, label="D: beyond both, equal elbows"),
-        ax.axvline(limits.b_recon, color="#b2182b", linestyle=":", label="B: right of it"),
-        ax.axhline(limits.c_arch, color="#1b7837", linestyle=":", label="C: above it"),
-    ]
-
-
-def _outliers(passed: pd.DataFrame) -> list[int]:
-    largest = [passed[c].nlargest(LEFT_OUT_PER_AXIS).index for c in (RECON, ARCH)]
-    return sorted({int(i) for i in (*largest[0], *largest[1])})
-
-
-def _named(cluster_id: int, category: str | None) -> str:
-    return f"{cluster_id} {category}" if category else str(cluster_id)
-
-
-def _start(strengths: pd.Series) -> float:
-    return max(0.0, float(strengths.min()) - 0.02)
-
-
-def _end(strengths: pd.Series, marks: Sequence[float]) -> float:
-    end = max([float(strengths.max()), *marks]) + 0.02
-    spread = float(strengths.std())
-    return min(end, float(strengths.mean()) + 10 * spread) if spread > 0 else end

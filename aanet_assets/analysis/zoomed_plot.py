@@ -1,0 +1,108 @@
+"""The plot that selection is judged by: clusters that pass the filters, limits and categories."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aanet_assets.analysis.canvas import note, sentence
+from aanet_assets.analysis.categories import Limits
+from aanet_assets.analysis.strength_plots import ARCH, RECON, scatter, strength_axes
+
+LEFT_OUT_PER_AXIS = 2
+FEW = 10
+MOST_NAMES = 40
+COLOURS = {"A": "#2166ac", "B": "#b2182b", "C": "#1b7837", "D": "#e08214"}
+
+
+def recon_vs_arch_zoomed(
+    clusters: pd.DataFrame,
+    categories: dict[int, str | None],
+    limits: Limits | None,
+    n_clusters: int,
+) -> Figure:
+    """Strength against strength of the clusters that pass the quality filters.
+
+    `categories` maps these clusters to the category they reach, if any: ringed in its colour and
+    named by their id (where names would be too many, those of D are left off). The two largest
+    strengths of each axis are left out and listed, unless ten clusters or fewer pass. The axes end
+    where the data and the limits of the categories do, at mean + 10 sd of what is shown at most.
+    """
+    figure, (ax,) = strength_axes(f"Clusters that pass the quality filters, n = {n_clusters}")
+    passed = clusters.loc[list(categories)]
+    if passed.empty:
+        sentence(ax, f"None of {len(clusters)} clusters passes the quality filters.")
+        return figure
+    outliers = _outliers(passed) if len(passed) > FEW else []
+    shown = passed.drop(index=outliers)
+    recon, arch = shown[RECON].to_numpy(float), shown[ARCH].to_numpy(float)
+    recon_end = _end(recon, (limits.a_recon, limits.b_recon) if limits else ())
+    arch_end = _end(arch, (limits.a_arch, limits.c_arch) if limits else ())
+    ax.set_xlim(max(0, recon.min() - 0.02), recon_end)
+    ax.set_ylim(max(0, arch.min() - 0.02), arch_end)
+
+    text = f"{len(passed)} of {len(clusters)} clusters pass"
+    beyond = int(((recon > recon_end) | (arch > arch_end)).sum())
+    if beyond:
+        text += f", {beyond} of them beyond the axes"
+    if outliers:
+        names = ", ".join(f"{i} ({categories[i]})" if categories[i] else str(i) for i in outliers)
+        text += f"\nleft out, the two largest of each axis: {names}"
+    note(ax, text)
+
+    handles = scatter(ax, shown)
+    if limits:
+        handles += _limit_lines(ax, limits, list(categories.values()))
+    _ring_and_name(ax, shown, categories)
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _ring_and_name(ax: Axes, shown: pd.DataFrame, categories: dict[int, str | None]) -> None:
+    reached = [(i, category) for i in shown.index if (category := categories[i])]
+    for cluster_id, category in reached:
+        at = (shown.at[cluster_id, RECON], shown.at[cluster_id, ARCH])
+        ax.plot(*at, "o", color=COLOURS[category], markersize=8, fillstyle="none", zorder=150)
+        if category != "D" or len(reached) <= MOST_NAMES:
+            ax.annotate(
+                str(cluster_id),
+                at,
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=8,
+                color=COLOURS[category],
+                zorder=160,
+            )
+
+
+def _limit_lines(ax: Axes, limits: Limits, reached: list[str | None]) -> list[Artist]:
+    a = {"color": COLOURS["A"], "linestyle": "--", "linewidth": 1.2}
+    d = {"color": COLOURS["D"], "linestyle": "-", "linewidth": 0.9}
+    b = {"color": COLOURS["B"], "linestyle": ":"}
+    c = {"color": COLOURS["C"], "linestyle": ":"}
+    ax.axhline(limits.a_arch, **a)
+    ax.axhline(limits.d_arch, **d)
+    counts = {category: reached.count(category) for category in COLOURS}
+    return [
+        ax.axvline(limits.a_recon, **a, label=f"A ({counts['A']}): beyond both lines"),
+        ax.axvline(limits.d_recon, **d, label=f"D ({counts['D']}): beyond both, equal elbows"),
+        ax.axvline(limits.b_recon, **b, label=f"B ({counts['B']}): right of the line"),
+        ax.axhline(limits.c_arch, **c, label=f"C ({counts['C']}): above the line"),
+    ]
+
+
+def _outliers(passed: pd.DataFrame) -> list[int]:
+    largest = [
+        passed[c].sort_values(kind="stable").index[-LEFT_OUT_PER_AXIS:] for c in (RECON, ARCH)
+    ]
+    return sorted({*largest[0], *largest[1]})
+
+
+def _end(strengths: np.ndarray, limits: Sequence[float]) -> float:
+    end = max([float(strengths.max()), *limits]) + 0.02
+    # A single cluster has no spread, and equal strengths have none to zoom to.
+    spread = float(strengths.std(ddof=1)) if len(strengths) > 1 else 0.0
+    return min(end, float(strengths.mean()) + 10 * spread) if spread > 0 else end
