@@ -62,9 +62,9 @@ def recon_vs_arch_zoomed(
 
 
 def _ring_and_name(ax: Axes, shown: pd.DataFrame, categories: dict[int, str | None]) -> None:
-    reached = [(i, category) for i in shown.index if (category := categories[i])]
-    for cluster_id, category in reached:
-        at = (shown.at[cluster_id, RECON], shown.at[cluster_id, ARCH])
+    points = zip(shown.index, shown[RECON], shown[ARCH], strict=True)
+    reached = [(i, c, (recon, arch)) for i, recon, arch in points if (c := categories[i])]
+    for cluster_id, category, at in reached:
         ax.plot(*at, "o", color=COLOURS[category], markersize=8, fillstyle="none", zorder=150)
         if category != "D" or len(reached) <= MOST_NAMES:
             ax.annotate(
@@ -79,19 +79,20 @@ def _ring_and_name(ax: Axes, shown: pd.DataFrame, categories: dict[int, str | No
 
 
 def _limit_lines(ax: Axes, limits: Limits, reached: list[str | None]) -> list[Artist]:
-    a = {"color": COLOURS["A"], "linestyle": "--", "linewidth": 1.2}
-    d = {"color": COLOURS["D"], "linestyle": "-", "linewidth": 0.9}
-    b = {"color": COLOURS["B"], "linestyle": ":"}
-    c = {"color": COLOURS["C"], "linestyle": ":"}
-    ax.axhline(limits.a_arch, **a)
-    ax.axhline(limits.d_arch, **d)
     counts = {category: reached.count(category) for category in COLOURS}
-    return [
-        ax.axvline(limits.a_recon, **a, label=f"A ({counts['A']}): beyond both lines"),
-        ax.axvline(limits.d_recon, **d, label=f"D ({counts['D']}): beyond both, equal elbows"),
-        ax.axvline(limits.b_recon, **b, label=f"B ({counts['B']}): right of the line"),
-        ax.axhline(limits.c_arch, **c, label=f"C ({counts['C']}): above the line"),
-    ]
+    ax.axhline(limits.a_arch, color=COLOURS["A"], linestyle="--")
+    ax.axhline(limits.d_arch, color=COLOURS["D"], linewidth=1)
+    lines = (
+        ax.axvline(limits.a_recon, color=COLOURS["A"], linestyle="--"),
+        ax.axvline(limits.d_recon, color=COLOURS["D"], linewidth=1),
+        ax.axvline(limits.b_recon, color=COLOURS["B"], linestyle=":"),
+        ax.axhline(limits.c_arch, color=COLOURS["C"], linestyle=":"),
+    )
+    lines[0].set_label(f"A ({counts['A']}): beyond both lines")
+    lines[1].set_label(f"D ({counts['D']}): beyond both, equal elbows")
+    lines[2].set_label(f"B ({counts['B']}): right of the line")
+    lines[3].set_label(f"C ({counts['C']}): above the line")
+    return [*lines]
 
 
 def _outliers(passed: pd.DataFrame) -> list[int]:

@@ -22,8 +22,10 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
     """
     from aanet_assets.cache.build import build_shard
     from aanet_assets.cache.shards import read_shard
+    from aanet_assets.lm.preflight import preflight
 
     assert partition.shard is not None
+    preflight(study)
     path = study.paths.shard(partition.shard)
     build_shard(study, partition.shard, path)
     shard = read_shard(path)

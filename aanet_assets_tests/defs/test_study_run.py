@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -227,6 +228,44 @@ def test_a_step_refuses_what_is_stale_and_says_what_to_run(finished: Finished) -
     assert "stored" in message
     assert "expected" in message
     assert "aanet run small --until aanet_models --n-clusters 7" in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "kmeans"},
+        {"method": "k_subspaces"},
+        {"method": "spectral_decoder"},
+        *(
+            {"method": "spectral_cooccurrence", "cooccurrence": kind}
+            for kind in ("jaccard", "dice", "overlap", "mutual_information")
+        ),
+        {"method": "labels", "labels_file": "data/labels_{n}.npy"},
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+def test_every_clustering_method_goes_as_far_as_models(
+    finished: Finished, home: Path, settings: dict[str, str]
+) -> None:
+    np.save(home / "data" / "labels_6.npy", np.arange(32) % 6)
+    study = small_study(
+        name="methods",
+        corpus=finished.study.corpus,
+        clustering=settings,
+        n_clusters=(6,),
+        ks=(2, 3, 4),
+        selection={},
+        aanet={"max_steps": 20},
+    )
+    driver = Driver(study, build_defs(study), finished.instance)
+    for partition in plan(study, until="aanet_metrics", ks=[3]):
+        if not driver.is_there(partition):
+            driver.materialise(partition)
+    rows = warehouse.query(study.paths, "FROM clusters").df()
+    assert rows["n_latents"].sum() == 32
+    assert rows["n_latents"].min() >= 1
+    metrics = warehouse.query(study.paths, "FROM aanet_metrics").df()
+    assert set(metrics["aanet_status"]) == {"ok"}
 
 
 @pytest.fixture
