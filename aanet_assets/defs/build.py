@@ -2,18 +2,18 @@
 
 import dagster as dg
 
-from aanet_assets.defs import automation, stage1, stage2, stage3, truth
+from aanet_assets.defs import automation, stage1_aanets, stage1_latents, stage2, stage3, truth
 from aanet_assets.defs.materialise import build_asset
 from aanet_assets.study import Study
 
 _ASSETS = (
-    (stage1.activation_cache, "1a_activations", {"huggingface", "pytorch"}),
-    (stage1.clustering, "1b_clusters", {"scikitlearn"}),
-    (stage1.cluster_rows, "1b_clusters", {"numpy"}),
-    (stage1.aanet_models, "1c_aanets", {"pytorch"}),
-    (stage1.aanet_metrics, "1c_aanets", {"parquet", "duckdb"}),
-    (stage1.consolidated_metrics, "1d_metrics", {"csv", "duckdb"}),
-    (stage1.analysis_plots, "2_review", {"matplotlib"}),
+    (stage1_latents.activation_cache, "1a_activations", {"huggingface", "pytorch"}),
+    (stage1_latents.clustering, "1b_clusters", {"scikitlearn"}),
+    (stage1_latents.cluster_rows, "1b_clusters", {"numpy"}),
+    (stage1_aanets.aanet_models, "1c_aanets", {"pytorch"}),
+    (stage1_aanets.aanet_metrics, "1c_aanets", {"parquet", "duckdb"}),
+    (stage1_aanets.consolidated_metrics, "1d_metrics", {"csv", "duckdb"}),
+    (stage1_aanets.analysis_plots, "2_review", {"matplotlib"}),
     (stage2.selected_clusters, "2_review", {"pandas", "duckdb"}),
     (stage3.refit_models, "3_vertices", {"pytorch"}),
     (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
