@@ -92,7 +92,7 @@ def _drive(driver, todo: "list[Partition]") -> None:
                 if partition.step != step:
                     close_step()
                     step, made, kept, seconds = partition.step, 0, 0, 0.0
-                progress.update(task, description=str(partition), detail="")
+                progress.update(task, description=escape(str(partition)), detail="")
                 if driver.is_there(partition):
                     kept += 1
                 else:
