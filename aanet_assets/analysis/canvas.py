@@ -10,6 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from aanet_assets.files import replacing
 
+MOST_NAMES = 30
+"""Where a plot has more points than this, their names would cover one another."""
+
 BARS, MEAN, MEDIAN = "#7a9cc6", "#b2182b", "#1a1a1a"
 
 
@@ -41,9 +44,31 @@ def note(ax: Axes, text: str) -> None:
     ax.set_title(text, fontsize=10, color="0.3", loc="left")
 
 
-def legend(ax: Axes) -> None:
-    """A legend inside the axes that lines and points do not run through."""
-    ax.legend(loc="best", framealpha=0.95, edgecolor="none", fontsize=10).set_zorder(200)
+def legend_above_bars(ax: Axes) -> None:
+    """A legend in a band of its own above the bars of a histogram."""
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top * 1.4)
+    ax.legend(loc="upper right", framealpha=1, edgecolor="none", fontsize=10)
+
+
+def name_points(
+    ax: Axes,
+    names: Sequence[str],
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    colour: str = "0.25",
+) -> None:
+    """Write a name beside each point."""
+    for name, *at in zip(names, x, y, strict=True):
+        ax.annotate(
+            name,
+            (at[0], at[1]),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour,
+            zorder=160,
+        )
 
 
 def whole_numbers(ax: Axes, *, x: bool = False, y: bool = False) -> None:

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 
 from aanet_assets.analysis.canvas import (
     BARS,
+    MOST_NAMES,
     blank,
-    legend,
+    legend_above_bars,
     mark_mean_and_median,
+    name_points,
     note,
     sentence,
     whole_numbers,
@@ -36,12 +38,12 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
         f"PCA rank larger in {above} clusters, equal in {len(known) - above - below}, smaller in "
         f"{below} (points scattered by up to {JITTER})",
     )
-    scatter = np.random.default_rng(0).uniform(-JITTER, JITTER, (2, len(known)))
+    jitter = np.random.default_rng(0).uniform(-JITTER, JITTER, (2, len(known)))
+    at = x + jitter[0], y + jitter[1]
     # A cluster without latents takes the colour of one.
     sizes = known["n_latents"].to_numpy(float).clip(min=1)
     points = ax.scatter(
-        x + scatter[0],
-        y + scatter[1],
+        *at,
         c=sizes,
         norm=LogNorm(1, max(sizes.max(), 2)),
         cmap="viridis_r",
@@ -50,6 +52,8 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
         edgecolors="white",
         linewidths=0.4,
     )
+    if len(known) <= MOST_NAMES:
+        name_points(ax, [str(i) for i in known.index], *at)
     bar = figure.colorbar(points, ax=ax, label="latents in the cluster")
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 20000) if t <= sizes.max()]
     bar.set_ticks(ticks, labels=[str(t) for t in ticks])
@@ -59,7 +63,7 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     ax.set_xlim(-0.6, x.max() + 1)
     ax.set_ylim(-0.6, y.max() * 1.03 + 1)
     whole_numbers(ax, x=True, y=True)
-    legend(ax)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 0.99), framealpha=0.9, edgecolor="none")
     return figure
 
 
@@ -81,7 +85,8 @@ def decoder_rank_dist(clusters: pd.DataFrame, n_clusters: int) -> Figure:
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         ax.bar_label(bars, labels=counts, fontsize=9, padding=2, zorder=5, bbox=behind)
     mark_mean_and_median(ax, ranks.tolist())
+    ax.set_xlim(ranks.min() - 1, ranks.max() + 1)
     note(ax, f"{len(ranks)} clusters, ranks {ranks.min():.0f} to {ranks.max():.0f}")
     whole_numbers(ax, x=True, y=True)
-    legend(ax)
+    legend_above_bars(ax)
     return figure

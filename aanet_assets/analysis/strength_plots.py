@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from aanet_assets.analysis.canvas import BARS, blank, legend, mark_mean_and_median, note, sentence
+from aanet_assets.analysis.canvas import (
+    BARS,
+    MOST_NAMES,
+    blank,
+    legend_above_bars,
+    mark_mean_and_median,
+    name_points,
+    note,
+    sentence,
+    whole_numbers,
+)
 
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 MOST_MONOTONE = 1 / np.sqrt(2)
@@ -38,7 +48,8 @@ def elbow_strength_dists(clusters: pd.DataFrame, n_clusters: int) -> Figure:
             linestyle=":",
             label="0.707: largest of a loss that never rises",
         )
-        legend(ax)
+        legend_above_bars(ax)
+        whole_numbers(ax, y=True)
     return figure
 
 
@@ -61,6 +72,10 @@ def recon_vs_arch_unzoomed(clusters: pd.DataFrame, n_clusters: int) -> Figure:
         return figure
     note(ax, f"{len(known)} clusters with elbows, {len(clusters) - len(known)} without")
     handles = scatter(ax, known)
+    if len(known) <= MOST_NAMES:
+        name_points(
+            ax, [str(i) for i in known.index], known[RECON].to_numpy(), known[ARCH].to_numpy()
+        )
     reach = Rectangle(
         (0, 0),
         MOST_MONOTONE,

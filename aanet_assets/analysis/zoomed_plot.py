@@ -8,13 +8,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aanet_assets.analysis.canvas import note, sentence
+from aanet_assets.analysis.canvas import MOST_NAMES, name_points, note, sentence
 from aanet_assets.analysis.categories import Limits
 from aanet_assets.analysis.strength_plots import ARCH, RECON, scatter, strength_axes
 
 LEFT_OUT_PER_AXIS = 2
 FEW = 10
-MOST_NAMES = 40
 COLOURS = {"A": "#2166ac", "B": "#b2182b", "C": "#1b7837", "D": "#e08214"}
 
 
@@ -27,7 +26,7 @@ def recon_vs_arch_zoomed(
     """Strength against strength of the clusters that pass the quality filters.
 
     `categories` maps these clusters to the category they reach, if any: ringed in its colour and
-    named by their id (where names would be too many, those of D are left off). The two largest
+    named by their id (D, and those in no category, only where few clusters pass). The two largest
     strengths of each axis are left out and listed, unless ten clusters or fewer pass. The axes end
     where the data and the limits of the categories do, at mean + 10 sd of what is shown at most.
     """
@@ -48,6 +47,8 @@ def recon_vs_arch_zoomed(
     beyond = int(((recon > recon_end) | (arch > arch_end)).sum())
     if beyond:
         text += f", {beyond} of them beyond the axes"
+    if limits is None:
+        text += ": too few for categories, which need a standard deviation"
     if outliers:
         names = ", ".join(f"{i} ({categories[i]})" if categories[i] else str(i) for i in outliers)
         text += f"\nleft out, the two largest of each axis: {names}"
@@ -62,20 +63,14 @@ def recon_vs_arch_zoomed(
 
 
 def _ring_and_name(ax: Axes, shown: pd.DataFrame, categories: dict[int, str | None]) -> None:
-    points = zip(shown.index, shown[RECON], shown[ARCH], strict=True)
-    reached = [(i, c, (recon, arch)) for i, recon, arch in points if (c := categories[i])]
-    for cluster_id, category, at in reached:
-        ax.plot(*at, "o", color=COLOURS[category], markersize=8, fillstyle="none", zorder=150)
-        if category != "D" or len(reached) <= MOST_NAMES:
-            ax.annotate(
-                str(cluster_id),
-                at,
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=8,
-                color=COLOURS[category],
-                zorder=160,
-            )
+    for category in (None, *COLOURS):
+        part = shown[[categories[i] == category for i in shown.index]]
+        recon, arch = part[RECON].to_numpy(float), part[ARCH].to_numpy(float)
+        colour = COLOURS[category] if category else "0.25"
+        if category:
+            ax.scatter(recon, arch, s=64, facecolors="none", edgecolors=colour, zorder=150)
+        if category in ("A", "B", "C") or len(shown) <= MOST_NAMES:
+            name_points(ax, [str(i) for i in part.index], recon, arch, colour)
 
 
 def _limit_lines(ax: Axes, limits: Limits, reached: list[str | None]) -> list[Artist]:
@@ -99,7 +94,7 @@ def _outliers(passed: pd.DataFrame) -> list[int]:
     largest = [
         passed[c].sort_values(kind="stable").index[-LEFT_OUT_PER_AXIS:] for c in (RECON, ARCH)
     ]
-    return sorted({*largest[0], *largest[1]})
+    return sorted({int(i) for i in (*largest[0], *largest[1])})
 
 
 def _end(strengths: np.ndarray, limits: Sequence[float]) -> float:

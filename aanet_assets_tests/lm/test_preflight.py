@@ -34,8 +34,8 @@ def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:
         ({"n_clusters": (6, 33)}, r"n_clusters 33 is more than the SAE's 32 latents"),
         ({"cache": {"seq_len": 18}}, r"seq_len is 18 and .* reads at most 17 tokens"),
         (
-            {"clustering": {"method": "labels", "labels_file": "data/labels_{n}.npy"}},
-            r"labels_6\.npy for n_clusters 6 is not there",
+            {"clustering": {"method": "labels", "labels_file": "data/nowhere_{n}.npy"}},
+            r"nowhere_6\.npy for n_clusters 6 is not there",
         ),
         ({"truth": None, "corpus": {"files": "data/none/*.jsonl"}}, r"match 0 files"),
         ({"device": "cuda"}, r"device is 'cuda' and this machine has no CUDA device"),
