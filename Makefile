@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow
+.PHONY: demo test ui lint slow bench
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
@@ -17,6 +17,9 @@ test: .venv/installed-dev lint
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
+
+bench: .venv/installed-dev
+	$(BIN)/python -m aanet_assets_tests.benchmarks.engine
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
