@@ -200,6 +200,10 @@ class AANetSettings(Settings):
     """Seed that, with study, n_clusters, cluster and k, fixes a model's randomness."""
     export_pt: bool = True
     """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584)."""
+    mode: Literal["span", "exact"] = "span"
+    """`span` keeps the parameters in the cluster's subspace and steps as Adam would at full width
+    on average; `exact` trains every full-width coordinate, as plain training would, and takes more
+    than ten times as long."""
 
 
 def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from aanet_assets.archetypes.data import TrainedAANet
 from aanet_assets.archetypes.parameters import FIRST, LAST
 from aanet_assets.files import replacing
 
-ARRAYS = ("history", "weights")
+ARRAYS = ("history", "weights", "outside")
 NUMBERS = ("losses", "heldout")
 
 
@@ -27,7 +27,9 @@ def state_dict(
 ) -> dict[str, Float[Tensor, "..."]]:
     """The model at full width, as `AANet` and the public AANet class load it (float32).
 
-    The first layer reads the subspace's coordinates off x and the last layer writes them back.
+    The first layer reads the subspace's coordinates off x and the last layer writes them back,
+    together with its part outside the subspace where the mode `exact` trained one. On rows of the
+    cluster this is the trained network; off the subspace, the first layer reads nothing.
     ValueError where the model has no weights.
     """
     if not model.weights:
@@ -39,7 +41,7 @@ def state_dict(
     full = dict(model.weights)
     full[FIRST] = model.weights[FIRST] @ wide.T
     for name in LAST:
-        full[name] = wide @ model.weights[name]
+        full[name] = wide @ model.weights[name] + model.outside.get(name, 0)
     return {
         name: torch.from_numpy(np.ascontiguousarray(w, dtype=np.float32))
         for name, w in full.items()
@@ -58,9 +60,9 @@ def save_pt(path: Path, state: dict[str, Float[Tensor, "..."]]) -> None:
 def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
     """Write models to one safetensors file; equal models give equal bytes.
 
-    Tensors are named `{place}/{history or weights}/{name}`; all else is JSON under the metadata
-    key `models`, with null for numbers that are not
-    finite; these are read back as nan.
+    Tensors are named `{place}/{history, weights or outside}/{name}`; all else is JSON under the
+    metadata key `models`, with null for numbers that are not finite; these are read back as nan.
+    `outside` takes 0.9 MB per model at d_model 3584, and is there in the mode `exact` only.
     """
     tensors: dict[str, np.ndarray] = {}
     described = []

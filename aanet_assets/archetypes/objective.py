@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aanet_assets.archetypes.layers import Workspace, backward, forward, layers
+from aanet_assets.archetypes.layers import Workspace, backward, forward, layers, with_ones
 from aanet_assets.archetypes.simplex import barycentric, simplex_vertices
 from aanet_assets.settings import AANetSettings
 
@@ -56,6 +56,7 @@ class Objective:
         gradient: dict[str, Tensor],
         rows: Float[Tensor, "models rows rank"],
         noise: Float[Tensor, "models rows dim"],
+        outside_gram: Float[Tensor, "models hidden hidden"] | None = None,
     ) -> Float[Tensor, "losses models"]:
         """Total, reconstruction, archetypal and extrema loss; writes the total's gradient.
 
@@ -63,7 +64,8 @@ class Objective:
         stream. Archetypal: mean over rows of the squared sum of the negative barycentric
         coordinates. Extrema: mean squared difference between the extrema's barycentric
         coordinates and the identity matrix, nan where it is off. `noise`, in units of the
-        bottleneck, reaches the decoder alone.
+        bottleneck, reaches the decoder alone. `outside_gram` holds the inner products of what the
+        last layer's weights, and last its bias, write outside the subspace (see `exact.py`).
         """
         work, weights = self.workspace, self.settings
         encoder, decoder = layers(parameters, "encoder"), layers(parameters, "decoder")
@@ -75,12 +77,19 @@ class Objective:
         weighted = torch.mul(residual, self.entry_weights, out=work.weighted)
         reconstruction = _dot(residual, weighted) / self.d_model
         slope = weighted.mul_(2 * weights.recon_weight / self.d_model)
+        hidden_slope = None
+        if outside_gram is not None:
+            hidden = with_ones(work.decoder[1])
+            pushed = torch.bmm(hidden, outside_gram).mul_(self.row_weights.unsqueeze(2))
+            reconstruction += _dot(hidden, pushed) / self.d_model
+            hidden_slope = pushed[:, :, :-1].mul_(2 * weights.recon_weight / self.d_model)
         archetypal, extrema, pull = self._simplex_losses(points)
 
         decoder_inputs = [noisy, *work.decoder[:2]]
         inward = backward(
-            decoder, layers(gradient, "decoder"), decoder_inputs, slope, work.decoder_slopes
-        )
+            decoder, layers(gradient, "decoder"), decoder_inputs, slope, work.decoder_slopes,
+            hidden_slope,
+        )  # fmt: skip
         inward = torch.bmm(inward, decoder[0][0])
         inward.flatten(0, 1).addmm_(pull.flatten(1).T, self.to_barycentric)
         encoder_inputs = [rows, *work.encoder[:2]]

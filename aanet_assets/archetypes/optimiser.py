@@ -10,8 +10,8 @@ from aanet_assets.archetypes.parameters import FIRST, LAST, views
 from aanet_assets.settings import AANetSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-RANK_AXES = {FIRST: 2, LAST[0]: 1, LAST[1]: 1}
-"""Where the subspace's coordinates lie in the first and the last layer, models first."""
+RANK_AXES = {"span": {FIRST: 2, LAST[0]: 1, LAST[1]: 1}, "exact": {}}
+"""Where the subspace's coordinates lie in the first and the last layer, models first, by mode."""
 
 
 class StackAdam:
@@ -22,7 +22,8 @@ class StackAdam:
     second moments are all alike, sum_r g_r^2 / d_model, and a normalised step spread over
     many coordinates keeps sqrt(2 / pi) of its length along the gradient. Both are one factor: the
     second moment of the r axis is pi / (2 d_model) * sum_r g_r^2. Plain Adam in the subspace
-    would step sqrt(2 d_model / (pi rank)) times too short.
+    would step sqrt(2 d_model / (pi rank)) times too short. In the mode `exact` parameters are at
+    full width and have no such axis.
 
     `gradient` is where each step finds its gradient; parameters and gradient come with views by
     the names of the state dict, which `keep` replaces.
@@ -58,7 +59,7 @@ class StackAdam:
         gradient.add_(self.parameters, alpha=self.settings.weight_decay)
         self.mean.lerp_(gradient, 1 - BETA1)
         squares = gradient.square_()
-        for name, axis in RANK_AXES.items():
+        for name, axis in RANK_AXES[self.settings.mode].items():
             own = self.gradient_by_name[name]
             own.copy_(own.sum(axis, keepdim=True).mul_(math.pi / (2 * self.d_model)))
         self.square.lerp_(squares, 1 - BETA2)

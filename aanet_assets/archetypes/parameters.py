@@ -1,8 +1,9 @@
 """Parameters of a stack of AANets: how they lie in memory and how they start.
 
 The parameters of one model are one row of a matrix (models, size), so that the optimiser treats
-the whole stack at once; `views` cuts the matrix into the tensors of the state dict. The first
-and the last layer live in the cluster's subspace: rank columns or rows in place of d_model.
+the whole stack at once; `views` cuts the matrix into the tensors of the state dict. In the mode
+`span` the first and the last layer live in the cluster's subspace: rank columns or rows in place
+of d_model.
 """
 
 import math
@@ -16,9 +17,12 @@ FIRST = "encoder_layers.0.weight"
 LAST = ("decoder_layers.2.weight", "decoder_layers.2.bias")
 
 
-def parameter_shapes(rank: int, k: int, widths: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter, by its name in the state dict and in its order."""
-    sizes = [rank, *widths, k - 1]
+def parameter_shapes(width: int, k: int, widths: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter, by its name in the state dict and in its order.
+
+    `width` is that of the rows: d_model, or the subspace's rank.
+    """
+    sizes = [width, *widths, k - 1]
     shapes: dict[str, tuple[int, ...]] = {}
     for part, ends in (("encoder", sizes), ("decoder", sizes[::-1])):
         for i, (before, after) in enumerate(pairwise(ends)):
@@ -44,21 +48,22 @@ def views(
 
 
 def initial_parameters(
-    rank: int, d_model: int, k: int, widths: tuple[int, int], generator: torch.Generator
+    rank: int | None, d_model: int, k: int, widths: tuple[int, int], generator: torch.Generator
 ) -> dict[str, Float[Tensor, "..."]]:
     """Start of one model, as torch.nn.Linear would start it at full width.
 
     Weights and biases are uniform in +-1/sqrt(fan_in), the first layer's fan_in being d_model.
-    Where the full tensor has d_model rows or columns, its part in the subspace is a sum of many
-    such draws: normal with the same variance, 1 / (3 fan_in).
+    With a `rank`, only the part in the subspace is drawn: where the full tensor has d_model rows
+    or columns, that part is a sum of many such draws, so normal with the same variance,
+    1 / (3 fan_in). Without one, the start is that of the full width.
     """
     start: dict[str, Tensor] = {}
-    shapes = parameter_shapes(rank, k, widths)
+    shapes = parameter_shapes(d_model if rank is None else rank, k, widths)
     fan_in = d_model
     for name, shape in shapes.items():
         if name.endswith("weight"):
             fan_in = d_model if name == FIRST else shape[1]
-        if name == FIRST or name in LAST:
+        if rank is not None and (name == FIRST or name in LAST):
             start[name] = torch.randn(shape, generator=generator) / math.sqrt(3 * fan_in)
         else:
             uniform = torch.rand(shape, generator=generator) * 2 - 1

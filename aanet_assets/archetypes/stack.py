@@ -9,9 +9,10 @@ from jaxtyping import Float
 from aanet_assets.archetypes.batches import StackBatches
 from aanet_assets.archetypes.data import LOSSES, ClusterRows, TrainedAANet, untrained
 from aanet_assets.archetypes.evaluation import heldout_metrics
+from aanet_assets.archetypes.exact import ExactObjective, padded_bases, split
 from aanet_assets.archetypes.objective import Objective
 from aanet_assets.archetypes.optimiser import PlateauSchedule, StackAdam
-from aanet_assets.archetypes.parameters import initial_parameters, parameter_shapes, views
+from aanet_assets.archetypes.parameters import LAST, initial_parameters, parameter_shapes, views
 from aanet_assets.archetypes.stopping import EarlyStopping
 from aanet_assets.progress import Progress
 from aanet_assets.settings import AANetSettings
@@ -32,17 +33,22 @@ class Stack:
     ):
         self.clusters, self.k, self.settings = list(clusters), k, settings
         models, d_model = len(clusters), clusters[0].basis.shape[0]
-        self.shapes = parameter_shapes(rank, k, settings.widths)
+        exact = settings.mode == "exact"
+        self.shapes = parameter_shapes(d_model if exact else rank, k, settings.widths)
         size = sum(int(np.prod(shape)) for shape in self.shapes.values())
         start = torch.zeros(models, size)
         for i, (cluster, seed) in enumerate(zip(clusters, seeds, strict=True)):
             generator = torch.Generator().manual_seed(seed)
-            own = initial_parameters(cluster.basis.shape[1], d_model, k, settings.widths, generator)
+            own_rank = None if exact else cluster.basis.shape[1]
+            own = initial_parameters(own_rank, d_model, k, settings.widths, generator)
             for name, values in views(start, self.shapes).items():
                 values[i][_corner(own[name].shape)] = own[name]
         self.batches = StackBatches(clusters, k, rank, batch_rows, seeds, settings, device)
         row_weights, extrema_on = self.batches.row_weights(), self.batches.extrema_on()
         self.objective = Objective(settings, d_model, rank, k, row_weights, extrema_on)
+        if exact:
+            bases = padded_bases(clusters, rank).to(device)
+            self.objective = ExactObjective(self.objective, bases)
         self.adam = StackAdam(start.to(device), self.shapes, d_model, settings)
         self.schedule = PlateauSchedule(models, settings, device)
         self.stopping = EarlyStopping(models, settings)
@@ -102,8 +108,8 @@ class Stack:
             reason = f"the loss was not finite at step {good + 1}"
             before = {name: values[:good] for name, values in history.items()}
             return untrained(cluster, self.k, "failed", reason, before)
-        weights = self._weights(i, cluster.basis.shape[1])
-        if not all(np.isfinite(w).all() for w in weights.values()):
+        weights, outside = self._weights(i, cluster.basis.shape[1])
+        if not all(np.isfinite(w).all() for w in (*weights.values(), *outside.values())):
             reason = f"weights were not finite after step {self.steps}"
             return untrained(cluster, self.k, "failed", reason, history)
         last = {name: h[-self.settings.smoothing_window :] for name, h in history.items()}
@@ -115,18 +121,30 @@ class Stack:
             n_rows=len(cluster.train) + len(cluster.heldout),
             steps=self.steps,
             losses={name: float(np.median(values)) for name, values in last.items()},
-            heldout=heldout_metrics(cluster, weights, self.k, self.settings),
+            heldout=heldout_metrics(cluster, weights, outside, self.k, self.settings),
             history=history,
             weights=weights,
+            outside=outside,
         )
 
-    def _weights(self, i: int, rank: int) -> dict[str, Float[np.ndarray, "..."]]:
+    def _weights(
+        self, i: int, rank: int
+    ) -> tuple[dict[str, Float[np.ndarray, "..."]], dict[str, Float[np.ndarray, "d_model ..."]]]:
+        """What `TrainedAANet` calls weights and outside."""
+        padded = {name: p[i : i + 1] for name, p in self.adam.parameters_by_name.items()}
+        outside = {}
+        if isinstance(self.objective, ExactObjective):
+            padded, last = split(padded, self.objective.bases[i : i + 1])
+            weight_and_bias = last[0, :-1].T, last[0, -1]
+            outside = {
+                n: w.cpu().numpy().copy() for n, w in zip(LAST, weight_and_bias, strict=True)
+            }
         own = parameter_shapes(rank, self.k, self.settings.widths)
-        padded = self.adam.parameters_by_name
-        return {
-            name: padded[name][i][_corner(shape)].cpu().numpy().copy()
+        weights = {
+            name: padded[name][0][_corner(shape)].cpu().numpy().copy()
             for name, shape in own.items()
         }
+        return weights, outside
 
 
 def _corner(shape: Sequence[int]) -> tuple[slice, ...]:
