@@ -182,6 +182,9 @@ class AANetSettings(Settings):
     """Factor of the learning rate on a plateau."""
     plateau_patience: Annotated[int, Field(ge=0)] = 30
     """Steps without improvement that make a plateau."""
+    plateau_window: Count = 1
+    """Steps over which the loss is averaged before the plateau schedule sees it; 1 is the
+    original's rule (docs/engine.md compares)."""
     min_lr: NonNegative = 1e-6
     """Learning rate under which plateaus no longer act."""
     batch_size: Count = 512

@@ -76,16 +76,26 @@ class StackAdam:
 
 
 class PlateauSchedule:
-    """torch.optim.lr_scheduler.ReduceLROnPlateau on every step's loss, for many models."""
+    """torch.optim.lr_scheduler.ReduceLROnPlateau on every step's loss, for many models.
+
+    With a `plateau_window` above 1 it sees the mean of that many last losses.
+    """
 
     def __init__(self, models: int, settings: AANetSettings, device: str = "cpu"):
         self.settings = settings
         self.lr = torch.full((models,), settings.lr, device=device)
         self.best = torch.full((models,), torch.inf, device=device)
         self.bad = torch.zeros(models, device=device)
+        self.recent = torch.zeros(settings.plateau_window, models, device=device)
+        self.steps = 0
 
     def step(self, loss: Float[Tensor, "models"]) -> None:
         """Take in one loss per model; lower `lr` where there was no progress for too long."""
+        window = len(self.recent)
+        if window > 1:
+            self.recent[self.steps % window] = loss
+            self.steps += 1
+            loss = self.recent[: self.steps].mean(0)
         # 1e-4 and 1e-8 are that class's own `threshold` and `eps`.
         better = loss < self.best * (1 - 1e-4)
         self.best = torch.where(better, loss, self.best)
@@ -98,3 +108,4 @@ class PlateauSchedule:
     def keep(self, models: Tensor) -> None:
         """Drop every other model."""
         self.lr, self.best, self.bad = self.lr[models], self.best[models], self.bad[models]
+        self.recent = self.recent[:, models]

@@ -120,3 +120,21 @@ def test_plateau_schedule_equals_torchs(seed):
         np.testing.assert_allclose(schedule.lr.numpy(), expected, rtol=1e-6)
         seen |= set(expected)
     assert settings.min_lr in seen
+
+
+def test_a_window_makes_the_schedule_see_the_mean_of_the_last_losses():
+    settings = AANetSettings(plateau_patience=4, plateau_window=5)
+    rng = torch.Generator().manual_seed(1)
+    series = torch.rand(80, 3, generator=rng)
+    averaged = torch.stack([series[max(0, i - 4) : i + 1].mean(0) for i in range(80)])
+    windowed = PlateauSchedule(3, settings)
+    plain = PlateauSchedule(3, settings.model_copy(update={"plateau_window": 1}))
+    for step, (losses, mean) in enumerate(zip(series, averaged, strict=True)):
+        if step == 40:
+            windowed.keep(torch.tensor([2, 0]))
+            plain.keep(torch.tensor([2, 0]))
+        live = [2, 0] if step >= 40 else [0, 1, 2]
+        windowed.step(losses[live])
+        plain.step(mean[live])
+        np.testing.assert_allclose(windowed.lr.numpy(), plain.lr.numpy())
+    assert (windowed.lr < settings.lr).all()
