@@ -44,11 +44,9 @@ def note(ax: Axes, text: str) -> None:
     ax.set_title(text, fontsize=10, color="0.3", loc="left")
 
 
-def legend_above_bars(ax: Axes) -> None:
-    """A legend in a band of its own above the bars of a histogram."""
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top * 1.4)
-    ax.legend(loc="upper right", framealpha=1, edgecolor="none", fontsize=10)
+def legend_below(ax: Axes) -> None:
+    """A legend under the axes, where it covers nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=10)
 
 
 def name_points(

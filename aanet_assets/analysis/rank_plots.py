@@ -9,7 +9,7 @@ from aanet_assets.analysis.canvas import (
     BARS,
     MOST_NAMES,
     blank,
-    legend_above_bars,
+    legend_below,
     mark_mean_and_median,
     name_points,
     note,
@@ -63,7 +63,7 @@ def pca_vs_geometric_rank(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     ax.set_xlim(-0.6, x.max() + 1)
     ax.set_ylim(-0.6, y.max() * 1.03 + 1)
     whole_numbers(ax, x=True, y=True)
-    ax.legend(loc="upper left", bbox_to_anchor=(0, 0.99), framealpha=0.9, edgecolor="none")
+    figure.legend(loc="outside upper right", frameon=False)
     return figure
 
 
@@ -88,5 +88,5 @@ def decoder_rank_dist(clusters: pd.DataFrame, n_clusters: int) -> Figure:
     ax.set_xlim(ranks.min() - 1, ranks.max() + 1)
     note(ax, f"{len(ranks)} clusters, ranks {ranks.min():.0f} to {ranks.max():.0f}")
     whole_numbers(ax, x=True, y=True)
-    legend_above_bars(ax)
+    legend_below(ax)
     return figure

@@ -12,7 +12,7 @@ from aanet_assets.analysis.canvas import (
     BARS,
     MOST_NAMES,
     blank,
-    legend_above_bars,
+    legend_below,
     mark_mean_and_median,
     name_points,
     note,
@@ -48,7 +48,7 @@ def elbow_strength_dists(clusters: pd.DataFrame, n_clusters: int) -> Figure:
             linestyle=":",
             label="0.707: largest of a loss that never rises",
         )
-        legend_above_bars(ax)
+        legend_below(ax)
         whole_numbers(ax, y=True)
     return figure
 
@@ -59,7 +59,7 @@ def _histogram(ax: Axes, strengths: np.ndarray) -> None:
     ax.hist(within, bins=np.arange(0, 1 + width / 2, width).tolist(), color=BARS, edgecolor="white")
     ax.set_xlim(0, 0.8 if strengths.max() < 0.75 else 1.1)
     if len(beyond):
-        label = f"above 1: {len(beyond)}, up to {beyond.max():.3g}"
+        label = f"above 1: {len(beyond)} clusters, up to {beyond.max():.3g}"
         ax.bar(1.05, len(beyond), width=0.06, color="#d9a441", label=label)
 
 

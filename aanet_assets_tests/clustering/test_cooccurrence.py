@@ -81,6 +81,6 @@ def test_avoidance_counts_for_phi_and_not_for_jaccard() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="kind 'cosine' is unknown; it must be one of"):
-        cooccurrence(csr_matrix((2, 2), dtype=np.float32), 0.0, "cosine")
+        cooccurrence(csr_matrix(np.zeros((2, 2), dtype=np.float32)), 0.0, "cosine")
     with pytest.raises(ValueError, match="no tokens"):
-        cooccurrence(csr_matrix((0, 2), dtype=np.float32), 0.0, "phi")
+        cooccurrence(csr_matrix(np.zeros((0, 2), dtype=np.float32)), 0.0, "phi")
