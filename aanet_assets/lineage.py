@@ -7,7 +7,7 @@ table, so they cannot disagree.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from aanet_assets.inputs import fingerprint, input_files
@@ -95,13 +95,13 @@ _STEPS = (
     ),
 )
 _TRUTH = (
-    Step("corpus", "none", (), ("truth", "cache.documents_per_shard", "cache.training_shards",
-                                "cache.heldout_shards", "cache.seq_len")),
+    Step("corpus", "none", (), ("truth.process", "truth.seed", "cache.documents_per_shard",
+                                "cache.training_shards", "cache.heldout_shards", "cache.seq_len")),
     Step(
         "recovery",
         "n_clusters",
         ("activation_cache", "aanet_models", "consolidated_metrics"),
-        ("truth",),
+        ("truth.process",),
     ),
 )  # fmt: skip
 
@@ -111,8 +111,7 @@ def steps(study: Study) -> dict[str, Step]:
     if study.truth is None:
         return {step.name: step for step in _STEPS}
     corpus, recovery = _TRUTH
-    cache = _STEPS[0]
-    cache = Step(cache.name, cache.partitions, ("corpus",), cache.settings)
+    cache = replace(_STEPS[0], upstream=("corpus",))
     return {step.name: step for step in (corpus, cache, *_STEPS[1:], recovery)}
 
 

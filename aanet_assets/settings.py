@@ -99,7 +99,7 @@ COOCCURRENCE = Literal["jaccard", "dice", "overlap", "phi", "mutual_information"
 
 
 class ClusteringSettings(Settings):
-    """How latents are grouped; the settings of section 2 of the pipeline's specification."""
+    """How latents are grouped, and how the rank of a group is counted."""
 
     method: CLUSTERING_METHODS = "kmeans"
     """`kmeans` and `k_subspaces` on decoder rows, `spectral_decoder` on the cosine between them,
