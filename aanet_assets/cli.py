@@ -170,7 +170,8 @@ def ui(
     """Open Dagit on everything that was materialised, with sensors and schedules running."""
     _enter_home()
     console.print(f"Dagit: http://{host}:{port} (Ctrl-C stops it)")
-    os.execvp("dagster", ["dagster", "dev", "--host", host, "--port", str(port)])
+    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
+    os.execv(sys.executable, command)
 
 
 @app.command()
