@@ -9,6 +9,7 @@ from rich.table import Table
 
 from aanet_assets import warehouse
 from aanet_assets.study import Study
+from aanet_assets.toy.recovery import summary
 
 
 def print_report(study: Study, console: Console) -> None:
@@ -43,10 +44,11 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
             _number(row["vertex_purity"], 3),
         )
     console.print(table)
+    means = summary(recovery)
     console.print(
-        f"Mean held-out R² of belief from cluster latents {recovery['r2'].mean():.3f} "
-        f"(from the current letter alone {recovery['token_r2'].mean():.3f}), largest leak "
-        f"{recovery['leak'].max():.3f}. A dash: no simplex to find, or not measured.",
+        f"Mean held-out R² of belief from cluster latents {means['mean_r2']:.3f} "
+        f"(from the current letter alone {means['mean_token_r2']:.3f}), largest leak "
+        f"{means['max_leak']:.3f}. A dash: no simplex to find, or not measured.",
         highlight=False,
     )
 

@@ -39,7 +39,7 @@ def recovery(study: Study, partition: Partition) -> Outcome:
     from aanet_assets.cache.shards import counted_codes, counted_tokens
     from aanet_assets.toy.picture import write_recovery_plot
     from aanet_assets.toy.process import PROCESSES
-    from aanet_assets.toy.recovery import recover
+    from aanet_assets.toy.recovery import recover, summary
     from aanet_assets.vertices.collect import barycentric_rows
 
     n = partition.n
@@ -84,8 +84,7 @@ def recovery(study: Study, partition: Partition) -> Outcome:
         [parquet, picture],
         {
             "dagster/row_count": len(frame),
-            "mean_r2": float(frame["r2"].mean()),
-            "largest_leak": float(frame["leak"].max()),
+            **summary(frame),
             "recovery": pictures.table(frame),
             "simplices": pictures.thumbnail(picture),
         },
