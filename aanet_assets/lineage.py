@@ -74,17 +74,26 @@ _STEPS = (
         ("sae", "clustering", "cache.training_shards"),
     ),
     Step(
-        "cluster_rows", "n_clusters", ("activation_cache", "clustering"), ("rows", "extrema", "ks")
+        "cluster_rows",
+        "n_clusters",
+        ("activation_cache", "clustering"),
+        ("rows", "extrema", "ks"),
+        code_version="2",
     ),
-    Step("aanet_models", "grid", ("cluster_rows",), ("aanet",)),
+    Step("aanet_models", "grid", ("clustering", "cluster_rows"), ("aanet",), code_version="2"),
     Step("aanet_metrics", "grid", ("aanet_models",), ()),
-    Step("consolidated_metrics", "n_clusters", ("cluster_rows", "aanet_metrics"), ("ks",)),
+    Step(
+        "consolidated_metrics",
+        "n_clusters",
+        ("cluster_rows", "aanet_models", "aanet_metrics"),
+        ("ks",),
+    ),
     Step("analysis_plots", "n_clusters", ("consolidated_metrics",), ("selection",)),
     Step("selected_clusters", "n_clusters", ("consolidated_metrics",), ("selection",)),
     Step(
         "refit_models",
         "n_clusters",
-        ("cluster_rows", "aanet_models", "selected_clusters"),
+        ("clustering", "cluster_rows", "aanet_models", "selected_clusters"),
         ("refit", "aanet"),
     ),
     Step(

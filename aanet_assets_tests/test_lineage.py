@@ -30,8 +30,9 @@ def test_every_step_comes_after_what_it_reads() -> None:
     [
         (Partition("activation_cache", shard=2), {"corpus": 1}),
         (Partition("clustering", n=7), {"activation_cache": 2}),
-        (Partition("aanet_models", n=7, k=3), {"cluster_rows": 1}),
-        (Partition("consolidated_metrics", n=7), {"cluster_rows": 1, "aanet_metrics": 3}),
+        (Partition("aanet_models", n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
+        (Partition("consolidated_metrics", n=7),
+         {"cluster_rows": 1, "aanet_models": 3, "aanet_metrics": 3}),
         (Partition("vertex_samples", n=7),
          {"activation_cache": 1, "cluster_rows": 1, "refit_models": 1}),
         (Partition("recovery", n=7),

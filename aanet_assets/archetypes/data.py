@@ -28,6 +28,16 @@ class ClusterRows:
 
 
 @dataclass(frozen=True)
+class Task:
+    """One AANet to train."""
+
+    rows: ClusterRows
+    k: int
+    seed: int
+    """Alone fixes what is random about the model."""
+
+
+@dataclass(frozen=True)
 class TrainedAANet:
     """One (cluster, k): how training ended, and the network in the cluster's subspace."""
 
@@ -61,20 +71,19 @@ class TrainedAANet:
 
 
 def untrained(
-    cluster: ClusterRows,
-    k: int,
+    task: Task,
     status: str,
     reason: str,
     history: dict[str, Float[np.ndarray, "steps"]] | None = None,
 ) -> TrainedAANet:
-    """The result of a cluster that has no model; `history` holds the steps before it failed."""
+    """The result of a task that has no model; `history` holds the steps before it failed."""
     history = history or {}
     return TrainedAANet(
-        cluster_id=cluster.cluster_id,
-        k=k,
+        cluster_id=task.rows.cluster_id,
+        k=task.k,
         status=status,
         reason=reason,
-        n_rows=len(cluster.train) + len(cluster.heldout),
+        n_rows=len(task.rows.train) + len(task.rows.heldout),
         steps=len(history.get("loss", ())),
         losses=None,
         heldout=None,

@@ -37,7 +37,7 @@ def heldout_metrics(
     if not len(cluster.heldout):
         return None
     network = subspace_network(weights, k, settings)
-    rows = torch.from_numpy(cluster.heldout)
+    rows = torch.from_numpy(cluster.heldout).to(torch.get_default_dtype())
     coordinates = network.barycentric(rows).double()
     residual = (network(rows) - rows).double().square().sum()
     if outside:

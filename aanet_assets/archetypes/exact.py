@@ -9,15 +9,12 @@ reconstruction loss. With the Gram matrix U^T U and the second moment S = mean o
 is trace(U^T U S) / d_model, and its gradient is 2 U S / d_model.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aanet_assets.archetypes.data import ClusterRows
-from aanet_assets.archetypes.layers import with_ones
+from aanet_assets.archetypes.layers import Workspace, with_ones
 from aanet_assets.archetypes.objective import Objective
 from aanet_assets.archetypes.parameters import FIRST, LAST
 
@@ -25,20 +22,32 @@ from aanet_assets.archetypes.parameters import FIRST, LAST
 class ExactObjective:
     """The losses of a stack and their gradients, for parameters at full width."""
 
-    def __init__(self, inside: Objective, bases: Float[Tensor, "models d_model rank"]):
-        self.inside, self.bases = inside, bases
-        self.workspace = inside.workspace
+    def __init__(self, inside: Objective):
+        self.inside = inside
+        slots, d_model, rank = len(inside.row_weights), inside.d_model, inside.layout.rank
+        self.bases = inside.row_weights.new_zeros(slots, d_model, rank)
 
-    def keep(self, models: Tensor) -> "ExactObjective":
-        """The objective of some of the models."""
-        return ExactObjective(self.inside.keep(models), self.bases[models])
+    @property
+    def workspace(self) -> Workspace:
+        """Memory of the part inside."""
+        return self.inside.workspace
+
+    def use_basis(self, slot: int, basis: Float[np.ndarray, "d_model rank"]) -> None:
+        """Give a slot to a model that lives in the subspace of this basis."""
+        self.bases[slot] = 0
+        self.bases[slot, :, : basis.shape[1]] = torch.tensor(basis)
+
+    def keep(self, slots: Tensor) -> None:
+        """Drop every other slot."""
+        self.inside.keep(slots)
+        self.bases = self.bases[slots]
 
     def losses(
         self,
         parameters: dict[str, Tensor],
         gradient: dict[str, Tensor],
-        rows: Float[Tensor, "models rows rank"],
-        noise: Float[Tensor, "models rows dim"],
+        rows: Float[Tensor, "slots rows rank"],
+        noise: Float[Tensor, "slots rows dim"],
     ) -> Float[Tensor, "losses models"]:
         """As `Objective.losses`, with parameters and gradient at full width."""
         inside, outside = split(parameters, self.bases)
@@ -58,17 +67,9 @@ class ExactObjective:
         return losses
 
 
-def padded_bases(
-    clusters: Sequence[ClusterRows], rank: int
-) -> Float[Tensor, "models d_model rank"]:
-    """The clusters' bases, each with columns of zeros up to `rank`."""
-    padded = [np.pad(c.basis, ((0, 0), (0, rank - c.basis.shape[1]))) for c in clusters]
-    return torch.from_numpy(np.stack(padded))
-
-
 def split(
-    parameters: dict[str, Tensor], bases: Float[Tensor, "models d_model rank"]
-) -> tuple[dict[str, Tensor], Float[Tensor, "models hidden d_model"]]:
+    parameters: dict[str, Tensor], bases: Float[Tensor, "slots d_model rank"]
+) -> tuple[dict[str, Tensor], Float[Tensor, "slots hidden d_model"]]:
     """Full-width parameters as seen from the subspace, and the last layer's part outside it.
 
     That part is U^T: a row for each unit of the last hidden layer, and one for the bias.
@@ -84,7 +85,7 @@ def split(
     return inside, outside
 
 
-def _joined(parameters: dict[str, Tensor]) -> Float[Tensor, "models hidden width"]:
+def _joined(parameters: dict[str, Tensor]) -> Float[Tensor, "slots hidden width"]:
     """Weight and bias of the last layer as one matrix, inputs first; the bias is the last row."""
     weight, bias = (parameters[name] for name in LAST)
     return torch.cat([weight.mT, bias.unsqueeze(1)], dim=1)

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from aanet_assets.archetypes.data import TrainedAANet
 from aanet_assets.archetypes.parameters import FIRST, LAST
 from aanet_assets.files import replacing
 
-ARRAYS = ("history", "weights", "outside")
+ARRAYS = ("weights", "outside")
 NUMBERS = ("losses", "heldout")
 
 
@@ -58,16 +58,16 @@ def save_pt(path: Path, state: dict[str, Float[Tensor, "..."]]) -> None:
 
 
 def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
-    """Write models to one safetensors file; equal models give equal bytes.
+    """Write models without their histories to a safetensors file; equal models give equal bytes.
 
-    Tensors are named `{place}/{history, weights or outside}/{name}`; all else is JSON under the
-    metadata key `models`, with null for numbers that are not finite; these are read back as nan.
-    `outside` takes 0.9 MB per model at d_model 3584, and is there in the mode `exact` only.
+    Tensors are named `{place}/{weights or outside}/{name}`; all else is JSON under the metadata key
+    `models`, with null for numbers that are not finite; these are read back as nan. `outside` takes
+    0.9 MB per model at d_model 3584, and is there in the mode `exact` only.
     """
     tensors: dict[str, np.ndarray] = {}
     described = []
     for place, model in enumerate(models):
-        fields = asdict(model)
+        fields = asdict(replace(model, history={}))
         for kind in ARRAYS:
             for name, array in fields.pop(kind).items():
                 tensors[f"{place}/{kind}/{name}"] = np.ascontiguousarray(array)
@@ -81,7 +81,10 @@ def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
 
 
 def load_stack(path: Path) -> list[TrainedAANet]:
-    """Read back what `save_stack` wrote. FileNotFoundError or ValueError where it cannot be."""
+    """Read back what `save_stack` wrote, with empty histories.
+
+    FileNotFoundError or ValueError where it cannot be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there are no AANets at {path}; train this k first")
     try:

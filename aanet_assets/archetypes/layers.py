@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from aanet_assets.archetypes.batches import Layout
+
 Layer = tuple[Tensor, Tensor]
 """Weight (models, out, in) and bias (models, out)."""
 
@@ -16,24 +18,17 @@ class Workspace:
     when they are freed and are cleared when they are asked for again.
     """
 
-    def __init__(
-        self,
-        models: int,
-        batch: int,
-        rank: int,
-        k: int,
-        widths: tuple[int, int],
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
+    def __init__(self, slots: int, layout: Layout, widths: tuple[int, int], like: Tensor):
+        """`like` gives the type of number and the device."""
+
         def empty(width: int) -> Tensor:
-            return torch.empty(models, batch, width, dtype=dtype, device=device)
+            return like.new_empty(slots, layout.places, width)
 
         outer, inner = widths
-        self.rows, self.weighted = empty(rank), empty(rank)
-        self.noisy = empty(k - 1)
-        self.encoder = [empty(outer), empty(inner), empty(k - 1)]
-        self.decoder = [empty(inner), empty(outer), empty(rank)]
+        self.rows, self.weighted = empty(layout.rank), empty(layout.rank)
+        self.noisy = empty(layout.k - 1)
+        self.encoder = [empty(outer), empty(inner), empty(layout.k - 1)]
+        self.decoder = [empty(inner), empty(outer), empty(layout.rank)]
         self.encoder_slopes = [empty(outer), empty(inner)]
         self.decoder_slopes = self.encoder_slopes[::-1]
 

@@ -8,56 +8,83 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from aanet_assets.archetypes.batches import Layout
 from aanet_assets.archetypes.layers import Workspace, backward, forward, layers, with_ones
 from aanet_assets.archetypes.simplex import barycentric, simplex_vertices
 from aanet_assets.settings import AANetSettings
 
 
 class Objective:
-    """The loss of every model of a stack; the first k rows of each batch are its extrema.
+    """The loss of every model of a stack; the first k places of each batch are its extrema's.
 
-    `row_weights` is 1/n for each of the n rows a model really has in a batch and 0 for padding;
-    `extrema_on` is 1 where a model has k extrema, else 0.
+    Every slot has its own k up to the layout's, its own number of rows, and extrema or none. What
+    is beyond them is padding, which adds nothing to any loss or gradient.
     """
 
     def __init__(
         self,
-        settings: AANetSettings,
+        slots: int,
+        layout: Layout,
         d_model: int,
-        rank: int,
-        k: int,
-        row_weights: Float[Tensor, "models rows"],
-        extrema_on: Float[Tensor, "models"],
+        settings: AANetSettings,
+        device: str,
     ):
-        self.settings, self.d_model, self.rank, self.k = settings, d_model, rank, k
-        self.row_weights, self.extrema_on = row_weights, extrema_on
-        models, batch = row_weights.shape
-        self.workspace = Workspace(
-            models, batch, rank, k, settings.widths, row_weights.dtype, row_weights.device
-        )
-        self.entry_weights = row_weights.unsqueeze(2).expand(-1, -1, rank).contiguous()
+        self.layout, self.d_model, self.settings = layout, d_model, settings
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(slots, *shape, device=device)
+
+        k = layout.k
+        # 1/n at the n places of a batch that hold a row of the model, 0 elsewhere.
+        self.row_weights = zeros(layout.places)
         # Barycentric coordinates are affine in the bottleneck point; those of the centre, the
         # origin, are all 1/k.
-        vertices = torch.from_numpy(simplex_vertices(k, settings.simplex_scale))
-        units = barycentric(torch.eye(k - 1, dtype=torch.float64), vertices)
-        self.to_barycentric = (units - 1 / k).T.to(row_weights).contiguous()
-        self.corners = torch.eye(k).to(row_weights)
+        self.to_barycentric, self.centre = zeros(k, k - 1), zeros(k, 1)
+        # What the extrema's coordinates should be, and 1/k^2 where they count.
+        self.corners, self.corner_weights = zeros(k, k), zeros(k, k)
+        self.extrema_on = zeros()
+        self._allocate()
 
-    def keep(self, models: Tensor) -> "Objective":
-        """The objective of some of the models."""
-        return Objective(
-            self.settings, self.d_model, self.rank, self.k,
-            self.row_weights[models], self.extrema_on[models],
-        )  # fmt: skip
+    def _allocate(self) -> None:
+        slots, layout = len(self.row_weights), self.layout
+        self.workspace = Workspace(slots, layout, self.settings.widths, self.row_weights)
+        weights = self.row_weights.unsqueeze(2)
+        self.entry_weights = weights.expand(-1, -1, layout.rank).contiguous()
+
+    def start(self, slot: int, k: int, n_extrema: int, n_rows: int) -> None:
+        """Give a slot to a model with so many archetypes, extrema and rows in a batch."""
+        own = torch.zeros(self.layout.places)
+        own[:n_extrema] = 1
+        own[self.layout.k : self.layout.k + n_rows] = 1
+        self.row_weights[slot] = own / own.sum()
+        self.entry_weights[slot] = self.row_weights[slot].unsqueeze(1)
+        vertices = torch.from_numpy(simplex_vertices(k, self.settings.simplex_scale))
+        units = barycentric(torch.eye(k - 1, dtype=torch.float64), vertices)
+        for values, block in (
+            (self.to_barycentric, (units - 1 / k).T),
+            (self.centre, torch.full((k, 1), 1 / k)),
+            (self.corners, torch.eye(k)),
+            (self.corner_weights, torch.full((k, k), (n_extrema > 0) / k**2)),
+        ):
+            values[slot] = 0
+            values[slot, : block.shape[0], : block.shape[1]] = block
+        self.extrema_on[slot] = float(n_extrema > 0)
+
+    def keep(self, slots: Tensor) -> None:
+        """Drop every other slot."""
+        for name in ("row_weights", "to_barycentric", "centre", "corners", "corner_weights",
+                     "extrema_on"):  # fmt: skip
+            setattr(self, name, getattr(self, name)[slots])
+        self._allocate()
 
     def losses(
         self,
         parameters: dict[str, Tensor],
         gradient: dict[str, Tensor],
-        rows: Float[Tensor, "models rows rank"],
-        noise: Float[Tensor, "models rows dim"],
-        outside_gram: Float[Tensor, "models hidden hidden"] | None = None,
-    ) -> Float[Tensor, "losses models"]:
+        rows: Float[Tensor, "slots places rank"],
+        noise: Float[Tensor, "slots places dim"],
+        outside_gram: Float[Tensor, "slots hidden hidden"] | None = None,
+    ) -> Float[Tensor, "losses slots"]:
         """Total, reconstruction, archetypal and extrema loss; writes the total's gradient.
 
         Reconstruction: mean squared error over rows and the d_model coordinates of the residual
@@ -91,7 +118,7 @@ class Objective:
             hidden_slope,
         )  # fmt: skip
         inward = torch.bmm(inward, decoder[0][0])
-        inward.flatten(0, 1).addmm_(pull.flatten(1).T, self.to_barycentric)
+        inward.baddbmm_(pull.mT, self.to_barycentric)
         encoder_inputs = [rows, *work.encoder[:2]]
         backward(encoder, layers(gradient, "encoder"), encoder_inputs, inward, work.encoder_slopes)
 
@@ -101,31 +128,31 @@ class Objective:
         return torch.stack([total, reconstruction, archetypal, extrema])
 
     def _simplex_losses(
-        self, points: Float[Tensor, "models rows dim"]
+        self, points: Float[Tensor, "slots places dim"]
     ) -> tuple[
-        Float[Tensor, "models"], Float[Tensor, "models"], Float[Tensor, "k models rows"]
+        Float[Tensor, "slots"], Float[Tensor, "slots"], Float[Tensor, "slots k places"]
     ]:  # fmt: skip
         """Archetypal and extrema loss, and the slope of both, weighted, at the coordinates.
 
-        Coordinates come first here: sums and products along a short last axis are slow.
+        Coordinates come before rows here: sums and products along a short last axis are slow.
         """
-        weights, k = self.settings, self.k
-        coordinates = torch.mm(self.to_barycentric, points.flatten(0, 1).T).add_(1 / k)
-        coordinates = coordinates.unflatten(1, points.shape[:2])
+        weights, k = self.settings, self.layout.k
+        coordinates = torch.baddbmm(self.centre, self.to_barycentric, points.mT)
         negative = coordinates.clamp(max=0)
-        outside = negative.sum(0)
+        outside = negative.sum(1)
         weighted = outside * self.row_weights
         archetypal = (outside * weighted).sum(1)
         # sign_() is -1 at the negative coordinates, each of which has the slope 2 w outside.
-        pull = negative.sign_().mul_(weighted.mul_(-2 * weights.archetypal_weight))
+        slope = weighted.mul_(-2 * weights.archetypal_weight).unsqueeze(1)
+        pull = negative.sign_().mul_(slope)
 
-        off_corner = coordinates[:, :, :k] - self.corners.unsqueeze(1)
-        off_corner.mul_(self.extrema_on.unsqueeze(1))
-        extrema = off_corner.square().sum((0, 2)) / k**2
-        pull[:, :, :k].add_(off_corner, alpha=2 * weights.extrema_weight / k**2)
+        off_corner = coordinates[:, :, :k] - self.corners
+        counted = off_corner * self.corner_weights
+        extrema = (off_corner * counted).sum((1, 2))
+        pull[:, :, :k].add_(counted, alpha=2 * weights.extrema_weight)
         return archetypal, extrema, pull
 
 
-def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "models"]:
+def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "slots"]:
     """Sum of products within each model."""
     return torch.bmm(a.flatten(1).unsqueeze(1), b.flatten(1).unsqueeze(2)).flatten()

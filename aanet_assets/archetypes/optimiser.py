@@ -2,16 +2,17 @@
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from aanet_assets.archetypes.parameters import FIRST, LAST, views
+from aanet_assets.archetypes.parameters import FIRST, LAST, corner, views
 from aanet_assets.settings import AANetSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 RANK_AXES = {"span": {FIRST: 2, LAST[0]: 1, LAST[1]: 1}, "exact": {}}
-"""Where the subspace's coordinates lie in the first and the last layer, models first, by mode."""
+"""Where the subspace's coordinates lie in the first and the last layer, slots first, by mode."""
 
 
 class StackAdam:
@@ -31,28 +32,35 @@ class StackAdam:
 
     def __init__(
         self,
-        parameters: Float[Tensor, "models size"],
+        slots: int,
         shapes: dict[str, tuple[int, ...]],
         d_model: int,
         settings: AANetSettings,
+        device: str,
     ):
         self.shapes, self.d_model, self.settings = shapes, d_model, settings
-        self.mean = torch.zeros_like(parameters)
-        self.square = torch.zeros_like(parameters)
-        self.steps = 0
-        self._hold(parameters)
+        size = sum(math.prod(shape) for shape in shapes.values())
+        self.mean = torch.zeros(slots, size, device=device)
+        self.square = torch.zeros_like(self.mean)
+        self._hold(torch.zeros_like(self.mean))
 
     def _hold(self, parameters: Tensor) -> None:
         self.parameters, self.gradient = parameters, torch.empty_like(parameters)
         self.parameters_by_name = views(self.parameters, self.shapes)
         self.gradient_by_name = views(self.gradient, self.shapes)
 
-    def step(self, lr: Float[Tensor, "models"]) -> None:
+    def start(self, slot: int, parameters: dict[str, Float[Tensor, "..."]]) -> None:
+        """Give a slot to a model that starts from these; what they leave out of it is zero."""
+        for values in (self.parameters, self.mean, self.square):
+            values[slot] = 0
+        for name, own in parameters.items():
+            self.parameters_by_name[name][slot][corner(own.shape)] = own
+
+    def step(self, lr: Float[Tensor, "slots"], corrections: Float[Tensor, "moments slots"]) -> None:
         """Clip what is in `gradient` to `clip_norm`, add weight decay, and step.
 
-        `gradient` is used up.
+        `corrections` is `bias_corrections` of the step each model is at. `gradient` is used up.
         """
-        self.steps += 1
         gradient = self.gradient
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
@@ -63,16 +71,24 @@ class StackAdam:
             own = self.gradient_by_name[name]
             own.copy_(own.sum(axis, keepdim=True).mul_(math.pi / (2 * self.d_model)))
         self.square.lerp_(squares, 1 - BETA2)
-        correction1, correction2 = 1 - BETA1**self.steps, 1 - BETA2**self.steps
         # The squares are used up too; their memory takes the step.
-        root = torch.sqrt(self.square, out=squares).div_(math.sqrt(correction2)).add_(EPSILON)
+        root = torch.sqrt(self.square, out=squares)
+        root.div_(corrections[1].sqrt().unsqueeze(1)).add_(EPSILON)
         step = torch.div(self.mean, root, out=root)
-        self.parameters.addcmul_(step, (lr / -correction1).unsqueeze(1))
+        self.parameters.addcmul_(step, (lr / -corrections[0]).unsqueeze(1))
 
-    def keep(self, models: Tensor) -> None:
-        """Drop every other model."""
-        self.mean, self.square = self.mean[models], self.square[models]
-        self._hold(self.parameters[models])
+    def keep(self, slots: Tensor) -> None:
+        """Drop every other slot."""
+        self.mean, self.square = self.mean[slots], self.square[slots]
+        self._hold(self.parameters[slots])
+
+
+def bias_corrections(
+    before: Int[np.ndarray, "slots"], steps: int
+) -> Float[np.ndarray, "steps moments slots"]:
+    """1 - beta^t of both moments over the next steps, for models that took `before` already."""
+    t = before + np.arange(1, steps + 1)[:, None]
+    return np.stack([1 - BETA1**t, 1 - BETA2**t], axis=1)
 
 
 class PlateauSchedule:
@@ -81,21 +97,26 @@ class PlateauSchedule:
     With a `plateau_window` above 1 it sees the mean of that many last losses.
     """
 
-    def __init__(self, models: int, settings: AANetSettings, device: str = "cpu"):
+    def __init__(self, slots: int, settings: AANetSettings, device: str = "cpu"):
         self.settings = settings
-        self.lr = torch.full((models,), settings.lr, device=device)
-        self.best = torch.full((models,), torch.inf, device=device)
-        self.bad = torch.zeros(models, device=device)
-        self.recent = torch.zeros(settings.plateau_window, models, device=device)
-        self.steps = 0
+        self.lr = torch.zeros(slots, device=device)
+        self.best, self.bad = torch.zeros_like(self.lr), torch.zeros_like(self.lr)
+        self.recent = torch.zeros(settings.plateau_window, slots, device=device)
+        self.seen = torch.zeros(slots, dtype=torch.int64, device=device)
 
-    def step(self, loss: Float[Tensor, "models"]) -> None:
+    def start(self, slot: int) -> None:
+        """Give a slot to a model that starts."""
+        self.lr[slot], self.best[slot] = self.settings.lr, torch.inf
+        self.bad[slot], self.recent[:, slot], self.seen[slot] = 0, 0, 0
+
+    def step(self, loss: Float[Tensor, "slots"]) -> None:
         """Take in one loss per model; lower `lr` where there was no progress for too long."""
         window = len(self.recent)
         if window > 1:
-            self.recent[self.steps % window] = loss
-            self.steps += 1
-            loss = self.recent[: self.steps].mean(0)
+            # A place by the model's own steps, so that its sum does not depend on its neighbours.
+            self.recent.scatter_(0, (self.seen % window).unsqueeze(0), loss.unsqueeze(0))
+            self.seen += 1
+            loss = self.recent.sum(0) / self.seen.clamp(max=window)
         # 1e-4 and 1e-8 are that class's own `threshold` and `eps`.
         better = loss < self.best * (1 - 1e-4)
         self.best = torch.where(better, loss, self.best)
@@ -105,7 +126,7 @@ class PlateauSchedule:
         lower = (self.lr * self.settings.plateau_factor).clamp_(min=self.settings.min_lr)
         self.lr = torch.where(stuck & (self.lr - lower > 1e-8), lower, self.lr)
 
-    def keep(self, models: Tensor) -> None:
-        """Drop every other model."""
-        self.lr, self.best, self.bad = self.lr[models], self.best[models], self.bad[models]
-        self.recent = self.recent[:, models]
+    def keep(self, slots: Tensor) -> None:
+        """Drop every other slot."""
+        self.lr, self.best, self.bad = self.lr[slots], self.best[slots], self.bad[slots]
+        self.recent, self.seen = self.recent[:, slots], self.seen[slots]

@@ -1,12 +1,13 @@
 """Parameters of a stack of AANets: how they lie in memory and how they start.
 
-The parameters of one model are one row of a matrix (models, size), so that the optimiser treats
+The parameters of one model are one row of a matrix (slots, size), so that the optimiser treats
 the whole stack at once; `views` cuts the matrix into the tensors of the state dict. In the mode
 `span` the first and the last layer live in the cluster's subspace: rank columns or rows in place
 of d_model.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -32,8 +33,8 @@ def parameter_shapes(width: int, k: int, widths: tuple[int, int]) -> dict[str, t
 
 
 def views(
-    matrix: Float[Tensor, "models size"], shapes: dict[str, tuple[int, ...]]
-) -> dict[str, Float[Tensor, "models ..."]]:
+    matrix: Float[Tensor, "slots size"], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Float[Tensor, "slots ..."]]:
     """The matrix cut into one tensor per parameter, without copying.
 
     A weight lies in memory with its longer side last, because products that write a matrix with a
@@ -45,6 +46,11 @@ def views(
         upright = len(shape) == 2 and shape[0] > shape[1]
         by_name[name] = piece.unflatten(1, shape[::-1]).mT if upright else piece.unflatten(1, shape)
     return by_name
+
+
+def corner(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Where a model's own tensor lies in the padded one of its slot."""
+    return tuple(slice(size) for size in shape)
 
 
 def initial_parameters(

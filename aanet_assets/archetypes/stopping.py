@@ -9,32 +9,41 @@ from aanet_assets.settings import AANetSettings
 class EarlyStopping:
     """Stops a model whose loss, averaged over the smoothing window, no longer improves.
 
-    Asked every `interval` steps, three quarters of the window. An average is an improvement where
-    it is at least `stop_min_delta` below the best so far; `stop_patience` steps after the last
-    improvement the model is done.
+    Told the losses of `interval` steps at a time, three quarters of the window. An average is an
+    improvement where it is at least `stop_min_delta` below the best so far; `stop_patience` steps
+    after the last improvement, or at `max_steps`, the model is done. As it is asked no oftener,
+    the last step is the last whole interval within `max_steps`.
     """
 
-    def __init__(self, models: int, settings: AANetSettings):
+    def __init__(self, slots: int, settings: AANetSettings):
         self.settings = settings
-        self.interval = settings.smoothing_window * 3 // 4
-        self.best = np.full(models, np.inf)
-        self.best_step = np.zeros(models, dtype=np.int64)
+        self.interval = min(settings.smoothing_window * 3 // 4, settings.max_steps)
+        self.last = settings.max_steps // self.interval * self.interval
+        self.steps = np.zeros(slots, dtype=np.int64)
+        self.best = np.zeros(slots)
+        self.best_step = np.zeros(slots, dtype=np.int64)
+        self.recent = np.zeros((settings.smoothing_window, slots))
 
-    def done(
-        self, steps: int, recent: Float[np.ndarray, "window models"]
-    ) -> Bool[np.ndarray, "models"]:
-        """Which models are done after `steps` steps, given the last losses of each.
+    def start(self, slot: int) -> None:
+        """Give a slot to a model that starts."""
+        self.steps[slot], self.best[slot], self.best_step[slot] = 0, np.inf, 0
+
+    def done(self, losses: Float[np.ndarray, "interval slots"]) -> Bool[np.ndarray, "slots"]:
+        """Which models are done, given the losses of their last steps.
 
         Nothing is judged before a whole window of losses is there.
         """
-        if steps < self.settings.smoothing_window:
-            return np.zeros(len(self.best), dtype=bool)
-        average = recent.astype(np.float64).mean(axis=0)
-        better = average <= self.best - self.settings.stop_min_delta
+        self.steps += len(losses)
+        self.recent = np.concatenate([self.recent, losses])[-len(self.recent) :]
+        average = self.recent.mean(axis=0)
+        judged = self.steps >= len(self.recent)
+        better = judged & (average <= self.best - self.settings.stop_min_delta)
         self.best = np.where(better, average, self.best)
-        self.best_step = np.where(better, steps, self.best_step)
-        return steps - self.best_step >= self.settings.stop_patience
+        self.best_step = np.where(better, self.steps, self.best_step)
+        stuck = judged & (self.steps - self.best_step >= self.settings.stop_patience)
+        return stuck | (self.steps >= self.last)
 
-    def keep(self, models: np.ndarray) -> None:
-        """Drop every other model."""
-        self.best, self.best_step = self.best[models], self.best_step[models]
+    def keep(self, slots: list[int]) -> None:
+        """Drop every other slot."""
+        self.steps, self.recent = self.steps[slots], self.recent[:, slots]
+        self.best, self.best_step = self.best[slots], self.best_step[slots]

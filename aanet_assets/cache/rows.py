@@ -22,6 +22,8 @@ from aanet_assets.clustering.ranks import activation_pca_rank
 from aanet_assets.files import replacing
 from aanet_assets.settings import ExtremaSettings, RowSettings
 
+_KEPT = ("train", "heldout", "extrema")
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -163,25 +165,25 @@ def _project(
 
 
 def save_rows(path: Path, clusters: Sequence[ClusterRows]) -> None:
-    """Write the rows of all clusters of one clustering."""
-    arrays = {}
-    for rows in clusters:
-        for name in ("basis", "train", "heldout", "extrema"):
-            arrays[f"{rows.cluster_id}.{name}"] = np.ascontiguousarray(getattr(rows, name))
+    """Write the rows of all clusters of one clustering; their bases stay in the clustering."""
+    arrays = {
+        f"{rows.cluster_id}.{name}": np.ascontiguousarray(getattr(rows, name))
+        for rows in clusters
+        for name in _KEPT
+    }
     with replacing(path) as temporary:
         save_file(arrays, temporary)
 
 
-def load_rows(path: Path, cluster_ids: Sequence[int]) -> list[ClusterRows]:
-    """Rows of some clusters."""
-    with safe_open(path, framework="numpy") as file:
+def load_rows(path: Path, clustering: Path, cluster_ids: Sequence[int]) -> list[ClusterRows]:
+    """Rows of some clusters, mapped into memory: what is not looked at is not read."""
+    # Of safetensors' two ways in, the one by torch maps files; the one by numpy copies them.
+    with safe_open(path, "pt") as rows, safe_open(clustering, "pt") as clusters:
         return [
             ClusterRows(
-                cluster_id=cluster_id,
-                **{
-                    name: file.get_tensor(f"{cluster_id}.{name}")
-                    for name in ("basis", "train", "heldout", "extrema")
-                },
+                i,
+                clusters.get_tensor(f"{i}.basis").numpy(),
+                *(rows.get_tensor(f"{i}.{name}").numpy() for name in _KEPT),
             )
-            for cluster_id in cluster_ids
+            for i in cluster_ids
         ]

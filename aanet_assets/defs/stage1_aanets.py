@@ -15,21 +15,37 @@ from aanet_assets.warehouse import read_table, write_table
 def aanet_models(study: Study, partition: Partition) -> Outcome:
     """One AANet per cluster at one k, trained together as a stack in the clusters' own subspaces.
 
-    Kept as one safetensors file; with `aanet.export_pt`, as full-width `.pt` files too.
+    Kept as one safetensors file; with `aanet.export_pt`, as full-width `.pt` files too. The losses
+    of every step go to the table `training_curves`.
     """
+    import pandas as pd
+
+    from aanet_assets.archetypes.data import LOSSES, Task
     from aanet_assets.archetypes.export import save_pt, save_stack, state_dict
-    from aanet_assets.archetypes.train import train_stack
+    from aanet_assets.archetypes.train import train_aanets
     from aanet_assets.cache.rows import load_rows
 
     n, k = partition.n, partition.k
     assert n is not None
     assert k is not None
-    rows = load_rows(study.paths.rows(n), range(n))
-    seeds = [seed_for(study.aanet.seed, study.name, n, c, k) for c in range(n)]
-    models = train_stack(rows, k, study.aanet, seeds, study.device)
+    rows = load_rows(study.paths.rows(n), study.paths.clustering(n), range(n))
+    tasks = [
+        Task(cluster, k, seed_for(study.aanet.seed, study.name, n, cluster.cluster_id, k))
+        for cluster in rows
+    ]
+    models = train_aanets(tasks, study.aanet, study.device)
     path = study.paths.stack(n, k)
     save_stack(path, models)
-    files = [path]
+    curves = [
+        {
+            "n_clusters_total": n,
+            "cluster_id": model.cluster_id,
+            "aanet_k": k,
+            **{f"{name}_history": model.history.get(name, []) for name in LOSSES},
+        }
+        for model in models
+    ]
+    files = [path, write_table(study.paths, "training_curves", partition, pd.DataFrame(curves))]
     for model, cluster in zip(models, rows, strict=True):
         exported = study.paths.model(n, model.cluster_id, k)
         if study.aanet.export_pt and model.status == "ok":
@@ -63,13 +79,14 @@ def aanet_metrics(study: Study, partition: Partition) -> Outcome:
     n, k = partition.n, partition.k
     assert n is not None
     assert k is not None
-    metrics, curves = [], []
+    metrics = []
     for model in load_stack(study.paths.stack(n, k)):
-        key = {"n_clusters_total": n, "cluster_id": model.cluster_id, "aanet_k": k}
         losses, heldout = model.losses or {}, model.heldout or {}
         metrics.append(
             {
-                **key,
+                "n_clusters_total": n,
+                "cluster_id": model.cluster_id,
+                "aanet_k": k,
                 "aanet_status": model.status,
                 "aanet_reason": model.reason,
                 **{f"aanet_{name}": losses.get(name) for name in LOSSES},
@@ -82,15 +99,9 @@ def aanet_metrics(study: Study, partition: Partition) -> Outcome:
                 },
             }
         )  # fmt: skip
-        curves.append(
-            {**key, **{f"{name}_history": model.history.get(name, []) for name in LOSSES}}
-        )
     frame = pd.DataFrame(metrics)
-    files = [
-        write_table(study.paths, "aanet_metrics", partition, frame),
-        write_table(study.paths, "training_curves", partition, pd.DataFrame(curves)),
-    ]
-    return Outcome(files, {"dagster/row_count": n, "metrics": pictures.table(frame)})
+    file = write_table(study.paths, "aanet_metrics", partition, frame)
+    return Outcome([file], {"dagster/row_count": n, "metrics": pictures.table(frame)})
 
 
 def consolidated_metrics(study: Study, partition: Partition) -> Outcome:

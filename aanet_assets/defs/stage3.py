@@ -45,9 +45,11 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
 
     `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
     """
+    from aanet_assets.archetypes.data import Task
     from aanet_assets.archetypes.export import save_pt, state_dict
+    from aanet_assets.archetypes.train import train_aanets
     from aanet_assets.cache.rows import load_cluster, load_rows
-    from aanet_assets.vertices.refit import Refit, copy_stage1_model, retrain
+    from aanet_assets.vertices.refit import copy_stage1_model, with_own_extrema
     from aanet_assets.vertices.selected import remove_others
 
     n = partition.n
@@ -55,16 +57,14 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
     selection = _selection(study, n)
     files, outcomes = [], []
     if study.refit.mode == "retrain":
-        rows = load_rows(study.paths.rows(n), [chosen.cluster_id for chosen in selection])
-        refits = [
-            Refit(
-                cluster,
-                chosen.k,
-                seed_for(study.aanet.seed, study.name, "refit", n, chosen.cluster_id, chosen.k),
-            )
-            for cluster, chosen in zip(rows, selection, strict=True)
-        ]
-        models = retrain(refits, study.refit.extrema, study.aanet, study.device)
+        ids = [chosen.cluster_id for chosen in selection]
+        rows = load_rows(study.paths.rows(n), study.paths.clustering(n), ids)
+        tasks = []
+        for cluster, chosen in zip(rows, selection, strict=True):
+            key = ("refit", n, chosen.cluster_id, chosen.k)
+            task = Task(cluster, chosen.k, seed_for(study.aanet.seed, study.name, *key))
+            tasks.append(with_own_extrema(task, study.refit.extrema))
+        models = train_aanets(tasks, study.aanet, study.device)
         for chosen, cluster, model in zip(selection, rows, models, strict=True):
             if model.status == "ok":
                 files.append(_file(study, n, chosen, ".pt"))

@@ -18,14 +18,15 @@ class PlainTrainer:
     def __init__(self, cluster: ClusterRows, k: int, settings: AANetSettings, seed: int):
         self.settings, self.k = settings, k
         self.generator = torch.Generator().manual_seed(seed)
-        basis = torch.from_numpy(cluster.basis)
-        self.train = torch.from_numpy(cluster.train) @ basis.T
-        self.heldout = torch.from_numpy(cluster.heldout) @ basis.T
-        self.extrema = torch.from_numpy(cluster.extrema[:k]) @ basis.T
+        basis = torch.from_numpy(cluster.basis).to(torch.get_default_dtype())
+        self.train, self.heldout, self.extrema = (
+            torch.from_numpy(rows).to(basis) @ basis.T
+            for rows in (cluster.train, cluster.heldout, cluster.extrema[:k])
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = AANet(basis.shape[0], k, settings.widths, settings.simplex_scale)
-        self.vertices = self.model.vertices.float()
+        self.vertices = self.model.vertices.to(self.model.encoder_layers[0].weight)
         self.adam = torch.optim.Adam(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )

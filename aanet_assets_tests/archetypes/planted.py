@@ -1,8 +1,12 @@
 """Clusters whose shape is known: rows on a simplex in a random subspace."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from aanet_assets.archetypes.data import ClusterRows
+from aanet_assets.archetypes.data import ClusterRows, Task, TrainedAANet
+from aanet_assets.archetypes.train import train_aanets
+from aanet_assets.settings import AANetSettings
 
 
 def random_basis(d_model: int, rank: int, rng: np.random.Generator) -> np.ndarray:
@@ -28,3 +32,11 @@ def planted_cluster(
     return ClusterRows(
         cluster_id, random_basis(d_model, rank, rng), rows[:n_train], rows[n_train:], extrema
     )
+
+
+def train_clusters(
+    clusters: Sequence[ClusterRows], k: int, settings: AANetSettings, seeds: Sequence[int]
+) -> list[TrainedAANet]:
+    """One model per cluster and seed, all of one k."""
+    tasks = [Task(rows, k, seed) for rows, seed in zip(clusters, seeds, strict=True)]
+    return train_aanets(tasks, settings)

@@ -2,30 +2,31 @@
 
 import dataclasses
 import math
+import threading
 from statistics import median
 
 import numpy as np
 import pytest
 import torch
 
-from aanet_assets.archetypes.batches import StackBatches
-from aanet_assets.archetypes.data import LOSSES, ClusterRows
+from aanet_assets.archetypes.batches import Layout, StackBatches
+from aanet_assets.archetypes.data import LOSSES, ClusterRows, Task
 from aanet_assets.archetypes.export import load_stack, save_pt, save_stack, state_dict
 from aanet_assets.archetypes.network import AANet, load_aanet
-from aanet_assets.archetypes.parameters import LAST, initial_parameters
+from aanet_assets.archetypes.parameters import LAST, corner, initial_parameters, parameter_shapes
 from aanet_assets.archetypes.stack import Stack
-from aanet_assets.archetypes.train import train_stack
 from aanet_assets.progress import Progress
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.archetypes.plain import PlainTrainer
-from aanet_assets_tests.archetypes.planted import planted_cluster
+from aanet_assets_tests.archetypes.planted import planted_cluster, train_clusters
 from aanet_assets_tests.archetypes.test_objective import plain_losses
 
-D_MODEL, K, STEPS, PADDED_RANK, BATCH = 128, 4, 20, 16, 64
+D_MODEL, K, STEPS, BATCH = 128, 3, 20, 64
+LAYOUT = Layout(rank=16, k=4, rows=BATCH)
 # Gradients are clipped at some steps and not at others, and plateaus lie within the steps.
 EXACT = AANetSettings(
-    mode="exact", max_steps=STEPS, batch_size=BATCH, clip_norm=0.3, lr=0.01, plateau_patience=1,
-    weight_decay=0.01, recon_weight=1.5, simplex_scale=1.3,
+    mode="exact", max_steps=STEPS, smoothing_window=14, batch_size=BATCH, clip_norm=0.3, lr=0.01,
+    plateau_patience=1, weight_decay=0.01, recon_weight=1.5, simplex_scale=1.3,
 )  # fmt: skip
 SEEDS = [3, 4]
 
@@ -39,48 +40,64 @@ def clusters() -> list[ClusterRows]:
     ]
 
 
+def tasks_of(clusters: list[ClusterRows]) -> list[Task]:
+    return [Task(rows, K, seed) for rows, seed in zip(clusters, SEEDS, strict=True)]
+
+
 def exact_stack(clusters: list[ClusterRows], settings: AANetSettings) -> Stack:
-    return Stack(clusters, K, settings, SEEDS, PADDED_RANK, BATCH, "cpu")
+    return Stack(tasks_of(clusters), len(clusters), LAYOUT, settings, "cpu")
 
 
 def full_width_states(stack: Stack) -> list[dict[str, torch.Tensor]]:
     """The parameters the engine trains, as they are now."""
     by_name = stack.adam.parameters_by_name
-    return [{name: p[i].clone() for name, p in by_name.items()} for i in range(len(SEEDS))]
+    own = parameter_shapes(D_MODEL, K, EXACT.widths)
+    return [
+        {name: by_name[name][i][corner(shape)].clone() for name, shape in own.items()}
+        for i in range(len(SEEDS))
+    ]
 
 
 @pytest.fixture(scope="module")
 def trained(clusters):
+    """What `train` returns, in the engine's own single precision."""
+    return train(clusters)
+
+
+def train(clusters: list[ClusterRows]):
     """The stack's starts, its full-width parameters after the last step, and its results."""
     stack = exact_stack(clusters, EXACT)
     starts, last = full_width_states(stack), []
     keep = stack.adam.keep
     stack.adam.keep = lambda models: (last.extend(full_width_states(stack)), keep(models))[1]
     with torch.no_grad():
-        results = stack.train(Progress(1, "steps", "test"))
+        results = stack.train(Progress(1, "steps", "test"), threading.Event())
     return starts, last, results
 
 
-def test_losses_are_those_of_the_plain_network_step_by_step(clusters, trained):
-    """Same start, rows and noise; single precision on both sides."""
-    starts, _, results = trained
-    batches = StackBatches(clusters, K, PADDED_RANK, BATCH, SEEDS, EXACT, "cpu")
+@pytest.mark.usefixtures("double")
+def test_losses_are_those_of_the_plain_network_step_by_step(clusters):
+    """Same start, rows and noise, over the first 20 steps."""
+    starts, _, results = train(clusters)
+    batches = StackBatches(2, max(len(c.train) for c in clusters), LAYOUT, EXACT, "cpu")
+    for slot, task in enumerate(tasks_of(clusters)):
+        batches.start(slot, task)
     interval = exact_stack(clusters, EXACT).stopping.interval
-    drawn = [batches.draw(n) for n in (interval, STEPS - interval)]
+    drawn = [batches.draw(interval) for _ in range(STEPS // interval)]
     places, noise = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     lowered = []
     for i, cluster in enumerate(clusters):
         plain = PlainTrainer(cluster, K, EXACT, seed=0)
         plain.model.load_state_dict(starts[i])
-        n, basis = K + min(BATCH, len(cluster.train)), torch.from_numpy(cluster.basis)
+        basis = torch.from_numpy(cluster.basis).double()
+        here = [*range(K), *range(LAYOUT.k, LAYOUT.k + min(BATCH, len(cluster.train)))]
         expected = []
         for step in range(STEPS):
-            z = batches.table[places[step, i, :n], : basis.shape[1]]
-            expected.append(plain.step(z @ basis.T, noise[step, i, :n]))
+            z = batches.table[places[step, i, here], : basis.shape[1]]
+            expected.append(plain.step(z @ basis.T, noise[step, i, here, : K - 1]))
         lowered.append(plain.adam.param_groups[0]["lr"] < EXACT.lr)
         found = np.stack([results[i].history[name] for name in LOSSES], axis=1)
-        # The archetypal loss starts at zero, where only an absolute error makes sense.
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
     assert any(lowered), "the plateau schedule had nothing to do"
 
 
@@ -143,11 +160,11 @@ def test_a_model_goes_on_when_its_neighbour_leaves():
     """The neighbour's loss overflows; it leaves the stack after the first 15 steps."""
     good, other = (planted_cluster(i, rank=5, d_model=D_MODEL, seed=i) for i in range(2))
     huge = dataclasses.replace(other, train=other.train * np.float32(1e25))
-    settings = AANetSettings(mode="exact", max_steps=25, batch_size=64)
-    failed, found = train_stack([huge, good], 3, settings, [1, 2])
-    alone = train_stack([good], 3, settings, [2])[0]
+    settings = AANetSettings(mode="exact", max_steps=30, batch_size=64)
+    failed, found = train_clusters([huge, good], 3, settings, [1, 2])
+    alone = train_clusters([good], 3, settings, [2])[0]
     assert (failed.status, failed.weights, failed.outside) == ("failed", {}, {})
-    assert found.steps == 25
+    assert found.steps == 30
     for name in LOSSES:
         np.testing.assert_allclose(found.history[name], alone.history[name], rtol=1e-3, atol=1e-7)
     assert found.heldout == pytest.approx(alone.heldout, rel=1e-3)
@@ -168,7 +185,7 @@ def test_span_reconstructs_held_out_rows_as_well_as_exact():
         for mode in ("exact", "span"):
             settings = AANetSettings(mode=mode, max_steps=1500)
             repeated = [c for c in clusters for _ in seeds]
-            models = train_stack(repeated, k, settings, [*seeds] * len(clusters))
+            models = train_clusters(repeated, k, settings, [*seeds] * len(clusters))
             losses = [m.heldout["recon_loss"] for m in models]
             recon[mode] = np.reshape(losses, (len(clusters), len(seeds)))
         for i, (exact, span) in enumerate(zip(recon["exact"], recon["span"], strict=True)):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from aanet_assets.archetypes.batches import Layout
 from aanet_assets.archetypes.network import AANet
 from aanet_assets.archetypes.objective import Objective
-from aanet_assets.archetypes.parameters import FIRST, LAST, parameter_shapes, views
+from aanet_assets.archetypes.parameters import FIRST, LAST, corner, parameter_shapes, views
 from aanet_assets.archetypes.simplex import barycentric
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.archetypes.planted import random_basis
@@ -41,40 +42,41 @@ def plain_losses(network: AANet, x, noise, n_extrema: int, settings=SETTINGS) ->
     return torch.stack([total, recon, archetypal, extrema])
 
 
-@pytest.mark.parametrize("k", [2, 3, 8])
-def test_losses_and_gradients_equal_autograd_at_full_width(k):
-    """Padding of ranks and batches, and extrema that are off, included."""
-    rng = torch.Generator().manual_seed(k)
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("padded_k", [4, 8])
+def test_losses_and_gradients_equal_autograd_at_full_width(padded_k):
+    """Padding of ranks, ks and batches, and extrema that are off, included."""
+    rng = torch.Generator().manual_seed(padded_k)
+    layout = Layout(PADDED_RANK, padded_k, BATCH)
     models = len(RANKS)
-    shapes = parameter_shapes(PADDED_RANK, k, SETTINGS.widths)
+    shapes = parameter_shapes(PADDED_RANK, padded_k, SETTINGS.widths)
     size = sum(int(np.prod(s)) for s in shapes.values())
     matrix = torch.zeros(models, size, dtype=torch.float64)
     gradient = torch.full_like(matrix, torch.nan)
     parameters = views(matrix, shapes)
-    rows = torch.zeros(models, k + BATCH, PADDED_RANK, dtype=torch.float64)
-    noise = torch.randn(models, k + BATCH, k - 1, generator=rng, dtype=torch.float64) * 0.3
-    present = torch.zeros(models, k + BATCH, dtype=torch.bool)
-    for i, (rank, n, extrema) in enumerate(zip(RANKS, N_ROWS, HAS_EXTREMA, strict=True)):
+    rows = torch.zeros(models, layout.places, PADDED_RANK, dtype=torch.float64)
+    noise = torch.zeros(models, layout.places, padded_k - 1, dtype=torch.float64)
+    present = torch.zeros(models, layout.places, dtype=torch.bool)
+    objective = Objective(models, layout, D_MODEL, SETTINGS, "cpu")
+    ks = (2, 3, padded_k)
+    for i, (rank, n, extrema, k) in enumerate(zip(RANKS, N_ROWS, HAS_EXTREMA, ks, strict=True)):
         for name, shape in parameter_shapes(rank, k, SETTINGS.widths).items():
             own = torch.randn(shape, generator=rng, dtype=torch.float64) * 0.5
-            parameters[name][i][tuple(slice(s) for s in shape)] = own
+            parameters[name][i][corner(shape)] = own
         present[i, :k] = extrema
-        present[i, k : k + n] = True
-        drawn = torch.randn(k + BATCH, rank, generator=rng, dtype=torch.float64)
+        present[i, padded_k : padded_k + n] = True
+        drawn = torch.randn(layout.places, rank, generator=rng, dtype=torch.float64)
         rows[i, :, :rank] = drawn * present[i, :, None]
-    weights = present / present.sum(1, keepdim=True)
-    objective = Objective(
-        SETTINGS, D_MODEL, PADDED_RANK, k, weights.double(),
-        torch.tensor(HAS_EXTREMA).double(),
-    )  # fmt: skip
+        noise[i, :, : k - 1] = torch.randn(layout.places, k - 1, generator=rng) * 0.3
+        objective.start(i, k, k * extrema, n)
     losses = objective.losses(parameters, views(gradient, shapes), rows, noise)
 
-    for i, rank in enumerate(RANKS):
+    for i, (rank, k) in enumerate(zip(RANKS, ks, strict=True)):
         basis = torch.from_numpy(random_basis(D_MODEL, rank, np.random.default_rng(i))).double()
         basis = torch.linalg.qr(basis)[0]
         network = AANet(D_MODEL, k, SETTINGS.widths, SETTINGS.simplex_scale).double()
         state = {
-            name: parameters[name][i][tuple(slice(s) for s in shape)].clone()
+            name: parameters[name][i][corner(shape)].clone()
             for name, shape in parameter_shapes(rank, k, SETTINGS.widths).items()
         }
         state[FIRST] = state[FIRST] @ basis.T
@@ -82,7 +84,7 @@ def test_losses_and_gradients_equal_autograd_at_full_width(k):
             state[name] = basis @ state[name]
         network.load_state_dict(state)
         x = rows[i, present[i], :rank] @ basis.T
-        expected = plain_losses(network, x, noise[i, present[i]], k * HAS_EXTREMA[i])
+        expected = plain_losses(network, x, noise[i, present[i], : k - 1], k * HAS_EXTREMA[i])
         expected[0].backward()
         finite = 4 if HAS_EXTREMA[i] else 3
         torch.testing.assert_close(losses[:finite, i], expected.detach()[:finite])
@@ -92,5 +94,5 @@ def test_losses_and_gradients_equal_autograd_at_full_width(k):
             assert full is not None
             own = full @ basis if name == FIRST else basis.T @ full if name in LAST else full
             found = views(gradient, shapes)[name][i]
-            torch.testing.assert_close(found[tuple(slice(s) for s in own.shape)], own)
+            torch.testing.assert_close(found[corner(own.shape)], own)
             assert found.abs().sum() == pytest.approx(float(own.abs().sum())), "padding moved"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.archetypes.optimiser import PlateauSchedule, StackAdam
+from aanet_assets.archetypes.optimiser import PlateauSchedule, StackAdam, bias_corrections
 from aanet_assets.archetypes.parameters import FIRST, LAST, parameter_shapes, views
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.archetypes.planted import random_basis
@@ -26,15 +26,21 @@ def random_run():
     return start, gradients, torch.tensor([0.1, 0.02, 0.05], dtype=torch.float64)
 
 
+def corrections_of(models: int, steps: int) -> torch.Tensor:
+    return torch.from_numpy(bias_corrections(np.zeros(models, dtype=np.int64), steps))
+
+
 def stepped() -> dict[str, torch.Tensor]:
     start, gradients, lr = random_run()
-    adam = StackAdam(start.clone(), SHAPES, D_MODEL, SETTINGS)
-    for gradient in gradients:
+    adam = StackAdam(MODELS, SHAPES, D_MODEL, SETTINGS, "cpu")
+    adam.parameters.copy_(start)
+    for gradient, corrections in zip(gradients, corrections_of(MODELS, STEPS), strict=True):
         adam.gradient.copy_(gradient)
-        adam.step(lr)
+        adam.step(lr, corrections)
     return adam.parameters_by_name
 
 
+@pytest.mark.usefixtures("double")
 def test_middle_layers_step_as_torch_adam_does():
     start, gradients, lr = random_run()
     found = stepped()
@@ -59,6 +65,7 @@ def subspace_vectors(by_name: dict[str, torch.Tensor], model: int) -> np.ndarray
     return torch.cat([by_name[FIRST][model], by_name[LAST[0]][model].T, bias]).numpy()
 
 
+@pytest.mark.usefixtures("double")
 def test_first_and_last_layer_share_their_second_moment():
     """The formula of the step, written out one vector of subspace coordinates at a time."""
     start, gradients, lr = random_run()
@@ -83,18 +90,25 @@ def test_shared_step_is_what_full_width_adam_does_in_the_subspace():
     rng, d_model = np.random.default_rng(1), 4000
     basis = torch.from_numpy(random_basis(d_model, RANK, rng))
     plain = SETTINGS.model_copy(update={"weight_decay": 0.0, "clip_norm": 1e9})
-    adam = StackAdam(torch.zeros(1, SIZE), SHAPES, d_model, plain)
+    adam = StackAdam(1, SHAPES, d_model, plain, "cpu")
     full = torch.zeros(7, d_model, requires_grad=True)
     reference = torch.optim.Adam([full], lr=0.01)
-    for _ in range(5):
+    for corrections in corrections_of(1, 5):
         gradient = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(2))
         full.grad = views(gradient, SHAPES)[FIRST][0] @ basis.T
         reference.step()
         adam.gradient.copy_(gradient)
-        adam.step(torch.tensor([0.01]))
+        adam.step(torch.tensor([0.01]), corrections.float())
     expected = full.detach() @ basis
     difference = adam.parameters_by_name[FIRST][0] - expected
     assert difference.norm() < 0.05 * expected.norm()
+
+
+def started(models: int, settings: AANetSettings) -> PlateauSchedule:
+    schedule = PlateauSchedule(models, settings)
+    for slot in range(models):
+        schedule.start(slot)
+    return schedule
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -103,7 +117,7 @@ def test_plateau_schedule_equals_torchs(seed):
     settings = AANetSettings(plateau_patience=4, min_lr=1e-4)
     series = np.exp(-np.linspace(0, 2, 300))[:, None] + 0.3 * rng.random((300, 3))
     series = torch.from_numpy(series.astype(np.float32))
-    schedule = PlateauSchedule(3, settings)
+    schedule = started(3, settings)
     optimisers = [torch.optim.SGD([torch.zeros(1)], lr=settings.lr) for _ in range(3)]
     references = [
         torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -127,8 +141,8 @@ def test_a_window_makes_the_schedule_see_the_mean_of_the_last_losses():
     rng = torch.Generator().manual_seed(1)
     series = torch.rand(80, 3, generator=rng)
     averaged = torch.stack([series[max(0, i - 4) : i + 1].mean(0) for i in range(80)])
-    windowed = PlateauSchedule(3, settings)
-    plain = PlateauSchedule(3, settings.model_copy(update={"plateau_window": 1}))
+    windowed = started(3, settings)
+    plain = started(3, settings.model_copy(update={"plateau_window": 1}))
     for step, (losses, mean) in enumerate(zip(series, averaged, strict=True)):
         if step == 40:
             windowed.keep(torch.tensor([2, 0]))

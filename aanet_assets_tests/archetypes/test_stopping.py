@@ -35,11 +35,13 @@ def test_equals_the_rule_in_words(seed, window, patience, decay):
     curves = np.exp(-decay * np.arange(steps))[:, None] + 0.1 * rng.random((steps, models))
     chosen = AANetSettings(smoothing_window=window, stop_patience=patience, stop_min_delta=1e-3)
     stopping = EarlyStopping(models, chosen)
+    for slot in range(models):
+        stopping.start(slot)
     live, stopped = np.arange(models), dict.fromkeys(range(models))
     for step in range(stopping.interval, steps + 1, stopping.interval):
-        done = stopping.done(step, curves[max(0, step - window) : step, live])
+        done = stopping.done(curves[step - stopping.interval : step, live])
         stopped |= dict.fromkeys(live[done].tolist(), step)
-        stopping.keep(np.flatnonzero(~done))
+        stopping.keep(np.flatnonzero(~done).tolist())
         live = live[~done]
     expected = {i: slow_stop(curves[:, i].tolist(), window, patience, 1e-3) for i in range(models)}
     assert stopped == expected

@@ -19,8 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from aanet_assets.archetypes.batches import Layout
+from aanet_assets.archetypes.data import Task
 from aanet_assets.archetypes.stack import Stack
-from aanet_assets.archetypes.train import ROWS_PER_STEP, train_stack
+from aanet_assets.archetypes.train import ROWS_PER_STEP
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.archetypes.plain import PlainTrainer
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
@@ -44,7 +46,7 @@ def stack_step(stack: Stack, models: int, steps: int) -> float:
     """CPU seconds of one step of one model of a stack."""
     started = time.process_time()
     with torch.no_grad():
-        stack._run(steps)
+        stack.run(steps)
     return (time.process_time() - started) / steps / models
 
 
@@ -56,9 +58,10 @@ def steps_table() -> None:
     )  # fmt: skip
     for d_model, rows in SHAPES:
         settings = AANetSettings(batch_size=rows, max_steps=100_000)
-        models = max(1, ROWS_PER_STEP["cpu"] // (rows + 4))
+        models = max(1, ROWS_PER_STEP // (rows + 4))
         clusters, _ = benchmark_clusters(models, d_model, rows * 10 // 9 + 9, (RANK, RANK))
-        stack = Stack(clusters, 4, settings, range(models), 24, rows, "cpu")
+        tasks = [Task(cluster, 4, seed) for seed, cluster in enumerate(clusters)]
+        stack = Stack(tasks, models, Layout(24, 4, rows), settings, "cpu")
         trainer = PlainTrainer(clusters[0], 4, settings, seed=0)
         plain_step(trainer, 2)
         stack_step(stack, models, 5)
@@ -80,7 +83,7 @@ def sweep_table(count: int, plain_models: int) -> None:
     clusters, planted = benchmark_clusters(count, d_model, 6_000, (6, 40))
     started, results = time.process_time(), {}
     for k in KS:
-        for model in train_stack(clusters, k, settings, [43 + c.cluster_id for c in clusters]):
+        for model in train_clusters(clusters, k, settings, [43 + c.cluster_id for c in clusters]):
             results[model.cluster_id, k] = model
     span_seconds = (time.process_time() - started) / len(results)
     chosen = np.random.default_rng(0).choice(len(results), plain_models, replace=False)

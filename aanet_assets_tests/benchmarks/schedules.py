@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from aanet_assets.analysis.elbows import elbow
-from aanet_assets.archetypes.train import train_stack
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 
@@ -34,7 +33,7 @@ def row_for(window: int) -> list[str]:
     for seed in SEEDS:
         seeds = [1000 * seed + cluster.cluster_id for cluster in clusters]
         for k in KS:
-            for model in train_stack(clusters, k, settings, seeds):
+            for model in train_clusters(clusters, k, settings, seeds):
                 models[seed, model.cluster_id, k] = model
     seconds = time.process_time() - started
     heldout = [model.heldout for model in models.values()]

@@ -39,13 +39,16 @@ def test_the_toys_graph() -> None:
         "toy/activation_cache": ("toy_1a_activations", 5, ["corpus"]),
         "toy/clustering": ("toy_1b_clusters", 4, ["activation_cache"]),
         "toy/cluster_rows": ("toy_1b_clusters", 4, ["activation_cache", "clustering"]),
-        "toy/aanet_models": ("toy_1c_aanets", 28, ["cluster_rows"]),
+        "toy/aanet_models": ("toy_1c_aanets", 28, ["cluster_rows", "clustering"]),
         "toy/aanet_metrics": ("toy_1c_aanets", 28, ["aanet_models"]),
-        "toy/consolidated_metrics": ("toy_1d_metrics", 4, ["aanet_metrics", "cluster_rows"]),
+        "toy/consolidated_metrics": (
+            "toy_1d_metrics", 4, ["aanet_metrics", "aanet_models", "cluster_rows"],
+        ),
         "toy/analysis_plots": ("toy_2_review", 4, ["consolidated_metrics"]),
         "toy/selected_clusters": ("toy_2_review", 4, ["consolidated_metrics"]),
         "toy/refit_models": (
-            "toy_3_vertices", 4, ["aanet_models", "cluster_rows", "selected_clusters"],
+            "toy_3_vertices", 4,
+            ["aanet_models", "cluster_rows", "clustering", "selected_clusters"],
         ),
         "toy/vertex_samples": (
             "toy_3_vertices", 4, ["activation_cache", "cluster_rows", "refit_models"],
