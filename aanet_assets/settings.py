@@ -173,28 +173,29 @@ class AANetSettings(Settings):
     extrema_weight: NonNegative = 2.0
     """Weight of the extrema loss."""
     lr: Positive = 0.0025
-    """Learning rate of Adam."""
+    """Learning rate of Adam, at the start."""
     weight_decay: NonNegative = 1e-5
     """L2 term added to the gradient."""
     clip_norm: Positive = 1.0
     """Gradient norm per model above which the gradient is scaled down."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """How the learning rate falls. `cosine`: along half a cosine to zero, over `max_steps` steps.
+    `plateau`: on plateaus of the loss of single steps, until early stopping; with 3,000
+    `max_steps` the original's rule (docs/engine.md compares)."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor of the learning rate on a plateau."""
     plateau_patience: Annotated[int, Field(ge=0)] = 30
     """Steps without improvement that make a plateau."""
-    plateau_window: Count = 1
-    """Steps over which the loss is averaged before the plateau schedule sees it; 1 is the
-    original's rule (docs/engine.md compares)."""
     min_lr: NonNegative = 1e-6
     """Learning rate under which plateaus no longer act."""
     batch_size: Count = 512
     """Rows of one step; a cluster with fewer rows uses all of them."""
-    max_steps: Count = 3000
-    """Steps at most."""
+    max_steps: Count = 900
+    """Steps; with the `plateau` schedule, steps at most."""
     smoothing_window: Annotated[int, Field(ge=8)] = 20
     """Steps over which the loss is averaged for early stopping and for the reported medians."""
     stop_patience: Count = 250
-    """Steps without improvement of the averaged loss that end training."""
+    """Steps without improvement of the averaged loss that end training early (`plateau` only)."""
     stop_min_delta: NonNegative = 1e-6
     """Least improvement that counts."""
     min_rows: Count = 32

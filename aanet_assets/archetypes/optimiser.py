@@ -1,4 +1,4 @@
-"""Adam with clipping and a plateau schedule for a stack of AANets, every model on its own."""
+"""Adam with clipping for a stack of AANets, every model on its own."""
 
 import math
 
@@ -89,44 +89,3 @@ def bias_corrections(
     """1 - beta^t of both moments over the next steps, for models that took `before` already."""
     t = before + np.arange(1, steps + 1)[:, None]
     return np.stack([1 - BETA1**t, 1 - BETA2**t], axis=1)
-
-
-class PlateauSchedule:
-    """torch.optim.lr_scheduler.ReduceLROnPlateau on every step's loss, for many models.
-
-    With a `plateau_window` above 1 it sees the mean of that many last losses.
-    """
-
-    def __init__(self, slots: int, settings: AANetSettings, device: str = "cpu"):
-        self.settings = settings
-        self.lr = torch.zeros(slots, device=device)
-        self.best, self.bad = torch.zeros_like(self.lr), torch.zeros_like(self.lr)
-        self.recent = torch.zeros(settings.plateau_window, slots, device=device)
-        self.seen = torch.zeros(slots, dtype=torch.int64, device=device)
-
-    def start(self, slot: int) -> None:
-        """Give a slot to a model that starts."""
-        self.lr[slot], self.best[slot] = self.settings.lr, torch.inf
-        self.bad[slot], self.recent[:, slot], self.seen[slot] = 0, 0, 0
-
-    def step(self, loss: Float[Tensor, "slots"]) -> None:
-        """Take in one loss per model; lower `lr` where there was no progress for too long."""
-        window = len(self.recent)
-        if window > 1:
-            # A place by the model's own steps, so that its sum does not depend on its neighbours.
-            self.recent.scatter_(0, (self.seen % window).unsqueeze(0), loss.unsqueeze(0))
-            self.seen += 1
-            loss = self.recent.sum(0) / self.seen.clamp(max=window)
-        # 1e-4 and 1e-8 are that class's own `threshold` and `eps`.
-        better = loss < self.best * (1 - 1e-4)
-        self.best = torch.where(better, loss, self.best)
-        self.bad.add_(1).masked_fill_(better, 0)
-        stuck = self.bad > self.settings.plateau_patience
-        self.bad.masked_fill_(stuck, 0)
-        lower = (self.lr * self.settings.plateau_factor).clamp_(min=self.settings.min_lr)
-        self.lr = torch.where(stuck & (self.lr - lower > 1e-8), lower, self.lr)
-
-    def keep(self, slots: Tensor) -> None:
-        """Drop every other slot."""
-        self.lr, self.best, self.bad = self.lr[slots], self.best[slots], self.bad[slots]
-        self.recent, self.seen = self.recent[:, slots], self.seen[slots]

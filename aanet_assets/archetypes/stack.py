@@ -13,9 +13,10 @@ from aanet_assets.archetypes.data import LOSSES, Task, TrainedAANet, untrained
 from aanet_assets.archetypes.evaluation import heldout_metrics
 from aanet_assets.archetypes.exact import ExactObjective, split
 from aanet_assets.archetypes.objective import Objective
-from aanet_assets.archetypes.optimiser import PlateauSchedule, StackAdam, bias_corrections
+from aanet_assets.archetypes.optimiser import StackAdam, bias_corrections
 from aanet_assets.archetypes.parameters import LAST, corner, initial_parameters, parameter_shapes
-from aanet_assets.archetypes.stopping import EarlyStopping
+from aanet_assets.archetypes.schedules import CosineSchedule, PlateauSchedule
+from aanet_assets.archetypes.stopping import Stopping
 from aanet_assets.progress import Progress
 from aanet_assets.settings import AANetSettings
 
@@ -41,8 +42,9 @@ class Stack:
         inside = Objective(slots, layout, self.d_model, settings, device)
         self.inside, self.objective = inside, ExactObjective(inside) if self.exact else inside
         self.adam = StackAdam(slots, shapes, self.d_model, settings, device)
-        self.schedule = PlateauSchedule(slots, settings, device)
-        self.stopping = EarlyStopping(slots, settings)
+        schedule = CosineSchedule if settings.schedule == "cosine" else PlateauSchedule
+        self.schedule = schedule(slots, settings, device)
+        self.stopping = Stopping(slots, settings)
         self.curves: list[list[Float[np.ndarray, "steps losses"]]] = [[] for _ in range(slots)]
         self.waiting = deque(range(len(tasks)))
         self.running = [self._start(slot) for slot in range(slots)]

@@ -1,4 +1,4 @@
-"""Early stopping of a stack of AANets, every model on its own."""
+"""When the models of a stack of AANets are done, every model on its own."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -6,17 +6,17 @@ from jaxtyping import Bool, Float
 from aanet_assets.settings import AANetSettings
 
 
-class EarlyStopping:
-    """Stops a model whose loss, averaged over the smoothing window, no longer improves.
+class Stopping:
+    """Stops a model at `max_steps`, and one with a plateau schedule when it no longer improves.
 
-    Told the losses of `interval` steps at a time, three quarters of the window. An average is an
-    improvement where it is at least `stop_min_delta` below the best so far; `stop_patience` steps
-    after the last improvement, or at `max_steps`, the model is done. As it is asked no oftener,
-    the last step is the last whole interval within `max_steps`.
+    Told the losses of `interval` steps at a time, three quarters of the smoothing window. The last
+    step is the last whole interval within `max_steps`. Improvement is that of the average over the
+    window, at least `stop_min_delta` below the best so far; `stop_patience` steps after the last
+    one the model is done. A cosine schedule is good at its end only, and is never cut short.
     """
 
     def __init__(self, slots: int, settings: AANetSettings):
-        self.settings = settings
+        self.settings, self.early = settings, settings.schedule == "plateau"
         self.interval = min(settings.smoothing_window * 3 // 4, settings.max_steps)
         self.last = settings.max_steps // self.interval * self.interval
         self.steps = np.zeros(slots, dtype=np.int64)
@@ -41,7 +41,7 @@ class EarlyStopping:
         self.best = np.where(better, average, self.best)
         self.best_step = np.where(better, self.steps, self.best_step)
         stuck = judged & (self.steps - self.best_step >= self.settings.stop_patience)
-        return stuck | (self.steps >= self.last)
+        return (stuck & self.early) | (self.steps >= self.last)
 
     def keep(self, slots: list[int]) -> None:
         """Drop every other slot."""

@@ -6,7 +6,6 @@ decoys whose beliefs fill a disk. The pipeline gets text, model and SAE, and has
 
 from aanet_assets.defs.build import build_defs
 from aanet_assets.settings import (
-    AANetSettings,
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -37,7 +36,6 @@ study = Study(
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     # Faint activations of other components' tokens would blur the simplex and move its elbow.
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
-    aanet=AANetSettings(max_steps=2_000),
     # Seven clusters are too few for limits of three standard deviations: here a reconstruction
     # elbow stronger than the average one is enough (category B). The archetypal loss of a simplex
     # that fits is close to zero, and its elbow and order are noise: they decide nothing here.

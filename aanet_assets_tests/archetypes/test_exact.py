@@ -25,8 +25,9 @@ D_MODEL, K, STEPS, BATCH = 128, 3, 20, 64
 LAYOUT = Layout(rank=16, k=4, rows=BATCH)
 # Gradients are clipped at some steps and not at others, and plateaus lie within the steps.
 EXACT = AANetSettings(
-    mode="exact", max_steps=STEPS, smoothing_window=14, batch_size=BATCH, clip_norm=0.3, lr=0.01,
-    plateau_patience=1, weight_decay=0.01, recon_weight=1.5, simplex_scale=1.3,
+    mode="exact", schedule="plateau", max_steps=STEPS, smoothing_window=14, batch_size=BATCH,
+    clip_norm=0.3, lr=0.01, plateau_patience=1, weight_decay=0.01, recon_weight=1.5,
+    simplex_scale=1.3,
 )  # fmt: skip
 SEEDS = [3, 4]
 

@@ -1,4 +1,4 @@
-"""Steps and schedule against torch's own and against the formula written out slowly."""
+"""Steps against torch's own Adam and against the formula written out slowly."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.archetypes.optimiser import PlateauSchedule, StackAdam, bias_corrections
+from aanet_assets.archetypes.optimiser import StackAdam, bias_corrections
 from aanet_assets.archetypes.parameters import FIRST, LAST, parameter_shapes, views
 from aanet_assets.settings import AANetSettings
 from aanet_assets_tests.archetypes.planted import random_basis
@@ -102,53 +102,3 @@ def test_shared_step_is_what_full_width_adam_does_in_the_subspace():
     expected = full.detach() @ basis
     difference = adam.parameters_by_name[FIRST][0] - expected
     assert difference.norm() < 0.05 * expected.norm()
-
-
-def started(models: int, settings: AANetSettings) -> PlateauSchedule:
-    schedule = PlateauSchedule(models, settings)
-    for slot in range(models):
-        schedule.start(slot)
-    return schedule
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_plateau_schedule_equals_torchs(seed):
-    rng = np.random.default_rng(seed)
-    settings = AANetSettings(plateau_patience=4, min_lr=1e-4)
-    series = np.exp(-np.linspace(0, 2, 300))[:, None] + 0.3 * rng.random((300, 3))
-    series = torch.from_numpy(series.astype(np.float32))
-    schedule = started(3, settings)
-    optimisers = [torch.optim.SGD([torch.zeros(1)], lr=settings.lr) for _ in range(3)]
-    references = [
-        torch.optim.lr_scheduler.ReduceLROnPlateau(
-            o, factor=settings.plateau_factor, patience=4, min_lr=settings.min_lr
-        )
-        for o in optimisers
-    ]
-    seen = set()
-    for losses in series:
-        schedule.step(losses)
-        for reference, loss in zip(references, losses, strict=True):
-            reference.step(float(loss))
-        expected = [o.param_groups[0]["lr"] for o in optimisers]
-        np.testing.assert_allclose(schedule.lr.numpy(), expected, rtol=1e-6)
-        seen |= set(expected)
-    assert settings.min_lr in seen
-
-
-def test_a_window_makes_the_schedule_see_the_mean_of_the_last_losses():
-    settings = AANetSettings(plateau_patience=4, plateau_window=5)
-    rng = torch.Generator().manual_seed(1)
-    series = torch.rand(80, 3, generator=rng)
-    averaged = torch.stack([series[max(0, i - 4) : i + 1].mean(0) for i in range(80)])
-    windowed = started(3, settings)
-    plain = started(3, settings.model_copy(update={"plateau_window": 1}))
-    for step, (losses, mean) in enumerate(zip(series, averaged, strict=True)):
-        if step == 40:
-            windowed.keep(torch.tensor([2, 0]))
-            plain.keep(torch.tensor([2, 0]))
-        live = [2, 0] if step >= 40 else [0, 1, 2]
-        windowed.step(losses[live])
-        plain.step(mean[live])
-        np.testing.assert_allclose(windowed.lr.numpy(), plain.lr.numpy())
-    assert (windowed.lr < settings.lr).all()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aanet_assets.archetypes.stopping import EarlyStopping
+from aanet_assets.archetypes.stopping import Stopping
 from aanet_assets.settings import AANetSettings
 
 
@@ -33,8 +33,10 @@ def test_equals_the_rule_in_words(seed, window, patience, decay):
     rng = np.random.default_rng(seed)
     models, steps = 4, 300
     curves = np.exp(-decay * np.arange(steps))[:, None] + 0.1 * rng.random((steps, models))
-    chosen = AANetSettings(smoothing_window=window, stop_patience=patience, stop_min_delta=1e-3)
-    stopping = EarlyStopping(models, chosen)
+    chosen = AANetSettings(
+        schedule="plateau", smoothing_window=window, stop_patience=patience, stop_min_delta=1e-3
+    )
+    stopping = Stopping(models, chosen)
     for slot in range(models):
         stopping.start(slot)
     live, stopped = np.arange(models), dict.fromkeys(range(models))
@@ -45,3 +47,12 @@ def test_equals_the_rule_in_words(seed, window, patience, decay):
         live = live[~done]
     expected = {i: slow_stop(curves[:, i].tolist(), window, patience, 1e-3) for i in range(models)}
     assert stopped == expected
+
+
+def test_cosine_schedule_goes_to_its_end():
+    stopping = Stopping(1, AANetSettings(max_steps=100, stop_patience=1))
+    stopping.start(0)
+    steps = 0
+    while not stopping.done(np.ones((stopping.interval, 1))).all():
+        steps += stopping.interval
+    assert steps + stopping.interval == 90, "the last whole interval of 15 steps"

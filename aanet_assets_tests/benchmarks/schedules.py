@@ -1,85 +1,99 @@
-"""What the plateau schedule's window does to AANets: `python -m ...benchmarks.schedules 1 20 100`.
-
-The original lowers the learning rate by the raw, noisy loss of each step. Each argument is a
-`plateau_window`; each takes some minutes on one thread. Prints one row per window, over 12 clusters
-(9 planted simplices, 3 decoys), k = 2 to 8 and five seeds.
-"""
-
-import os
-
-os.environ["OMP_NUM_THREADS"] = "1"
-
-import argparse
-import time
-from itertools import combinations
+"""Schedules that the product does not have, to compare its own with: plateaus of other losses."""
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from jaxtyping import Float
+from torch import Tensor
 
-from aanet_assets.analysis.elbows import elbow
-from aanet_assets.settings import AANetSettings
-from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
+from aanet_assets.archetypes.objective import Objective
+from aanet_assets.archetypes.parameters import views
+from aanet_assets.archetypes.schedules import PlateauSchedule
+from aanet_assets.archetypes.stack import Stack
 
-KS, SEEDS, CLUSTERS = (2, 3, 4, 5, 6, 7, 8), range(5), 12
-
-
-def row_for(window: int) -> list[str]:
-    """The numbers of one window."""
-    settings = AANetSettings(plateau_window=window)
-    clusters, planted = benchmark_clusters(CLUSTERS, 256, 6_000, (6, 30), seed=5)
-    started, models = time.process_time(), {}
-    for seed in SEEDS:
-        seeds = [1000 * seed + cluster.cluster_id for cluster in clusters]
-        for k in KS:
-            for model in train_clusters(clusters, k, settings, seeds):
-                models[seed, model.cluster_id, k] = model
-    seconds = time.process_time() - started
-    heldout = [model.heldout for model in models.values()]
-    recon = np.exp(np.mean([np.log(h["recon_loss"]) for h in heldout]))
-    archetypal = np.mean([h["archetypal_loss"] for h in heldout])
-    elbows = {
-        (loss, seed, c): elbow(KS, [models[seed, c, k].losses[loss] for k in KS]).k
-        for loss in ("recon_loss", "archetypal_loss")
-        for seed in SEEDS
-        for c in range(CLUSTERS)
-    }
-    simplices = [c for c in range(CLUSTERS) if planted[c] is not None]
-    right = np.mean([elbows["recon_loss", s, c] == planted[c] for s in SEEDS for c in simplices])
-
-    def repeats(loss: str) -> float:
-        pairs = list(combinations(SEEDS, 2))
-        return float(
-            np.mean(
-                [
-                    elbows[loss, a, c] == elbows[loss, b, c]
-                    for a, b in pairs
-                    for c in range(CLUSTERS)
-                ]
-            )
-        )
-
-    return [
-        f"{window}", f"{np.mean([m.steps for m in models.values()]):.0f}", f"{seconds:.0f}",
-        f"{recon:.2e}", f"{archetypal:.2e}", f"{100 * right:.0f}%",
-        f"{100 * repeats('recon_loss'):.0f}%", f"{100 * repeats('archetypal_loss'):.0f}%",
-    ]  # fmt: skip
+WINDOW, HELDOUT_ROWS = 100, 512
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("windows", type=int, nargs="+")
-    torch.set_num_threads(1)
-    table = Table(
-        "window", "mean steps", "CPU s", "held-out recon (geometric mean)", "held-out archetypal",
-        "recon elbow is the planted k", "recon elbow repeats", "archetypal elbow repeats",
-    )  # fmt: skip
-    for window in parser.parse_args().windows:
-        table.add_row(*row_for(window))
-    Console(width=140).print(table)
+class Smoothed:
+    """A plateau schedule that sees the mean of the last losses."""
+
+    def __init__(self, inside: PlateauSchedule):
+        self.inside = inside
+        self.recent = torch.zeros(WINDOW, len(inside.lr))
+        self.seen = torch.zeros(len(inside.lr), dtype=torch.int64)
+
+    @property
+    def lr(self) -> Float[Tensor, "slots"]:
+        return self.inside.lr
+
+    def start(self, slot: int) -> None:
+        self.inside.start(slot)
+        self.recent[:, slot], self.seen[slot] = 0, 0
+
+    def step(self, loss: Float[Tensor, "slots"]) -> None:
+        self.recent.scatter_(0, (self.seen % WINDOW).unsqueeze(0), loss.unsqueeze(0))
+        self.seen += 1
+        self.inside.step(self.recent.sum(0) / self.seen.clamp(max=WINDOW))
+
+    def keep(self, slots: Tensor) -> None:
+        self.inside.keep(slots)
+        self.recent, self.seen = self.recent[:, slots], self.seen[slots]
 
 
-if __name__ == "__main__":
-    main()
+class SmoothedStack(Stack):
+    """Plateaus of the training loss, averaged over 100 steps."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        assert isinstance(self.schedule, PlateauSchedule)
+        self.schedule = Smoothed(self.schedule)
+
+
+class BetweenSteps:
+    """A plateau schedule that is told nothing at a step."""
+
+    def __init__(self, inside: PlateauSchedule):
+        self.inside, self.start, self.keep = inside, inside.start, inside.keep
+
+    @property
+    def lr(self) -> Float[Tensor, "slots"]:
+        return self.inside.lr
+
+    def step(self, loss: Float[Tensor, "slots"]) -> None:
+        """Nothing."""
+
+
+class HeldoutStack(Stack):
+    """Plateaus of the loss on 512 held-out rows, without noise, after every interval."""
+
+    def __init__(self, tasks, slots, layout, settings, device):
+        layout_heldout = layout._replace(rows=HELDOUT_ROWS)
+        d_model = tasks[0].rows.basis.shape[0]
+        self.heldout = Objective(slots, layout_heldout, d_model, settings, device)
+        self.rows = torch.zeros(slots, layout_heldout.places, layout.rank)
+        super().__init__(tasks, slots, layout, settings, device)
+        assert isinstance(self.schedule, PlateauSchedule)
+        self.schedule = BetweenSteps(self.schedule)
+
+    def _start(self, slot: int) -> int:
+        place = super()._start(slot)
+        task, k = self.tasks[place], self.heldout.layout.k
+        rows = torch.tensor(task.rows.heldout[:HELDOUT_ROWS])
+        self.heldout.start(slot, task.k, 0, len(rows))
+        self.rows[slot] = 0
+        self.rows[slot, k : k + len(rows), : rows.shape[1]] = rows
+        return place
+
+    def _keep(self, slots: list[int]) -> None:
+        super()._keep(slots)
+        self.heldout.keep(torch.tensor(slots, dtype=torch.int64))
+        self.rows = self.rows[slots]
+
+    def run(self, steps: int) -> Float[np.ndarray, "steps losses slots"]:
+        losses = super().run(steps)
+        unused = views(torch.empty_like(self.adam.parameters), self.adam.shapes)
+        still = torch.zeros(*self.rows.shape[:2], self.heldout.layout.k - 1)
+        heldout = self.heldout.losses(self.adam.parameters_by_name, unused, self.rows, still)[0]
+        schedule = self.schedule.inside
+        schedule.bad += steps - 1
+        schedule.step(heldout)
+        return losses
