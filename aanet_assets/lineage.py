@@ -6,7 +6,7 @@ table, so they cannot disagree.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -28,6 +28,8 @@ class Step:
     """Fields of the study that change its output; `group.field` for one field of a group."""
     code_version: str = "1"
     """Raised when the code changes what the step writes."""
+    on_device: bool = False
+    """Whether its work is done on the study's device."""
 
 
 class Partition(NamedTuple):
@@ -66,7 +68,7 @@ _CACHE = (
 )
 
 _STEPS = (
-    Step("activation_cache", "shard", (), _CACHE),
+    Step("activation_cache", "shard", (), _CACHE, on_device=True),
     Step(
         "clustering",
         "n_clusters",
@@ -80,7 +82,14 @@ _STEPS = (
         ("rows", "extrema", "ks"),
         code_version="2",
     ),
-    Step("aanet_models", "grid", ("clustering", "cluster_rows"), ("aanet",), code_version="2"),
+    Step(
+        "aanet_models",
+        "grid",
+        ("clustering", "cluster_rows"),
+        ("aanet",),
+        code_version="2",
+        on_device=True,
+    ),
     Step("aanet_metrics", "grid", ("aanet_models",), ()),
     Step(
         "consolidated_metrics",
@@ -95,12 +104,14 @@ _STEPS = (
         "n_clusters",
         ("clustering", "cluster_rows", "aanet_models", "selected_clusters"),
         ("refit", "aanet"),
+        on_device=True,
     ),
     Step(
         "vertex_samples",
         "n_clusters",
         ("activation_cache", "cluster_rows", "refit_models"),
         ("model", "vertices", "cache.heldout_shards"),
+        on_device=True,
     ),
 )
 _TRUTH = (
@@ -167,6 +178,18 @@ def upstream(study: Study, partition: Partition) -> list[Partition]:
             case "grid":
                 found += [Partition(name, n=partition.n, k=k) for k in study.ks]
     return found
+
+
+def ancestors(study: Study, targets: Sequence[Partition]) -> list[Partition]:
+    """Everything that the targets are made from, directly or not, but for themselves."""
+    found: dict[Partition, None] = {}
+    ahead = list(targets)
+    while ahead:
+        for up in upstream(study, ahead.pop()):
+            if up not in found and up not in targets:
+                found[up] = None
+                ahead.append(up)
+    return list(found)
 
 
 def settings_digest(study: Study, step: Step) -> str:

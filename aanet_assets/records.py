@@ -82,13 +82,14 @@ class Standing:
     def __init__(self, study: Study):
         self.study = study
         self.problem = cache(self._problem)
+        self._expected = cache(lambda step: settings_digest(study, steps(study)[step]))
 
     def _problem(self, partition: Partition) -> str | None:
         """Why a partition must be made, as the end of a "which ..."; None if it is good."""
         record = read_record(self.study, partition)
         if record is None:
             return MISSING
-        expected = settings_digest(self.study, steps(self.study)[partition.step])
+        expected = self._expected(partition.step)
         if record.settings != expected:
             return (
                 "was made with other settings or input files: "

@@ -1,165 +1,252 @@
-"""Jobs, the sensor that starts stage 3, and the schedule that fills gaps in the grid."""
+"""Jobs, the sensors that start stage 3, and the schedules that fill gaps.
 
+Sensors and schedules look at the state of the partitions, not at events: a partition is asked for
+when its provenance says that it is missing or stale, what it reads is good, and nothing that
+concerns it is queued or running.
+"""
+
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from pydantic import BaseModel
 
-from aanet_assets.defs.materialise import METRICS_VERSION_TAG
+from aanet_assets.defs.in_flight import STUDY_TAG, in_flight
 from aanet_assets.defs.partitions import partitions_def
-from aanet_assets.lineage import steps
+from aanet_assets.lineage import Partition, ancestors, partitions, settings_digest, steps
+from aanet_assets.records import Standing, read_record
 from aanet_assets.study import Study
 
-_IN_FLIGHT = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-_JOB_STEPS = {
-    "stage1_cache": ("activation_cache",),
-    "stage1_clusters": ("clustering", "cluster_rows"),
-    "stage1_grid": ("aanet_models", "aanet_metrics"),
-    "stage1_metrics": ("consolidated_metrics", "analysis_plots"),
-    "stage3": ("selected_clusters", "refit_models", "vertex_samples"),
-}
+STAGE3_TRIES = 3
+"""Runs of stage 3 for the same state before a sensor gives up."""
+
+
+def job_steps(study: Study) -> dict[str, tuple[str, ...]]:
+    """The jobs and the steps of each, in the order in which they make sense."""
+    after_review = ("analysis_plots", "selected_clusters", "refit_models", "vertex_samples")
+    truth = () if study.truth is None else ("recovery",)
+    return {
+        "stage1_cache": ("activation_cache",),
+        "stage1_clusters": ("clustering", "cluster_rows"),
+        "stage1_grid": ("aanet_models", "aanet_metrics"),
+        "stage3": ("consolidated_metrics", *after_review, *truth),
+        "reselect": after_review,
+    }
 
 
 def jobs(study: Study) -> list:
-    """One job per kind of partition, in the order in which they make sense."""
+    """One job per kind of partition; `reselect` is `stage3` without the metrics."""
     return [
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*([study.name, step] for step in selected)),
             partitions_def=partitions_def(study, steps(study)[selected[0]].partitions),
             description=f"Materialises {', '.join(selected)}.",
+            tags={STUDY_TAG: study.name},
         )
-        for name, selected in _JOB_STEPS.items()
+        for name, selected in job_steps(study).items()
     ]
 
 
-def _latest_tag(
-    instance: dg.DagsterInstance, study: Study, step: str, partition: str, tag: str
-) -> str | None:
-    """Value of a tag of the latest materialisation of a partition; None if there is none."""
-    asset = dg.AssetRecordsFilter(dg.AssetKey([study.name, step]), asset_partitions=[partition])
-    records = instance.fetch_materializations(asset, limit=1).records
-    materialisation = records[0].asset_materialization if records else None
-    return (materialisation.tags or {}).get(tag) if materialisation else None
+class Situation:
+    """Where the partitions of a study stand at one moment, for one sensor or schedule."""
+
+    def __init__(self, study: Study, instance: dg.DagsterInstance):
+        self.study = study
+        self.standing = Standing(study)
+        self.in_flight = in_flight(instance, study, job_steps(study))
+
+    def open(self, targets: Sequence[Partition]) -> list[Partition]:
+        """Those that are missing or stale."""
+        return [target for target in targets if self.standing.problem(target) is not None]
+
+    def obstacle(self, targets: Sequence[Partition]) -> str | None:
+        """Why these cannot be made now, in words; None if they can."""
+        inputs = ancestors(self.study, targets)
+        for partition in (*inputs, *targets):
+            if partition in self.in_flight:
+                return f"waits, because {partition} is queued or running"
+        bad = self.open(inputs)
+        if not bad:
+            return None
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        return f"waits for {bad[0]}, which {self.standing.problem(bad[0])}{more}"
+
+    def version(self, targets: Sequence[Partition]) -> str:
+        """Digest of all that the targets would be made from."""
+        read = {str(p): read_record(self.study, p) for p in ancestors(self.study, targets)}
+        values = {name: record.content for name, record in read.items() if record}
+        for target in targets:
+            step = steps(self.study)[target.step]
+            values[target.step] = settings_digest(self.study, step)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _in_flight(instance: dg.DagsterInstance, study: Study, job: str) -> set[str]:
-    """Partitions of a job's last step for which a run is queued or going on."""
-    key = dg.AssetKey([study.name, _JOB_STEPS[job][-1]])
-    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_FLIGHT))
-    # A run of a whole job names no assets.
-    covering = [
-        run
-        for run in runs
-        if (key in run.asset_selection if run.asset_selection else run.job_name == job)
-    ]
-    return {run.tags["dagster/partition"] for run in covering if "dagster/partition" in run.tags}
+class Asked(BaseModel):
+    """What a sensor asked for, for one n_clusters."""
+
+    version: str
+    """Digest of what it was to be made from."""
+    tries: int
+    """Runs for this version."""
+
+
+class Cursor(BaseModel):
+    """What a sensor remembers from tick to tick."""
+
+    asked: dict[int, Asked] = {}
+    """By n_clusters, as long as it is not done."""
+    requests: int = 0
+    """Runs requested ever, which makes run keys unique: Dagster drops one that it has seen."""
 
 
 def stage3_sensor(study: Study) -> dg.SensorDefinition:
-    """Asks for stage 3 once per n_clusters whose metrics differ from those stage 3 last used.
+    """Runs stage 3 for each n_clusters whose metrics are complete and differ from those it used.
 
-    It looks at the state, not at events: equal content, or content that stage 3 has already used,
-    asks for nothing however often it was materialised. The cursor keeps what was asked for, so that
-    a stage 3 run that failed is not repeated for ever; new metrics, or a run by hand, go on.
+    It waits until the whole row of the grid is there, good and quiet. Equal content asks for
+    nothing, however often it was materialised. A run that fails is tried again, twice at most.
     """
 
+    def due(situation: Situation, n: int) -> list[Partition]:
+        targets = [Partition(step, n=n) for step in job_steps(study)["stage3"]]
+        return [] if _selection_changed(situation, n) else situation.open(targets) and targets
+
+    return _sensor(study, "stage3_when_metrics_change", "stage3", due, stage3_sensor.__doc__)
+
+
+def reselect_sensor(study: Study) -> dg.SensorDefinition:
+    """Selects anew, and runs the rest of stage 3, when thresholds or manual picks have changed.
+
+    Edit the study's `selection`, reload the code location, and it follows. A run that fails is
+    tried again, twice at most.
+    """
+
+    def due(situation: Situation, n: int) -> list[Partition]:
+        targets = [Partition(step, n=n) for step in job_steps(study)["reselect"]]
+        return targets if _selection_changed(situation, n) else []
+
+    return _sensor(study, "reselect_when_thresholds_change", "reselect", due,
+                   reselect_sensor.__doc__)  # fmt: skip
+
+
+def _selection_changed(situation: Situation, n: int) -> bool:
+    """Whether the metrics are good, and clusters were selected with other settings than now."""
+    study = situation.study
+    record = read_record(study, Partition("selected_clusters", n=n))
+    return (
+        record is not None
+        and record.settings != settings_digest(study, steps(study)["selected_clusters"])
+        and situation.standing.problem(Partition("consolidated_metrics", n=n)) is None
+    )
+
+
+def _sensor(study: Study, name: str, job: str, due, description: str | None) -> dg.SensorDefinition:
+    """A sensor that runs a job for each n_clusters for which partitions are due."""
+
     @dg.sensor(
-        name="stage3_when_metrics_change",
-        job_name="stage3",
+        name=name,
+        job_name=job,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
-        description=stage3_sensor.__doc__,
+        description=description,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        instance = context.instance
-        busy = _in_flight(instance, study, "stage3")
-        asked: dict[str, str] = json.loads(context.cursor or "{}")
+        situation = Situation(study, context.instance)
+        cursor = Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
         requests, notes = [], []
-        for n in map(str, study.n_clusters):
-            version = _latest_tag(
-                instance, study, "consolidated_metrics", n, "dagster/data_version"
-            )
-            used = _latest_tag(instance, study, "vertex_samples", n, METRICS_VERSION_TAG)
-            if version is None:
-                notes.append(f"{n}: no metrics yet")
-            elif n in busy:
-                notes.append(f"{n}: stage 3 is queued or running")
-            elif used == version:
-                notes.append(f"{n}: stage 3 is up to date")
-                asked[n] = version
-            elif asked.get(n) == version:
-                notes.append(f"{n}: stage 3 was asked for and did not finish; see its run")
+        for n in study.n_clusters:
+            targets = due(situation, n)
+            if not targets:
+                cursor.asked.pop(n, None)
+                notes.append(f"{n}: nothing to do")
+                continue
+            reason = situation.standing.problem(situation.open(targets)[0])
+            obstacle = situation.obstacle(targets)
+            version = situation.version(targets)
+            asked = cursor.asked.get(n, Asked(version="", tries=0))
+            tries = asked.tries if asked.version == version else 0
+            if obstacle is not None:
+                notes.append(f"{n}: {obstacle}")
+            elif tries == STAGE3_TRIES:
+                failure = _last_failure(context.instance, study, job, n)
+                notes.append(f"{n}: given up after {tries} runs. {failure}")
             else:
-                notes.append(f"{n}: metrics changed, stage 3 requested")
-                asked[n] = version
-                requests.append(dg.RunRequest(partition_key=n))
+                cursor.asked[n] = Asked(version=version, tries=tries + 1)
+                cursor.requests += 1
+                run_key = f"{cursor.requests} {n} {version}"
+                requests.append(dg.RunRequest(run_key=run_key, partition_key=str(n)))
+                first = situation.open(targets)[0]
+                notes.append(f"{n}: {job} requested, try {tries + 1}, because {first} {reason}")
+        said = "; ".join(notes)
+        context.log.info(said)
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else "; ".join(notes),
-            cursor=json.dumps(asked, sort_keys=True),
+            skip_reason=None if requests else said,
+            cursor=cursor.model_dump_json(),
         )
 
     return sensor
 
 
-def grid_schedule(study: Study) -> dg.ScheduleDefinition:
-    """Nightly, when switched on: one run for every missing or failed partition of the grid.
+def _last_failure(instance: dg.DagsterInstance, study: Study, job: str, n: int) -> str:
+    """The latest failed run of a job for one n_clusters, and why it failed."""
+    tags = {STUDY_TAG: study.name, "dagster/partition": str(n)}
+    failed = dg.RunsFilter(job_name=job, tags=tags, statuses=[dg.DagsterRunStatus.FAILURE])
+    runs = instance.get_runs(failed, limit=1)
+    if not runs:
+        return "No failed run is on record"
+    events = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors = [
+        entry.dagster_event.step_failure_data.error
+        for entry in events
+        if entry.dagster_event and entry.dagster_event.step_failure_data.error
+    ]
+    error = errors[0] if errors else None
+    while error is not None and error.cause is not None:
+        error = error.cause
+    why = f": {error.message.strip()}" if error else ""
+    return f"Run {runs[0].run_id[:8]} failed{why}"
 
-    Rows of the grid whose training rows are not there yet are left alone.
+
+def gap_schedules(study: Study) -> list[dg.ScheduleDefinition]:
+    """Schedules that, switched on, fill gaps in the cache, the clusterings and the grid."""
+    return [_gap_schedule(study, job) for job in ("stage1_cache", "stage1_clusters", "stage1_grid")]
+
+
+def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
+    """Hourly, when switched on: one run for each partition that is missing, failed or stale.
+
+    A partition waits for what it reads; the grid is filled row by row. Nothing is requested that is
+    queued or running.
     """
-    grid = partitions_def(study, "grid")
-    assert isinstance(grid, dg.MultiPartitionsDefinition)
+    names = job_steps(study)[job]
 
     @dg.schedule(
-        name="fill_grid",
-        job_name="stage1_grid",
-        cron_schedule="0 22 * * *",
+        name=f"fill_{job.removeprefix('stage1_')}",
+        job_name=job,
+        cron_schedule="0 * * * *",
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=grid_schedule.__doc__,
+        description=_gap_schedule.__doc__,
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        instance = context.instance
-        made = [
-            _statuses(instance, dg.AssetKey([study.name, step]), grid)
-            for step in _JOB_STEPS["stage1_grid"]
-        ]
-        n_clusters = partitions_def(study, "n_clusters")
-        assert n_clusters is not None
-        rows = _statuses(instance, dg.AssetKey([study.name, "cluster_rows"]), n_clusters)
-        busy = _in_flight(instance, study, "stage1_grid")
-        requested = 0
-        for n in map(str, study.n_clusters):
-            for k in map(str, study.ks):
-                key = dg.MultiPartitionKey({"n_clusters": n, "k": k})
-                ready = rows.get(n) == "MATERIALIZED"
-                done = all(statuses.get(str(key)) == "MATERIALIZED" for statuses in made)
-                if ready and not done and str(key) not in busy:
-                    requested += 1
-                    # Dagster drops a key it has seen: each night asks anew.
-                    night = context.scheduled_execution_time.isoformat()
-                    yield dg.RunRequest(run_key=f"{night} {key}", partition_key=str(key))
+        situation = Situation(study, context.instance)
+        requested, waiting = 0, []
+        for first in partitions(study, steps(study)[names[0]]):
+            targets = [first._replace(step=name) for name in names]
+            if not situation.open(targets):
+                continue
+            obstacle = situation.obstacle(targets)
+            if obstacle is not None:
+                waiting.append(f"{first} {obstacle}")
+                continue
+            requested += 1
+            # Dagster drops a key it has seen: each hour asks anew.
+            hour = context.scheduled_execution_time.isoformat()
+            yield dg.RunRequest(run_key=f"{hour} {first.key}", partition_key=first.key)
+        context.log.info(f"{requested} requested; " + "; ".join(waiting))
         if not requested:
-            waiting = [n for n in map(str, study.n_clusters) if rows.get(n) != "MATERIALIZED"]
-            yield dg.SkipReason(
-                f"cluster_rows are not there for n_clusters {', '.join(waiting)}; the rest of the "
-                "grid is complete"
-                if waiting
-                else "every partition of the grid is there, queued or running"
-            )
+            more = f" ({len(waiting)} partitions wait)" if len(waiting) > 1 else ""
+            yield dg.SkipReason(waiting[0] + more if waiting else "every partition is there")
 
     return schedule
-
-
-def _statuses(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: dg.PartitionsDefinition
-) -> dict[str, str]:
-    """MATERIALIZED, IN_PROGRESS or FAILED by partition; a partition without a run has none."""
-    found = instance.get_status_by_partition(key, list(partitions.get_partition_keys()), partitions)
-    return {name: status.value for name, status in (found or {}).items() if status is not None}

@@ -25,13 +25,13 @@ _TRUTH_ASSETS = (
 
 
 def build_defs(study: Study) -> dg.Definitions:
-    """Assets, jobs, sensor and schedule of a study, as one code location."""
+    """Assets, jobs, sensors and schedules of a study, as one code location."""
     assets = _ASSETS if study.truth is None else (*_ASSETS, *_TRUTH_ASSETS)
     return dg.Definitions(
         assets=[build_asset(study, work, group, kinds) for work, group, kinds in assets],
         jobs=automation.jobs(study),
-        sensors=[automation.stage3_sensor(study)],
-        schedules=[automation.grid_schedule(study)],
+        sensors=[automation.stage3_sensor(study), automation.reselect_sensor(study)],
+        schedules=automation.gap_schedules(study),
         # A process per step would import torch and sae-lens anew each time.
         executor=dg.in_process_executor,
     )

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
-from aanet_assets.defs.materialise import materialisation_tags
 from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.records import Standing, read_record
 from aanet_assets.study import Study
@@ -87,8 +86,7 @@ class Driver:
                     key,
                     partition=partition.key,
                     description="Found on disk, made earlier.",
-                    tags={"dagster/data_version": record.content}
-                    | materialisation_tags(self.study, partition),
+                    tags={"dagster/data_version": record.content},
                 )
             )
         return True

@@ -14,13 +14,10 @@ from aanet_assets.lineage import Partition, steps
 from aanet_assets.records import (
     content_digest,
     discard_record,
-    read_record,
     require_upstream,
     write_record,
 )
 from aanet_assets.study import Study
-
-METRICS_VERSION_TAG = "aanet/metrics_version"
 
 
 @dataclass(frozen=True)
@@ -53,16 +50,12 @@ def run_step(study: Study, partition: Partition, work: Work) -> dg.MaterializeRe
     return dg.MaterializeResult(
         metadata={**outcome.metadata, **cost},
         data_version=dg.DataVersion(record.content),
-        tags=materialisation_tags(study, partition),
     )
 
 
-def materialisation_tags(study: Study, partition: Partition) -> dict[str, str]:
-    """The end of stage 3 says which metrics it was made from, so that the sensor can tell."""
-    if partition.step != "vertex_samples":
-        return {}
-    metrics = read_record(study, Partition("consolidated_metrics", n=partition.n))
-    return {METRICS_VERSION_TAG: metrics.content} if metrics else {}
+def pool(study: Study) -> str | None:
+    """The pool in which runs wait for the study's device; a CPU is shared without one."""
+    return None if study.device == "cpu" else study.device.replace(":", "_")
 
 
 def build_asset(study: Study, work: Work, group: str, kinds: set[str]) -> dg.AssetsDefinition:
@@ -79,6 +72,9 @@ def build_asset(study: Study, work: Work, group: str, kinds: set[str]) -> dg.Ass
         code_version=step.code_version,
         partitions_def=partitions_def(study, step.partitions),
         deps=[dependency(study, step, table[name]) for name in step.upstream],
+        pool=pool(study) if step.on_device else None,
+        # Without a schema Dagster would take any launchpad setting, and ignore it.
+        config_schema={},
     )
     def run(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         key = str(context.partition_key) if context.has_partition_key else None

@@ -1,47 +1,72 @@
-"""The sensor and the schedule, tick by tick, on an instance that is told what happened."""
+"""Sensors and schedules, tick by tick, on an instance and a folder that are told what happened."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from aanet_assets.defs.automation import grid_schedule, stage3_sensor
+from aanet_assets.defs.automation import (
+    STAGE3_TRIES,
+    Cursor,
+    gap_schedules,
+    job_steps,
+    reselect_sensor,
+    stage3_sensor,
+)
 from aanet_assets.defs.build import build_defs
-from aanet_assets.defs.materialise import METRICS_VERSION_TAG
+from aanet_assets.defs.in_flight import STUDY_TAG
+from aanet_assets.lineage import Partition, partitions, steps
+from aanet_assets.records import discard_record, write_record
+from aanet_assets.study import Study
 from aanet_assets_tests.small import small_study
 
 STUDY = small_study(name="ticking")
+KS = STUDY.ks
 
 
 @pytest.fixture
-def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "inputs").symlink_to(Path("data/inputs").resolve())
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         yield instance
 
 
-def materialised(instance: dg.DagsterInstance, step: str, partition: str, **tags: str) -> None:
-    instance.report_runless_asset_event(
-        dg.AssetMaterialization(["ticking", step], partition=partition, tags=tags)
-    )
+def made(*names: str, n: int | None = None, content: str = "a", study: Study = STUDY) -> None:
+    """Partitions of these steps are there, made from what is there now."""
+    for name in names:
+        for partition in partitions(study, steps(study)[name]):
+            if n is None or partition.n == n:
+                write_record(study, partition, content)
 
 
-def metrics(instance: dg.DagsterInstance, n: str, version: str) -> None:
-    materialised(instance, "consolidated_metrics", n, **{"dagster/data_version": version})
+def inputs() -> None:
+    """Everything up to the training rows is there."""
+    made("corpus", "activation_cache", "clustering", "cluster_rows")
 
 
-def stage3_done(instance: dg.DagsterInstance, n: str, version: str) -> None:
-    materialised(instance, "vertex_samples", n, **{METRICS_VERSION_TAG: version})
+def metrics(n: int, content: str, *ks: int) -> None:
+    for k in ks or KS:
+        for step in ("aanet_models", "aanet_metrics"):
+            write_record(STUDY, Partition(step, n=n, k=k), content)
+
+
+def stage3_done(n: int, study: Study = STUDY) -> None:
+    made(*job_steps(study)["stage3"], n=n, study=study)
 
 
 class Ticker:
-    """Evaluates the sensor as the daemon does, carrying the cursor on."""
+    """Evaluates a sensor as the daemon does, carrying the cursor on."""
 
-    def __init__(self, instance: dg.DagsterInstance):
+    def __init__(self, instance: dg.DagsterInstance, build=stage3_sensor, study: Study = STUDY):
         self.instance, self.cursor, self.message = instance, None, ""
-        self.sensor = stage3_sensor(STUDY)
-        self.repository = build_defs(STUDY).get_repository_def()
+        self.keys: list[str | None] = []
+        self.sensor = build(study)
+        self.repository = build_defs(study).get_repository_def()
 
     def tick(self) -> list[str | None]:
         context = dg.build_sensor_context(
@@ -49,7 +74,9 @@ class Ticker:
         )
         data = self.sensor.evaluate_tick(context)
         self.cursor, self.message = data.cursor, data.skip_message or ""
-        return [request.partition_key for request in data.run_requests or []]
+        requests = data.run_requests or []
+        self.keys += [request.run_key for request in requests]
+        return [request.partition_key for request in requests]
 
 
 @pytest.fixture
@@ -59,137 +86,239 @@ def ticker(instance: dg.DagsterInstance) -> Ticker:
 
 def test_nothing_there_asks_for_nothing(ticker: Ticker) -> None:
     assert ticker.tick() == []
-    assert ticker.message == "6: no metrics yet; 7: no metrics yet"
+    assert "7: waits for " in ticker.message
+    assert "which is missing (and " in ticker.message
 
 
-def test_each_change_asks_once_for_its_own_n_clusters(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
-    assert ticker.tick() == ["7"]
-    stage3_done(ticker.instance, "7", "a")
+def test_part_of_a_row_asks_for_nothing_and_the_whole_row_once(ticker: Ticker) -> None:
+    inputs()
+    metrics(7, "a", 2, 3)
     assert ticker.tick() == []
-    metrics(ticker.instance, "6", "x")
-    assert ticker.tick() == ["6"]
-
-
-def test_many_events_before_a_tick_are_one_change(ticker: Ticker) -> None:
-    for version in "abcd":
-        metrics(ticker.instance, "7", version)
-    metrics(ticker.instance, "6", "x")
-    assert ticker.tick() == ["6", "7"]
+    assert "7: waits for aanet_models [n_clusters 7, k 4], which is missing" in ticker.message
+    metrics(7, "a", 4)
+    assert ticker.tick() == ["7"]
+    stage3_done(7)
+    assert ticker.tick() == []
+    assert "7: nothing to do" in ticker.message
 
 
 def test_equal_content_never_asks_again(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
+    inputs()
+    metrics(7, "a")
     assert ticker.tick() == ["7"]
-    stage3_done(ticker.instance, "7", "a")
+    stage3_done(7)
     for _ in range(3):
-        metrics(ticker.instance, "7", "a")
+        metrics(7, "a")
         assert ticker.tick() == []
-    assert "7: stage 3 is up to date" in ticker.message
+
+
+def test_one_changed_or_all_changed_asks_once(ticker: Ticker) -> None:
+    inputs()
+    for n in (6, 7):
+        metrics(n, "a")
+        stage3_done(n)
+    assert ticker.tick() == []
+    metrics(7, "b", 3)
+    assert ticker.tick() == ["7"]
+    stage3_done(7)
+    metrics(7, "c")
+    metrics(6, "c")
+    assert ticker.tick() == ["6", "7"]
+    stage3_done(6)
+    stage3_done(7)
+    assert ticker.tick() == []
 
 
 def test_there_and_back_again_asks_three_times(ticker: Ticker) -> None:
+    inputs()
     asked = []
-    for version in "aba":
-        metrics(ticker.instance, "7", version)
+    for content in "aba":
+        metrics(7, content)
         asked += ticker.tick()
-        stage3_done(ticker.instance, "7", version)
+        stage3_done(7)
         asked += ticker.tick()
     assert asked == ["7", "7", "7"]
+    assert len(set(ticker.keys)) == 3, "Dagster drops a run whose key it has seen"
 
 
 def test_stage3_run_by_hand_needs_no_second_run(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
-    stage3_done(ticker.instance, "7", "a")
+    inputs()
+    metrics(7, "a")
+    stage3_done(7)
     assert ticker.tick() == []
 
 
-def test_stage3_that_did_not_finish_is_not_repeated_for_ever(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
-    assert ticker.tick() == ["7"]
-    assert ticker.tick() == []
-    assert "7: stage 3 was asked for and did not finish" in ticker.message
-    metrics(ticker.instance, "7", "b")
-    assert ticker.tick() == ["7"]
-
-
-def run_in_flight(instance: dg.DagsterInstance, job_name: str, partition: str) -> dg.DagsterRun:
+def run_of(
+    instance: dg.DagsterInstance, job_name: str, partition: str, status=dg.DagsterRunStatus.STARTED
+) -> dg.DagsterRun:
     job = build_defs(STUDY).resolve_job_def(job_name)
     return instance.create_run_for_job(
-        job, tags={"dagster/partition": partition}, status=dg.DagsterRunStatus.STARTED,
-        asset_selection=frozenset(job.asset_layer.executable_asset_keys),
-    )  # fmt: skip
+        job, tags={"dagster/partition": partition, STUDY_TAG: STUDY.name}, status=status
+    )
 
 
-def test_a_change_while_stage3_runs_waits_and_is_not_lost(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
-    assert ticker.tick() == ["7"]
-    run = run_in_flight(ticker.instance, "stage3", "7")
-    metrics(ticker.instance, "7", "b")
+def test_a_row_in_motion_is_waited_for(ticker: Ticker) -> None:
+    inputs()
+    metrics(7, "a")
+    run = run_of(ticker.instance, "stage1_grid", "3|7", dg.DagsterRunStatus.NOT_STARTED)
     assert ticker.tick() == []
-    assert "7: stage 3 is queued or running" in ticker.message
-    stage3_done(ticker.instance, "7", "a")
+    assert "7: waits, because aanet_m" in ticker.message
+    assert "[n_clusters 7, k 3] is queued or running" in ticker.message
     ticker.instance.report_run_canceled(run)
     assert ticker.tick() == ["7"]
 
 
-def schedule_tick(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
+def test_another_studys_runs_are_not_waited_for(ticker: Ticker) -> None:
+    inputs()
+    metrics(7, "a")
+    job = build_defs(STUDY).resolve_job_def("stage3")
+    ticker.instance.create_run_for_job(
+        job, tags={"dagster/partition": "7", STUDY_TAG: "other"},
+        status=dg.DagsterRunStatus.STARTED,
+    )  # fmt: skip
+    assert ticker.tick() == ["7"]
+
+
+def test_a_change_while_stage3_runs_waits_and_is_not_lost(ticker: Ticker) -> None:
+    inputs()
+    metrics(7, "a")
+    assert ticker.tick() == ["7"]
+    run = run_of(ticker.instance, "stage3", "7")
+    stage3_done(7)
+    metrics(7, "b")
+    assert ticker.tick() == []
+    assert "queued or running" in ticker.message
+    ticker.instance.report_run_canceled(run)
+    assert ticker.tick() == ["7"]
+
+
+def test_a_failed_stage3_is_tried_so_often_and_then_says_why(ticker: Ticker) -> None:
+    """Nothing but records is on disk, so that the runs really fail."""
+    inputs()
+    metrics(7, "a")
+    job = build_defs(STUDY).resolve_job_def("stage3")
+    for _ in range(STAGE3_TRIES):
+        assert ticker.tick() == ["7"]
+        job.execute_in_process(
+            partition_key="7", instance=ticker.instance, raise_on_error=False,
+            tags={STUDY_TAG: STUDY.name},
+        )  # fmt: skip
+    assert ticker.tick() == []
+    assert f"7: given up after {STAGE3_TRIES} runs. Run " in ticker.message
+    assert "n7.parquet" in ticker.message
+    metrics(7, "b")
+    assert ticker.tick() == ["7"], "other metrics are another matter"
+
+
+def test_a_backfill_that_has_not_launched_its_runs_yet_is_waited_for(ticker: Ticker) -> None:
+    from dagster._core.execution.backfill import PartitionBackfill
+
+    inputs()
+    metrics(7, "a")
+    graph = build_defs(STUDY).resolve_asset_graph()
+    key = dg.AssetKey([STUDY.name, "aanet_models"])
+    backfill = PartitionBackfill.from_asset_partitions(
+        backfill_id="night", asset_graph=graph, partition_names=["2|7", "3|7"],
+        asset_selection=[key], backfill_timestamp=datetime.now(tz=UTC).timestamp(), tags={},
+        dynamic_partitions_store=ticker.instance, all_partitions=False, title=None,
+        description=None, run_config=None,
+    )  # fmt: skip
+    ticker.instance.add_backfill(backfill)
+    assert ticker.tick() == []
+    assert "7: waits, because aanet_models [n_clusters 7, k " in ticker.message
+
+
+def changed_selection() -> Study:
+    selection = STUDY.selection.model_copy(update={"min_latents": 3})
+    return STUDY.model_copy(update={"selection": selection})
+
+
+def test_changed_thresholds_select_anew_and_do_nothing_else(instance: dg.DagsterInstance) -> None:
+    inputs()
+    metrics(7, "a")
+    stage3_done(7)
+    study = changed_selection()
+    stage3, reselect = Ticker(instance, study=study), Ticker(instance, reselect_sensor, study)
+    assert stage3.tick() == []
+    assert reselect.tick() == ["7"]
+    made(*job_steps(study)["reselect"], n=7, study=study)
+    assert (stage3.tick(), reselect.tick()) == ([], [])
+
+
+def test_thresholds_and_metrics_changed_together_are_one_run(instance: dg.DagsterInstance) -> None:
+    inputs()
+    metrics(7, "a")
+    stage3_done(7)
+    metrics(7, "b")
+    study = changed_selection()
+    stage3, reselect = Ticker(instance, study=study), Ticker(instance, reselect_sensor, study)
+    assert (stage3.tick(), reselect.tick()) == (["7"], [])
+
+
+def schedule_tick(instance: dg.DagsterInstance, name: str) -> tuple[list[str | None], str]:
     context = dg.build_schedule_context(
         instance,
         scheduled_execution_time=datetime.now(tz=UTC),
         repository_def=build_defs(STUDY).get_repository_def(),
     )
-    data = grid_schedule(STUDY).evaluate_tick(context)
+    (schedule,) = (s for s in gap_schedules(STUDY) if s.name == name)
+    data = schedule.evaluate_tick(context)
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
-def grid_done(instance: dg.DagsterInstance, partition: str) -> None:
-    for step in ("aanet_models", "aanet_metrics"):
-        materialised(instance, step, partition)
-
-
-def test_the_schedule_waits_for_training_rows(instance: dg.DagsterInstance) -> None:
-    requested, message = schedule_tick(instance)
+def test_the_grid_waits_for_training_rows(instance: dg.DagsterInstance) -> None:
+    requested, message = schedule_tick(instance, "fill_grid")
     assert requested == []
-    assert "cluster_rows are not there for n_clusters 6, 7" in message
+    assert message.startswith("aanet_models [n_clusters 6, k 2] waits for ")
 
 
-def test_the_schedule_asks_for_what_is_missing_row_by_row(instance: dg.DagsterInstance) -> None:
-    for n in ("6", "7"):
-        materialised(instance, "cluster_rows", n)
-    grid_done(instance, "3|6")
-    materialised(instance, "aanet_models", "2|6")
-    assert schedule_tick(instance)[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
-    run_in_flight(instance, "stage1_grid", "2|7")
-    assert schedule_tick(instance)[0] == ["2|6", "4|6", "3|7", "4|7"]
-    for key in ("2|6", "4|6", "2|7", "3|7", "4|7"):
-        grid_done(instance, key)
-    requested, message = schedule_tick(instance)
-    assert requested == []
-    assert "every partition of the grid is there" in message
+def test_the_grid_is_asked_for_row_by_row_but_for_what_is_there(
+    instance: dg.DagsterInstance,
+) -> None:
+    inputs()
+    metrics(6, "a", 3)
+    write_record(STUDY, Partition("aanet_models", n=6, k=2), "a")
+    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
+    run_of(instance, "stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
+    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
+    metrics(6, "a")
+    metrics(7, "a")
+    requested, message = schedule_tick(instance, "fill_grid")
+    assert (requested, message) == ([], "every partition is there")
 
 
-def test_a_failed_partition_is_asked_for_again(instance: dg.DagsterInstance) -> None:
-    defs = build_defs(STUDY)
-    for n in ("6", "7"):
-        materialised(instance, "cluster_rows", n)
-    for k in ("2", "3", "4"):
-        for n in ("6", "7"):
-            grid_done(instance, f"{k}|{n}")
-    # Nothing is on disk, so this run fails, and with it a partition that was there.
-    result = defs.resolve_job_def("stage1_grid").execute_in_process(
-        partition_key="3|7", instance=instance, raise_on_error=False
-    )
-    assert not result.success
-    assert schedule_tick(instance)[0] == ["3|7"]
+def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterInstance) -> None:
+    inputs()
+    metrics(6, "a")
+    metrics(7, "a")
+    discard_record(STUDY, Partition("aanet_models", n=7, k=3))  # as a failed run leaves it
+    assert schedule_tick(instance, "fill_grid")[0] == ["3|7"]
+    made("cluster_rows", n=6, content="other")
+    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
 
 
-def test_the_cursor_is_readable(ticker: Ticker) -> None:
-    metrics(ticker.instance, "7", "a")
+def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
+    made("corpus")
+    write_record(STUDY, Partition("activation_cache", shard=1), "a")
+    assert schedule_tick(instance, "fill_cache")[0] == ["0", "2"]
+    assert schedule_tick(instance, "fill_clusters")[0] == []
+    made("activation_cache")
+    assert schedule_tick(instance, "fill_cache")[0] == []
+    assert schedule_tick(instance, "fill_clusters")[0] == ["6", "7"]
+
+
+def test_sensors_are_on_and_schedules_off_by_default() -> None:
+    for sensor in (stage3_sensor(STUDY), reselect_sensor(STUDY)):
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    for schedule in gap_schedules(STUDY):
+        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+
+
+def test_the_cursor_forgets_what_is_done(ticker: Ticker) -> None:
+    inputs()
+    metrics(7, "a")
     ticker.tick()
-    assert json.loads(ticker.cursor or "") == {"7": "a"}
-
-
-def test_the_sensor_is_on_and_the_schedule_off_by_default() -> None:
-    assert stage3_sensor(STUDY).default_status is dg.DefaultSensorStatus.RUNNING
-    assert grid_schedule(STUDY).default_status is dg.DefaultScheduleStatus.STOPPED
+    assert list(Cursor.model_validate_json(ticker.cursor or "").asked) == [7]
+    stage3_done(7)
+    ticker.tick()
+    assert Cursor.model_validate_json(ticker.cursor or "") == Cursor(requests=1)

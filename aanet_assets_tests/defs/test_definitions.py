@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import dagster as dg
+import pytest
 
 from aanet_assets.studies import gemma_2_9b, toy
 
@@ -90,3 +91,24 @@ def test_the_guides_study_has_the_guides_settings() -> None:
 
 def test_two_studies_share_no_asset() -> None:
     assert not set(described(toy.defs)) & set(described(gemma_2_9b.defs))
+
+
+def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
+    pools = {
+        defs: {asset.key.path[1]: asset.op.pool for asset in module.defs.assets or ()}
+        for defs, module in (("gemma", gemma_2_9b), ("toy", toy))
+    }
+    users = {"activation_cache", "aanet_models", "refit_models", "vertex_samples"}
+    assert {name for name, pool in pools["gemma"].items() if pool == "cuda"} == users
+    assert set(pools["toy"].values()) == {None}
+
+
+def test_the_launchpad_refuses_settings_by_name() -> None:
+    """A study's settings are in its module; a run cannot have others."""
+    job = toy.defs.resolve_job_def("stage1_grid")
+    config = {"ops": {"toy__aanet_models": {"config": {"lr": 0.1}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as refused:
+        dg.validate_run_config(job, config)
+    assert 'unexpected config entry "lr" at path root:ops:toy__aanet_models:config' in str(
+        refused.value
+    )
