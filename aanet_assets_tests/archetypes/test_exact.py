@@ -184,7 +184,7 @@ def test_span_reconstructs_held_out_rows_as_well_as_exact():
     for k in (2, 3, 4, 5):
         recon = {}
         for mode in ("exact", "span"):
-            settings = AANetSettings(mode=mode, max_steps=1500)
+            settings = AANetSettings(mode=mode)
             repeated = [c for c in clusters for _ in seeds]
             models = train_clusters(repeated, k, settings, [*seeds] * len(clusters))
             losses = [m.heldout["recon_loss"] for m in models]
