@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 from aanet_assets_tests import checking
 
 # Shapes and types of the science rooms are checked while they run.
-_ROOMS = ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy")
+_ROOMS = ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy", "checks")
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
 from aanet_assets.defs.build import build_defs

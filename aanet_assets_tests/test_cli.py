@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from aanet_assets import cli, studies
+from aanet_assets.checks.finding import Finding
+from aanet_assets.defs.checks import CHECKS
 from aanet_assets_tests.conftest import PROJECT, Finished
 
 runner = CliRunner()
@@ -119,6 +121,21 @@ def test_a_failure_on_the_way_is_one_message_too(study_module, tmp_path: Path) -
     )
     output = said("run", name, "--until", "clustering", code=1)
     assert re.search(r"clustering \[n_clusters 6\]: labels_file .* has shape \(31,\)", output)
+
+
+def test_a_check_that_fails_is_one_message_too(
+    study_module, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Finding("complete", False, "4,499 documents, 4,500 expected")
+    monkeypatch.setitem(CHECKS, "corpus", lambda study, partition: [finding])
+    name = study_module("small_refused", "name='refused'")
+    output = said("run", name, "--until", "corpus", code=1)
+    assert re.search(
+        r"error corpus: check complete failed: 4,499 documents, 4,500 expected\. The partition "
+        r"does not count, and nothing reads it; what was written is left in "
+        rf"{home}/data/refused/corpus \(run [0-9a-f]{{8}}\) $",
+        output,
+    )
 
 
 def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home: Path) -> None:

@@ -120,11 +120,13 @@ class Driver:
         if any(error.cls_name in _INTERRUPTIONS for error in errors):
             raise KeyboardInterrupt
         reason = _reason(errors[0]) if errors else "no reason given"
+        # A check that failed has already said which partition.
+        reason = reason.removeprefix(f"{partition}: ")
         raise Failure(f"{partition}: {reason} (run {result.run_id[:8]})")
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-_USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError")
+_USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError", "Failure")
 
 
 def _reason(error: SerializableErrorInfo) -> str:

@@ -1,7 +1,8 @@
-"""What every asset does around its own work: check what it reads, run, record, report."""
+"""What every asset does around its own work: check what it reads, run, check, record, report."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 from aanet_assets import warehouse
+from aanet_assets.checks.finding import Finding
+from aanet_assets.defs.checks import CHECKS, check_result, check_specs
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
 from aanet_assets.lineage import Partition, steps
 from aanet_assets.records import (
@@ -18,6 +21,11 @@ from aanet_assets.records import (
     write_record,
 )
 from aanet_assets.study import Study
+
+log = logging.getLogger("aanet")
+
+REFUSED = ".refused"
+"""Ending of a table's Parquet file that failed a check."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +41,64 @@ class Outcome:
 Work = Callable[[Study, Partition], Outcome]
 
 
-def run_step(study: Study, partition: Partition, work: Work) -> dg.MaterializeResult:
-    """Do the work of one partition; the record, written last, makes it count."""
+def run_step(
+    study: Study, partition: Partition, work: Work
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Do the work of one partition and check it; the record, written last, makes it count.
+
+    Raises:
+        NotReadyError: something that it reads is missing or stale.
+        dagster.Failure: a blocking check failed.
+    """
     require_upstream(study, partition)
     discard_record(study, partition)
     started = time.monotonic()
     outcome = work(study, partition)
+    findings = CHECKS[partition.step](study, partition)
+    results = [check_result(finding) for finding in findings]
+    failed = [finding for finding in findings if not finding.passed]
+    blocking = [finding for finding in failed if finding.blocking]
+    tables = [file for file in outcome.files if study.paths.tables in file.parents]
+    if blocking:
+        _set_aside(study, tables)
+        yield from results
+        raise _refusal(partition, blocking, outcome)
+    for finding in failed:
+        log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
     record = write_record(study, partition, content_digest(outcome.files))
-    if any(study.paths.tables in file.parents for file in outcome.files):
+    for file in tables:
+        file.with_suffix(REFUSED).unlink(missing_ok=True)
+    if tables:
         warehouse.rebuild(study.paths)
     cost = {
         "seconds": round(time.monotonic() - started, 2),
         "bytes": sum(file.stat().st_size for file in outcome.files),
         "folder": dg.MetadataValue.path(str(outcome.files[0].parent)) if outcome.files else "none",
     }
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={**outcome.metadata, **cost},
         data_version=dg.DataVersion(record.content),
+        check_results=results,
+    )
+
+
+def _set_aside(study: Study, tables: Sequence[Path]) -> None:
+    """Take tables that failed a check out of the database, but leave them for people to read."""
+    for file in tables:
+        file.replace(file.with_suffix(REFUSED))
+    if tables:
+        warehouse.rebuild(study.paths)
+
+
+def _refusal(partition: Partition, blocking: Sequence[Finding], outcome: Outcome) -> dg.Failure:
+    said = "; ".join(f"check {finding.name} failed: {finding.said}" for finding in blocking)
+    folders = sorted({str(file.parent) for file in outcome.files})
+    where = f"; what was written is left in {' and '.join(folders)}" if folders else ""
+    return dg.Failure(
+        f"{partition}: {said}. The partition does not count, and nothing reads it{where}",
+        metadata=outcome.metadata,
+        # The same work would fail the same check.
+        allow_retries=False,
     )
 
 
@@ -75,9 +124,12 @@ def build_asset(study: Study, work: Work, group: str, kinds: set[str]) -> dg.Ass
         pool=pool(study) if step.on_device else None,
         # Without a schema Dagster would take any launchpad setting, and ignore it.
         config_schema={},
+        check_specs=check_specs(study, step),
     )
-    def run(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def run(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         key = str(context.partition_key) if context.has_partition_key else None
-        return run_step(study, partition_of(step, key), work)
+        yield from run_step(study, partition_of(step, key), work)
 
     return run

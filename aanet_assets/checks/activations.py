@@ -1,0 +1,106 @@
+"""Checks of a shard of the activation cache."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+
+from aanet_assets.checks.finding import Finding
+
+_ARRAYS = ("tokens", "special", "counts", "latents", "values")
+LARGEST_SHARE = 0.25
+"""Codes in which more than a quarter of the latents are active are not sparse."""
+
+
+def check_shard(
+    path: Path, seq_len: int, special_ids: Sequence[int], activity_threshold: float
+) -> list[Finding]:
+    """Check one shard; where it cannot be read, or does not fit together, nothing else is said.
+
+    Args:
+        seq_len: tokens per chunk.
+        special_ids: ids of BOS and the tokenizer's other special tokens.
+        activity_threshold: codes above it are kept.
+    """
+    try:
+        arrays, n_latents = _read(path)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        return [Finding("structure", False, f"{path.name} is not a shard: {error}")]
+    if problem := _misfit(arrays, n_latents, seq_len):
+        return [Finding("structure", False, problem)]
+    tokens, counts = arrays["tokens"], arrays["counts"].reshape(arrays["tokens"].shape)
+    size = f"{len(tokens):,} chunks of {seq_len} tokens, {len(arrays['values']):,} codes"
+    return [
+        Finding("structure", True, f"the file's arrays fit together: {size}"),
+        _special_tokens(tokens, counts, special_ids),
+        _codes(arrays["values"], activity_threshold),
+        _active_latents(counts[~arrays["special"]], n_latents),
+    ]
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], int]:
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+        return arrays, int(file.metadata()["n_latents"])
+
+
+def _misfit(arrays: dict[str, np.ndarray], n_latents: int, seq_len: int) -> str | None:
+    tokens, counts, latents = arrays["tokens"], arrays["counts"], arrays["latents"]
+    if tokens.ndim != 2 or tokens.shape[1] != seq_len or arrays["special"].shape != tokens.shape:
+        return (
+            f"tokens have shape {tokens.shape} and the special positions "
+            f"{arrays['special'].shape}; both must be chunks of {seq_len}"
+        )
+    if counts.shape != (tokens.size,):
+        return f"{len(counts):,} tokens have a count of codes; there are {tokens.size:,} tokens"
+    if not counts.sum(dtype=np.int64) == len(latents) == len(arrays["values"]):
+        return (
+            f"the counts add up to {counts.sum(dtype=np.int64):,} codes; there are "
+            f"{len(latents):,} latent ids and {len(arrays['values']):,} values"
+        )
+    if len(latents) and (latents.min() < 0 or latents.max() >= n_latents):
+        return (
+            f"latent ids run from {latents.min()} to {latents.max()}; the SAE's run from 0 to "
+            f"{n_latents - 1}"
+        )
+    return None
+
+
+def _special_tokens(
+    tokens: Int[np.ndarray, "chunks seq"],
+    counts: Int[np.ndarray, "chunks seq"],
+    special_ids: Sequence[int],
+) -> Finding:
+    # By token id and not by the shard's own mask, which could be wrong itself.
+    special = np.isin(tokens, np.asarray(special_ids, dtype=np.int64))
+    special[:, 0] = True
+    loud = int((counts[special] > 0).sum())
+    return Finding(
+        "special_tokens_silent",
+        loud == 0,
+        f"{loud:,} of {int(special.sum()):,} BOS, special and first tokens carry codes; none may",
+    )
+
+
+def _codes(values: np.ndarray, activity_threshold: float) -> Finding:
+    # Rounding to float16 keeps the order, so a code above the threshold stays at or above it.
+    least = values.dtype.type(activity_threshold)
+    infinite, small = int((~np.isfinite(values)).sum()), int((values < least).sum())
+    return Finding(
+        "codes_in_range",
+        infinite == small == 0,
+        f"{infinite:,} of {len(values):,} codes are not finite and {small:,} are below "
+        f"{float(least):.3g}; all must be finite and at least that",
+    )
+
+
+def _active_latents(counts: Int[np.ndarray, "counted"], n_latents: int) -> Finding:
+    mean, most = counts.mean() if len(counts) else 0.0, LARGEST_SHARE * n_latents
+    return Finding(
+        "active_latents",
+        bool(0 < mean <= most),
+        f"{mean:.4g} latents are active per token; it must be more than 0 and at most {most:g}, a "
+        f"quarter of {n_latents}: outside, the SAE does not belong to this model, layer or dtype",
+    )

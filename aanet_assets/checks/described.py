@@ -1,0 +1,81 @@
+"""What the checks of each step make sure of: known, for Dagit, before anything is run."""
+
+from collections.abc import Mapping
+
+BLOCKING: Mapping[str, Mapping[str, str]] = {
+    "corpus": {
+        "complete": "There are as many documents as all shards together ask for.",
+        "letters": "Documents have one chunk's letters, and no word that is not a letter.",
+    },
+    "activation_cache": {
+        "structure": "The file can be read and its arrays fit together.",
+        "special_tokens_silent": "BOS and other special tokens carry no codes.",
+        "codes_in_range": "Codes are finite and not below the threshold of activity.",
+        "active_latents": "Some latents are active per token, and few enough to be sparse.",
+    },
+    "clustering": {
+        "labels": "Every latent has one label: a cluster's number, or -1 for none.",
+        "usable_latents_only": "A latent has no cluster if, and only if, it never fires, fires too "
+        "rarely or repeats another.",
+        "sizes": "Every cluster has a basis, and coordinates for each of its latents.",
+        "bases": "Bases are orthonormal and coordinates finite.",
+    },
+    "cluster_rows": {
+        "complete": "Every cluster has its rows and its line in the table.",
+        "rows_finite": "Rows and extrema are finite.",
+        "row_widths": "Rows are as wide as their cluster's basis.",
+        "row_counts": "There are as many training and held-out rows as the settings ask for.",
+    },
+    "aanet_models": {
+        "complete": "Every cluster has a status.",
+        "weights_finite": "Trained models have finite weights; the others have a reason.",
+        "exported": "Every trained model, and no other, has its .pt file.",
+        "some_trained": "Training did not fail for every cluster that has rows enough.",
+    },
+    "aanet_metrics": {
+        "complete": "Every cluster has one row.",
+        "losses": "Losses are not negative, and are there where training succeeded.",
+        "shares": "Shares and explained variances are in range.",
+    },
+    "consolidated_metrics": {
+        "complete": "Every cluster has one row at every k.",
+        "losses": "Losses are not negative, and are there where training succeeded.",
+        "elbows": "Every elbow lies at one of the ks and has a strength.",
+        "shares": "Shares, percentages and explained variances are in range.",
+        "csv": "The CSV file begins with the guide's columns and equals the table.",
+        "curves": "The training curves have one line per cluster and k.",
+    },
+    "analysis_plots": {"drawn": "The five plots are PNG files that show something."},
+    "selected_clusters": {
+        "complete": "Every cluster has one verdict, with a reason.",
+        "k_and_category": "Every selected cluster has one of the ks and a category.",
+        "funnel": "The funnel adds up and agrees with the verdicts.",
+    },
+    "refit_models": {
+        "models": "Every selected cluster, and no other, has a sound model or a reason why not.",
+    },
+    "vertex_samples": {
+        "counts": "Table, statistics, files and manifest tell of the same samples.",
+        "triggers": "Trigger tokens and words stand where the samples say.",
+        "distances": "No sample is farther from its vertex than allowed.",
+        "held_out": "Every sample comes from a held-out shard.",
+    },
+    "recovery": {
+        "complete": "Every component of the process has its row.",
+        "scores": "Scores are at most 1.",
+        "drawn": "The picture is a PNG file that shows something.",
+    },
+}
+"""By step and name: a partition that fails one of these does not count."""
+
+WARNING: Mapping[str, Mapping[str, str]] = {
+    "clustering": {"no_empty_cluster": "Every cluster has latents."},
+    "aanet_models": {
+        "beats_the_mean": "Models predict held-out rows better than the mean of the training rows.",
+    },
+    "refit_models": {"all_trained": "Every selected cluster has a model."},
+    "vertex_samples": {
+        "unseen_in_training": "Samples do not repeat chunks of the training shards.",
+    },
+}
+"""Those that only warn."""

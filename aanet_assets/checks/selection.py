@@ -1,0 +1,85 @@
+"""Checks of the selected clusters."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from aanet_assets.checks.finding import Finding, listed
+from aanet_assets.lineage import Partition
+from aanet_assets.paths import StudyPaths
+from aanet_assets.warehouse import read_table
+
+CATEGORIES = ("A", "B", "C", "D", "M")
+
+
+class Chosen(NamedTuple):
+    """One selected cluster."""
+
+    cluster_id: int
+    k: int
+    category: str
+
+    def file(self, paths: StudyPaths, n: int, ending: str) -> Path:
+        """One of its files of stage 3."""
+        return paths.stage3(n) / f"{paths.selected_stem(*self)}{ending}"
+
+
+def selected(paths: StudyPaths, n: int) -> list[Chosen]:
+    """The selected clusters of one n."""
+    table = read_table(paths, "selected_clusters", Partition("selected_clusters", n=n))
+    rows = table.loc[table["selected"], list(Chosen._fields)].to_dict("records")
+    return [Chosen(int(row["cluster_id"]), int(row["k"]), str(row["category"])) for row in rows]
+
+
+def check_selection(paths: StudyPaths, n: int, ks: Sequence[int]) -> list[Finding]:
+    """Check verdicts and funnel of one n. That nothing is selected is a result like any other."""
+    partition = Partition("selected_clusters", n=n)
+    verdicts = read_table(paths, "selected_clusters", partition)
+    return [
+        _complete(verdicts, n),
+        _k_and_category(verdicts[verdicts["selected"]], ks),
+        _funnel(read_table(paths, "selection_funnel", partition), verdicts, n),
+    ]
+
+
+def _complete(verdicts: pd.DataFrame, n: int) -> Finding:
+    mute = verdicts["cluster_id"][verdicts["reason"].fillna("") == ""]
+    once = sorted(verdicts["cluster_id"]) == list(range(n))
+    return Finding(
+        "complete",
+        once and mute.empty,
+        f"{len(verdicts)} verdicts, {len(mute)} of them without a reason; each of {n} clusters "
+        "must have one, with a reason",
+    )
+
+
+def _k_and_category(chosen: pd.DataFrame, ks: Sequence[int]) -> Finding:
+    wrong = chosen[~(chosen["k"].isin(ks) & chosen["category"].isin(CATEGORIES))]
+    described = [
+        f"cluster {row.cluster_id}: k {row.k}, category {row.category}"
+        for row in wrong.itertuples()
+    ]
+    named = f" ({listed(described)})" if described else ""
+    return Finding(
+        "k_and_category",
+        not described,
+        f"{len(described)} of {len(chosen)} selected clusters lack a k out of {listed(ks, 20)} or "
+        f"a category out of {', '.join(CATEGORIES)}{named}; none may",
+    )
+
+
+def _funnel(funnel: pd.DataFrame, verdicts: pd.DataFrame, n: int) -> Finding:
+    steps = funnel.sort_values("position")
+    remaining = [n, *map(int, steps["remaining"])]
+    falls = all(a >= b for a, b in pairwise(remaining))
+    adds_up = bool((steps["failed_cumulative"] + steps["remaining"] == n).all())
+    by_rules = int((verdicts["selected"] & (verdicts["category"] != "M").fillna(False)).sum())
+    return Finding(
+        "funnel",
+        len(steps) > 0 and falls and adds_up and by_rules <= remaining[-1],
+        f"the funnel goes {' > '.join(map(str, remaining))}, and {by_rules} clusters are selected "
+        f"by its rules; it must never rise, leave no fewer than those, and add up to {n}",
+    )

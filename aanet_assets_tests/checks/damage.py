@@ -1,0 +1,60 @@
+"""How tests damage files, and how they read what the checks say of it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from aanet_assets.archetypes.data import TrainedAANet
+from aanet_assets.archetypes.export import load_stack, save_stack
+from aanet_assets.checks.finding import Finding
+from aanet_assets.lineage import Partition
+from aanet_assets.paths import StudyPaths
+from aanet_assets.warehouse import read_table, write_table
+
+
+def edit_arrays(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    """Change the arrays of a safetensors file in place; its metadata stays."""
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    change(arrays)
+    save_file(arrays, path, metadata)
+
+
+def edit_stack(
+    path: Path, change: Callable[[TrainedAANet], TrainedAANet | None], *cluster_ids: int
+) -> None:
+    """Change the models of some clusters; where the change gives None, a model is left out."""
+    models = load_stack(path)
+    changed = [change(model) if model.cluster_id in cluster_ids else model for model in models]
+    save_stack(path, [model for model in changed if model is not None])
+
+
+def edit_table(
+    paths: StudyPaths,
+    table: str,
+    partition: Partition,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    """Change one partition of a table."""
+    write_table(paths, table, partition, change(read_table(paths, table, partition)))
+
+
+def put(column: str, value: object, row: int = 0) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A change of one cell."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        values = frame[column].astype(object)
+        values.iloc[row] = value
+        return frame.assign(**{column: values})
+
+    return change
+
+
+def failures(findings: Iterable[Finding]) -> dict[str, str]:
+    """What the failed checks said, by name."""
+    return {finding.name: finding.said for finding in findings if not finding.passed}

@@ -1,0 +1,158 @@
+"""Damaged stacks of AANets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aanet_assets.archetypes.data import TrainedAANet
+from aanet_assets.checks.aanets import check_models
+from aanet_assets.paths import StudyPaths
+from aanet_assets_tests.checks.damage import edit_stack, failures
+
+N, K = 7, 3
+
+
+def edit(
+    paths: StudyPaths, change: Callable[[TrainedAANet], TrainedAANet | None], *ids: int
+) -> None:
+    edit_stack(paths.stack(N, K), change, *ids)
+
+
+def spoiled(model: TrainedAANet) -> TrainedAANet:
+    weights = {name: np.array(array) for name, array in model.weights.items()}
+    weights["decoder_layers.1.bias"][2] = np.nan
+    return replace(model, weights=weights)
+
+
+def failed(model: TrainedAANet) -> TrainedAANet:
+    reason = "the loss was not finite at step 4"
+    return replace(
+        model, status="failed", reason=reason, weights={}, losses=None, heldout=None
+    )  # fmt: skip
+
+
+def checked(paths: StudyPaths, export_pt: bool = True) -> dict[str, str]:
+    return failures(check_models(paths, N, K, export_pt))
+
+
+def unexport(paths: StudyPaths, *ids: int) -> None:
+    for cluster_id in ids:
+        paths.model(N, cluster_id, K).unlink()
+
+
+def test_good_models_pass(paths: StudyPaths) -> None:
+    findings = check_models(paths, N, K, export_pt=True)
+    assert failures(findings) == {}
+    assert findings[0].said.startswith("7 clusters have a status (7 ok); each of 7 must")
+
+
+def test_a_cluster_is_missing(paths: StudyPaths) -> None:
+    edit(paths, lambda model: None, 6)
+    unexport(paths, 6)
+    assert list(checked(paths)) == ["complete"]
+
+
+def test_models_of_another_k(paths: StudyPaths) -> None:
+    edit(paths, lambda model: replace(model, k=4), 2)
+    assert list(checked(paths)) == ["complete"]
+
+
+def test_a_status_that_does_not_exist(paths: StudyPaths) -> None:
+    edit(paths, lambda model: replace(model, status="fine", weights={}, reason="why not"), 2)
+    unexport(paths, 2)
+    assert "1 fine, 6 ok" in checked(paths)["complete"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoiled,
+        lambda model: replace(model, weights={}),
+        lambda model: replace(model, outside={"decoder_layers.2.bias": np.array([np.inf])}),
+    ],
+    ids=["not finite", "none", "outside the subspace"],
+)
+def test_weights_of_a_model_that_is_ok(paths: StudyPaths, change) -> None:
+    edit(paths, change, 2)
+    assert "1 of 7 models" in checked(paths)["weights_finite"]
+
+
+def test_a_model_that_failed_without_a_reason(paths: StudyPaths) -> None:
+    edit(paths, lambda model: replace(failed(model), reason=""), 2)
+    unexport(paths, 2)
+    assert list(checked(paths)) == ["weights_finite"]
+
+
+def test_a_failed_model_is_no_problem(paths: StudyPaths) -> None:
+    edit(paths, failed, 2, 3)
+    unexport(paths, 2, 3)
+    findings = check_models(paths, N, K, export_pt=True)
+    assert failures(findings) == {}
+    assert "2 failed, 5 ok" in findings[0].said
+
+
+def test_an_export_is_missing(paths: StudyPaths) -> None:
+    unexport(paths, 5)
+    assert "cluster 5: there is no file" in checked(paths)["exported"]
+
+
+def test_an_export_of_a_model_that_failed(paths: StudyPaths) -> None:
+    edit(paths, failed, 5)
+    assert "cluster 5: there must be no file" in checked(paths)["exported"]
+
+
+def test_exports_where_none_were_asked_for(paths: StudyPaths) -> None:
+    assert "7 models are exported as .pt files, 0 must be" in checked(paths, False)["exported"]
+
+
+def test_an_export_that_is_no_model(paths: StudyPaths) -> None:
+    paths.model(N, 0, K).write_bytes(b"nothing")
+    assert "is not an AANet's state dict" in checked(paths)["exported"]
+
+
+def test_an_export_that_is_not_finite(paths: StudyPaths) -> None:
+    path = paths.model(N, 0, K)
+    state = torch.load(path, weights_only=True)
+    state["encoder_layers.0.bias"][0] = torch.inf
+    torch.save(state, path)
+    assert "cluster 0: weights are not finite" in checked(paths)["exported"]
+
+
+def test_all_failed(paths: StudyPaths) -> None:
+    edit(paths, failed, *range(N))
+    unexport(paths, *range(N))
+    said = checked(paths)
+    assert said == {
+        "some_trained": "training failed for 7 of 7 trainable clusters, for example because the "
+        "loss was not finite at step 4; it must succeed for at least one"
+    }
+
+
+def test_clusters_without_rows_enough_are_not_trainable(paths: StudyPaths) -> None:
+    edit(paths, failed, 0)
+    edit(paths, lambda model: replace(failed(model), status="insufficient_samples"), *range(1, N))
+    unexport(paths, *range(N))
+    assert "1 of 1 trainable" in checked(paths)["some_trained"]
+    edit(paths, lambda model: replace(model, status="empty"), 0)
+    assert checked(paths) == {}
+
+
+@pytest.mark.parametrize(("explained", "passes"), [(-0.25, False), (0.0, True), (np.nan, True)])
+def test_worse_than_the_mean_only_warns(paths: StudyPaths, explained: float, passes: bool) -> None:
+    def worse(model: TrainedAANet) -> TrainedAANet:
+        return replace(model, heldout={**(model.heldout or {}), "explained_variance": explained})
+
+    edit(paths, worse, 1, 4)
+    edit(paths, lambda model: replace(model, heldout=None), 5)
+    found = [finding for finding in check_models(paths, N, K, True) if not finding.passed]
+    if passes:
+        assert not found
+    else:
+        assert [(finding.name, finding.blocking) for finding in found] == [
+            ("beats_the_mean", False)
+        ]
+        assert "2 of 6 models" in found[0].said
+        assert "(clusters 1, 4; at worst -0.25)" in found[0].said

@@ -1,0 +1,169 @@
+"""Damaged metrics, and a CSV file that tells another story than the table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aanet_assets.checks.metrics import check_consolidated, check_metrics
+from aanet_assets.lineage import Partition
+from aanet_assets.paths import StudyPaths
+from aanet_assets_tests.checks.damage import edit_table, failures, put
+
+KS = (2, 3, 4)
+METRICS = Partition("aanet_metrics", n=7, k=3)
+CONSOLIDATED = Partition("consolidated_metrics", n=7)
+
+
+def of_one_k(paths: StudyPaths, change) -> dict[str, str]:
+    edit_table(paths, "aanet_metrics", METRICS, change)
+    return failures(check_metrics(paths, 7, 3))
+
+
+def of_all_ks(paths: StudyPaths, change) -> dict[str, str]:
+    """What is said of a table, leaving out that the CSV file differs from it."""
+    edit_table(paths, "consolidated_metrics", CONSOLIDATED, change)
+    said = failures(check_consolidated(paths, 7, KS))
+    said.pop("csv", None)
+    return said
+
+
+def test_good_metrics_pass(paths: StudyPaths) -> None:
+    assert failures(check_metrics(paths, 7, 3)) == {}
+    assert failures(check_consolidated(paths, 7, KS)) == {}
+    assert failures(check_consolidated(paths, 6, KS)) == {}
+
+
+def test_a_row_is_missing(paths: StudyPaths) -> None:
+    assert of_one_k(paths, lambda frame: frame.iloc[:-1]) == {
+        "complete": "6 rows (cluster 6 at k 3 missing), 7 expected: one for each of 7 clusters at "
+        "k 3"
+    }
+    said = of_all_ks(paths, lambda frame: frame.iloc[1:])
+    assert said["complete"].startswith("20 rows (cluster 0 at k 2 missing), 21 expected")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: pd.concat([frame, frame.iloc[:1]]),
+        put("cluster_id", 1),
+        put("aanet_k", 4),
+        put("n_clusters_total", 6),
+    ],
+    ids=["twice", "cluster", "k", "n"],
+)
+def test_rows_of_other_clusters(paths: StudyPaths, change) -> None:
+    assert list(of_one_k(paths, change)) == ["complete"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("aanet_extrema_loss", -1e-9),
+        ("heldout_loss", np.inf),
+        ("aanet_recon_loss", None),
+        ("aanet_archetypal_loss", -0.5),
+        ("aanet_status", "failed"),
+    ],
+)
+def test_losses(paths: StudyPaths, column: str, value: object) -> None:
+    assert list(of_one_k(paths, put(column, value))) == ["losses"]
+    assert list(of_all_ks(paths, put(column, value))) == ["losses"]
+
+
+@pytest.mark.parametrize("column", ["aanet_extrema_loss", "heldout_recon_loss"])
+def test_losses_that_may_be_null(paths: StudyPaths, column: str) -> None:
+    assert of_one_k(paths, put(column, None)) == {}
+    assert of_all_ks(paths, put(column, None)) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("heldout_in_simplex", 1.5),
+        ("heldout_in_simplex", -0.1),
+        ("heldout_explained_variance", 1.01),
+    ],
+)
+def test_shares(paths: StudyPaths, column: str, value: float) -> None:
+    said = of_one_k(paths, put(column, value))
+    assert said["shares"].startswith(f"1 of {column} outside")
+    assert list(of_all_ks(paths, put(column, value))) == ["shares"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("cluster_recon_error", 1.2), ("recon_pct_decrease", 120.0), ("arch_pct_decrease", -3.0)],
+)
+def test_shares_of_the_guides_table(paths: StudyPaths, column: str, value: float) -> None:
+    assert list(of_all_ks(paths, put(column, value))) == ["shares"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("aanet_recon_loss_elbow_k", 9),
+        ("aanet_archetypal_loss_elbow_k", None),
+        ("aanet_recon_loss_elbow_strength", -0.1),
+        ("aanet_recon_loss_elbow_strength", np.inf),
+        ("aanet_archetypal_loss_elbow_strength", None),
+    ],
+)
+def test_elbows(paths: StudyPaths, column: str, value: object) -> None:
+    said = of_all_ks(paths, put(column, value))
+    assert list(said) == ["elbows"]
+    assert "for clusters 0" in said["elbows"]
+
+
+def test_no_elbow_at_all_is_a_result(paths: StudyPaths) -> None:
+    def without(frame: pd.DataFrame) -> pd.DataFrame:
+        elbows = [c for c in frame.columns if "elbow" in c]
+        return frame.assign(**dict.fromkeys(elbows, None))
+
+    assert of_all_ks(paths, without) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("aanet_loss", 0.123456789),
+        put("recon_pct_decrease", None),
+        put("n_latents", 99),
+        put("aanet_status", "empty"),
+        put("recon_is_monotonic", None),
+        put("latent_indices", [1, 2]),
+    ],
+    ids=["number", "null", "whole number", "text", "boolean", "list"],
+)
+def test_the_csv_differs_from_the_table(paths: StudyPaths, change) -> None:
+    edit_table(paths, "consolidated_metrics", CONSOLIDATED, change)
+    said = failures(check_consolidated(paths, 7, KS))["csv"]
+    assert said.startswith("consolidated_metrics_n7.csv differs from the table in ")
+
+
+def test_the_csv_has_fewer_rows(paths: StudyPaths) -> None:
+    lines = paths.metrics_csv(7).read_text().splitlines(keepends=True)
+    paths.metrics_csv(7).write_text("".join(lines[:-1]))
+    said = failures(check_consolidated(paths, 7, KS))
+    assert said == {"csv": "consolidated_metrics_n7.csv has 20 rows, the table 21"}
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (lambda columns: columns[1:], "cannot be read back"),
+        (lambda columns: columns[::-1], "does not begin with the guide's 24 columns"),
+        (lambda columns: columns[:-1], "has other columns than the table"),
+    ],
+)
+def test_the_csvs_columns(paths: StudyPaths, order, message: str) -> None:
+    frame = pd.read_csv(paths.metrics_csv(7), dtype=str, keep_default_na=False)
+    frame[order(list(frame.columns))].to_csv(paths.metrics_csv(7), index=False)
+    assert message in failures(check_consolidated(paths, 7, KS))["csv"]
+
+
+def test_a_training_curve_is_missing(paths: StudyPaths) -> None:
+    lines = paths.curves(7).read_text().splitlines(keepends=True)
+    paths.curves(7).write_text("".join(lines[1:]))
+    said = failures(check_consolidated(paths, 7, KS))
+    assert said["curves"].startswith("training_curves_n7.jsonl has 20 lines, 21 expected")
