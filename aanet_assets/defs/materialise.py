@@ -11,6 +11,7 @@ import dagster as dg
 from aanet_assets import warehouse
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
 from aanet_assets.lineage import Partition, steps
+from aanet_assets.locks import making
 from aanet_assets.records import (
     content_digest,
     discard_record,
@@ -38,11 +39,16 @@ Work = Callable[[Study, Partition], Outcome]
 
 def run_step(study: Study, partition: Partition, work: Work) -> dg.MaterializeResult:
     """Do the work of one partition; the record, written last, makes it count."""
+    with making(study, partition):
+        return _run_step(study, partition, work)
+
+
+def _run_step(study: Study, partition: Partition, work: Work) -> dg.MaterializeResult:
     require_upstream(study, partition)
     discard_record(study, partition)
     started = time.monotonic()
     outcome = work(study, partition)
-    record = write_record(study, partition, content_digest(outcome.files))
+    record = write_record(study, partition, content_digest(outcome.files), outcome.files)
     if any(study.paths.tables in file.parents for file in outcome.files):
         warehouse.rebuild(study.paths)
     cost = {
