@@ -5,17 +5,25 @@ Imports of the project happen inside the commands, so that `aanet --help` answer
 
 import logging
 import os
-import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+
+from aanet_assets import upkeep
+from aanet_assets.terminal import (
+    StudyName,
+    console,
+    enter_home,
+    load,
+    mend_orphans,
+    open_instance,
+    stop,
+)
 
 if TYPE_CHECKING:
     from aanet_assets.lineage import Partition
@@ -31,10 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# Piped output is for other programs and files: wide enough to keep rows on one line.
-console = Console(width=None if sys.stdout.isatty() else 240)
-
-StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/studies.")]
 SqlText = Annotated[str, typer.Argument(help="A query, in quotes; DuckDB's dialect.")]
 Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
 NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering; repeatable.")]
@@ -48,15 +52,16 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     from aanet_assets.lm.preflight import preflight
     from aanet_assets.report import print_report
 
-    module = _load(study)
+    module = load(study)
     try:
         last = until or ("aanet_metrics" if k else None)
         todo = plan(module.study, last, n_clusters or (), k or ())
         preflight(module.study)
-        with _instance() as instance:
+        with open_instance() as instance:
+            mend_orphans(instance)
             _drive(Driver(module.study, module.defs, instance), todo)
     except (ValueError, FileNotFoundError, Failure) as error:
-        raise _stop(error) from None
+        raise stop(error) from None
     except KeyboardInterrupt:
         console.print(f"Stopped; nothing is half written. To go on: aanet run {study}")
         raise typer.Exit(130) from None
@@ -123,7 +128,7 @@ def status(study: StudyName) -> None:
     from aanet_assets.lineage import partitions, steps
     from aanet_assets.records import MISSING, Standing
 
-    subject: Study = _load(study).study
+    subject: Study = load(study).study
     standing = Standing(subject)
     table = Table("asset", "there", "missing", "stale", "why stale", title=f"study {study}")
     for name, step in steps(subject).items():
@@ -141,15 +146,15 @@ def sql(study: StudyName, query: SqlText) -> None:
 
     from aanet_assets import warehouse
 
-    subject: Study = _load(study).study
+    subject: Study = load(study).study
     try:
         answer = warehouse.query(subject.paths, query)
     except FileNotFoundError as error:
-        raise _stop(f"{error}. Run: aanet run {study}") from None
+        raise stop(f"{error}. Run: aanet run {study}") from None
     except duckdb.Error as error:
-        raise _stop(error) from None
+        raise stop(error) from None
     if answer is None:
-        raise _stop("this is not a query; the tables are read-only, use SELECT")
+        raise stop("this is not a query; the tables are read-only, use SELECT")
     table = Table(*(Column(name, overflow="fold") for name in answer.columns))
     for row in answer.fetchall():
         table.add_row(*(escape(_cell(value)) for value in row))
@@ -168,10 +173,10 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open Dagit on everything that was materialised, with sensors and schedules running."""
-    _enter_home()
-    console.print(f"Dagit: http://{host}:{port} (Ctrl-C stops it)")
-    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)
+    from aanet_assets.dagit import serve
+
+    enter_home()
+    serve(host, port)
 
 
 @app.command()
@@ -183,60 +188,12 @@ def train_toy(
     """Train the toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
     from aanet_assets.toy.train import train_toy as train
 
-    _enter_home()
+    enter_home()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("aanet").setLevel(logging.INFO)
     train(into, seed=seed, sae_seed=sae_seed)
     console.print(f"written to {into}: model/, sae/ and training.json")
 
 
-def _load(name: str) -> ModuleType:
-    """The module of a study; one clear message where there is none or its values are wrong."""
-    import importlib
-    import pkgutil
-
-    from pydantic import ValidationError
-
-    from aanet_assets import studies
-
-    _enter_home()
-    known = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
-    if name not in known:
-        raise _stop(
-            f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
-            "the modules in aanet_assets/studies."
-        )
-    try:
-        return importlib.import_module(f"aanet_assets.studies.{name}")
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']} (it is {e['input']!r})"
-            for e in error.errors()
-        ]
-        raise _stop(f"study {name!r} has a wrong value. " + "; ".join(lines)) from None
-
-
-def _enter_home() -> Path:
-    """Make the project's folder the working directory, as Dagster's relative paths want it."""
-    from aanet_assets.paths import data_root
-
-    home = data_root().parent
-    if not (home / "dagster.yaml").is_file():
-        raise _stop(
-            f"{home} is not the project's folder (it has no dagster.yaml): go there, or set "
-            "AANET_HOME to it"
-        )
-    os.chdir(home)
-    os.environ.setdefault("DAGSTER_HOME", str(home))
-    return home
-
-
-def _instance():
-    import dagster as dg
-
-    return dg.DagsterInstance.get()
-
-
-def _stop(message: object) -> typer.Exit:
-    console.print(f"[bold red]error[/] {escape(str(message))}", highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+app.command()(upkeep.doctor)
+app.command()(upkeep.prune)

@@ -3,11 +3,17 @@
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from aanet_assets.processes import is_running
+
+# Name, number of the writing process, something random; DuckDB adds a log of its own.
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[^.]+\.tmp(\.wal)?")
 
 
 @contextmanager
@@ -17,7 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file is removed if the block raises, KeyboardInterrupt included.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    prefix = f".{path.name}.{os.getpid()}-"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,6 +38,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Temporary files under `folder` that no running process is writing: theirs was killed."""
+    found = []
+    for path in sorted(folder.rglob(".*")):
+        name = _TEMPORARY.fullmatch(path.name)
+        # Its writer may have finished it by now.
+        with suppress(FileNotFoundError):
+            # The time of the last change cannot be set back, unlike the time of the last write.
+            if name and not is_running(int(name[1]), path.stat().st_ctime):
+                found.append(path)
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -88,3 +88,58 @@ class StudyPaths:
     def records(self) -> Path:
         """Provenance records, one folder per asset."""
         return self.root / "records"
+
+    @property
+    def locks(self) -> Path:
+        """Locks of the partitions that are being made, one folder per asset."""
+        return self.root / "locks"
+
+    def everything(self) -> list[Path]:
+        """All files in the study's folder; links to folders elsewhere are not followed."""
+        return sorted(path for path in self.root.rglob("*") if not path.is_dir())
+
+
+NAMES = {
+    "corpus": ("corpus/corpus.parquet",),
+    "activation_cache": ("activation_cache/shard_{shard}.safetensors",),
+    "clustering": ("clusters_{n}/clustering.safetensors",),
+    "cluster_rows": (
+        "clusters_{n}/cluster_rows.safetensors",
+        "tables/clusters/n{n}.parquet",
+    ),
+    "aanet_models": (
+        "clusters_{n}/aanets_k{k}.safetensors",
+        "clusters_{n}/aanet_cluster_*_k{k}.pt",
+        "tables/training_curves/n{n}_k{k}.parquet",
+    ),
+    "aanet_metrics": ("tables/aanet_metrics/n{n}_k{k}.parquet",),
+    "consolidated_metrics": (
+        "clusters_{n}/consolidated_metrics_n*.csv",
+        "clusters_{n}/training_curves_n*.jsonl",
+        "tables/consolidated_metrics/n{n}.parquet",
+    ),
+    "recovery": (
+        "clusters_{n}/plots/recovery_n*.png",
+        "tables/recovery/n{n}.parquet",
+    ),
+    "analysis_plots": ("clusters_{n}/plots/*_n*.png",),
+    "selected_clusters": (
+        "tables/selected_clusters/n{n}.parquet",
+        "tables/selection_funnel/n{n}.parquet",
+    ),
+    "vertex_samples": (
+        "selected_clusters/n{n}/cluster_*_vertex_*.json*",
+        "selected_clusters/n{n}/manifest.json",
+        "tables/vertex_samples/n{n}.parquet",
+        "tables/vertex_stats/n{n}.parquet",
+    ),
+    "refit_models": (
+        "selected_clusters/n{n}/cluster_*.pt",
+        "selected_clusters/n{n}/cluster_*_metadata.json",
+        "selected_clusters/n{n}/cluster_*_curves.json",
+    ),
+}
+"""Names of every step's files, relative to the study's folder; the first that fits counts.
+
+`{n}`, `{k}` and `{shard}` stand for the partition's numbers, `*` for anything within a name.
+"""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from aanet_assets.files import write_text
 from aanet_assets.lineage import Partition, settings_digest, steps, upstream
@@ -26,6 +26,9 @@ class Record(BaseModel):
     """Of the settings the step obeyed."""
     upstream: dict[str, str]
     """Content of each partition it read, by name."""
+    files: list[str] | None = None
+    """The partition's files, relative to the study's folder; None where an earlier version of the
+    code, which did not keep them, wrote the record."""
 
 
 MISSING = "is missing"
@@ -45,34 +48,47 @@ def content_digest(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _path(study: Study, partition: Partition) -> Path:
+def record_path(study: Study, partition: Partition) -> Path:
+    """Where the record of a partition lies, if there is one."""
     names = {"shard": partition.shard, "n": partition.n, "k": partition.k}
     stem = "_".join(f"{name}{value}" for name, value in names.items() if value is not None)
     return study.paths.records / partition.step / f"{stem or 'all'}.json"
 
 
 def read_record(study: Study, partition: Partition) -> Record | None:
-    """The record of a partition, or None if it was never finished."""
+    """The record of a partition, or None if it was never finished; a damaged one proves nothing."""
     try:
-        return Record.model_validate_json(_path(study, partition).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Record.model_validate_json(record_path(study, partition).read_bytes())
+    except (FileNotFoundError, ValidationError):
         return None
 
 
 def discard_record(study: Study, partition: Partition) -> None:
     """Say that the partition's files are about to change."""
-    _path(study, partition).unlink(missing_ok=True)
+    record_path(study, partition).unlink(missing_ok=True)
 
 
-def write_record(study: Study, partition: Partition, content: str) -> Record:
-    """Say that the partition's files are whole, and what they were made from."""
+def contents_read(study: Study, partition: Partition) -> dict[str, str]:
+    """Content of each partition that this one reads, by name, as it is now."""
     read = {up: read_record(study, up) for up in upstream(study, partition)}
+    return {str(up): found.content for up, found in read.items() if found}
+
+
+def write_record(
+    study: Study,
+    partition: Partition,
+    content: str,
+    files: Iterable[Path],
+    made_from: dict[str, str],
+) -> Record:
+    """Say that the partition's files are whole; `made_from` is what it read before its work."""
     record = Record(
         content=content,
         settings=settings_digest(study, steps(study)[partition.step]),
-        upstream={str(up): found.content for up, found in read.items() if found},
+        upstream=made_from,
+        files=sorted(path.relative_to(study.paths.root).as_posix() for path in files),
     )
-    write_text(_path(study, partition), record.model_dump_json(indent=2))
+    write_text(record_path(study, partition), record.model_dump_json(indent=2))
     return record
 
 
@@ -89,6 +105,8 @@ class Standing:
         record = read_record(self.study, partition)
         if record is None:
             return MISSING
+        if record.files is None:
+            return "was recorded by an earlier version of the code, without its files"
         expected = self._expected(partition.step)
         if record.settings != expected:
             return (

@@ -1,8 +1,9 @@
 """Shared by all tests: checked types, a home of their own, and one small study run to its end."""
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import dagster as dg
 import pytest
 from jaxtyping import install_import_hook
+from typer.testing import CliRunner
 
 from aanet_assets_tests import checking
 
@@ -20,6 +22,7 @@ from aanet_assets_tests import checking
 _ROOMS = ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy", "checks")
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
+from aanet_assets import cli, studies
 from aanet_assets.defs.build import build_defs
 from aanet_assets.defs.drive import Driver, plan
 from aanet_assets.study import Study
@@ -59,3 +62,32 @@ def finished(home: Path) -> Iterator[Finished]:
         for partition in plan(study):
             driver.materialise(partition)
         yield Finished(study, instance, driver)
+
+
+_MODULE = """
+from aanet_assets.defs.build import build_defs
+from aanet_assets_tests.small import small_study
+
+study = small_study({changes})
+defs = build_defs(study)
+"""
+
+
+@pytest.fixture
+def study_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Writes a study module beside the shipped ones."""
+
+    def write(name: str, changes: str = "") -> str:
+        (tmp_path / f"{name}.py").write_text(_MODULE.format(changes=changes))
+        return name
+
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+    return write
+
+
+def said(*arguments: str, code: int) -> str:
+    """What a command prints, on one line; it ends with this code and without a stack trace."""
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return re.sub(r"\s+", " ", result.output)

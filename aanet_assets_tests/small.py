@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from aanet_assets.lineage import Partition
+from aanet_assets.records import contents_read, write_record
 from aanet_assets.settings import (
     AANetSettings,
     CacheSettings,
@@ -48,3 +50,8 @@ def small_study(**changes: Any) -> Study:
         "truth": TruthSettings(),
     }
     return Study(**(settings | changes))
+
+
+def pretend(study: Study, partition: Partition, content: str) -> None:
+    """Record a partition as made from what is there now, without a file."""
+    write_record(study, partition, content, [], contents_read(study, partition))

@@ -9,41 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from aanet_assets import cli, studies
+from aanet_assets import studies
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS
-from aanet_assets_tests.conftest import PROJECT, Finished
-
-runner = CliRunner()
-
-_MODULE = """
-from aanet_assets.defs.build import build_defs
-from aanet_assets_tests.small import small_study
-
-study = small_study({changes})
-defs = build_defs(study)
-"""
-
-
-@pytest.fixture
-def study_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Writes a study module beside the shipped ones."""
-
-    def write(name: str, changes: str = "") -> str:
-        (tmp_path / f"{name}.py").write_text(_MODULE.format(changes=changes))
-        return name
-
-    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
-    return write
-
-
-def said(*arguments: str, code: int) -> str:
-    result = runner.invoke(cli.app, arguments)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return re.sub(r"\s+", " ", result.output)
+from aanet_assets_tests.conftest import PROJECT, Finished, said
 
 
 def test_run_again_finds_everything_there(finished: Finished, study_module) -> None:

@@ -1,5 +1,6 @@
 """Records tell missing from stale from good, and a partition without its record is missing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from aanet_assets.records import (
     Standing,
     content_digest,
     discard_record,
+    record_path,
     require_upstream,
-    write_record,
 )
 from aanet_assets.study import Study
-from aanet_assets_tests.small import small_study
+from aanet_assets_tests.small import pretend, small_study
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     study = small_study()
     for step in steps(study).values():
         for partition in partitions(study, step):
-            write_record(study, partition, content=f"content of {partition}")
+            pretend(study, partition, f"content of {partition}")
     return study
 
 
@@ -50,7 +51,7 @@ def test_a_partition_whose_work_began_and_did_not_end_is_missing(study: Study) -
 
 
 def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> None:
-    write_record(study, Partition("aanet_models", n=7, k=3), content="other")
+    pretend(study, Partition("aanet_models", n=7, k=3), "other")
     assert stale(study) == {
         "aanet_metrics [n_clusters 7, k 3]",
         "consolidated_metrics [n_clusters 7]",
@@ -64,12 +65,24 @@ def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> Non
 
 def test_equal_content_leaves_all_good(study: Study) -> None:
     partition = Partition("aanet_models", n=7, k=3)
-    write_record(study, partition, content=f"content of {partition}")
+    pretend(study, partition, f"content of {partition}")
     assert stale(study) == set()
 
 
+def test_a_record_without_files_or_without_sense_proves_nothing(study: Study) -> None:
+    partition = Partition("clustering", n=7)
+    path = record_path(study, partition)
+    old = json.loads(path.read_text())
+    del old["files"]
+    path.write_text(json.dumps(old))
+    problem = Standing(study).problem(partition)
+    assert problem == "was recorded by an earlier version of the code, without its files"
+    path.write_text(path.read_text()[:20])
+    assert Standing(study).problem(partition) == MISSING
+
+
 def test_a_refusal_names_both_sides_and_the_command(study: Study) -> None:
-    write_record(study, Partition("clustering", n=7), content="other")
+    pretend(study, Partition("clustering", n=7), "other")
     with pytest.raises(NotReadyError) as refusal:
         require_upstream(study, Partition("aanet_models", n=7, k=3))
     assert str(refusal.value) == (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
+from aanet_assets.defs.orphans import process_tags
 from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.records import Standing, read_record
 from aanet_assets.study import Study
@@ -102,6 +103,7 @@ class Driver:
             asset_selection=[dg.AssetKey([self.study.name, partition.step])],
             partition_key=partition.key,
             instance=self.instance,
+            tags=process_tags(),
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
@@ -126,7 +128,7 @@ class Driver:
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-_USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError", "Failure")
+_USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "Failure")
 
 
 def _reason(error: SerializableErrorInfo) -> str:

@@ -14,8 +14,10 @@ from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS, check_result, check_specs
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
 from aanet_assets.lineage import Partition, steps
+from aanet_assets.locks import making
 from aanet_assets.records import (
     content_digest,
+    contents_read,
     discard_record,
     require_upstream,
     write_record,
@@ -47,39 +49,48 @@ def run_step(
     """Do the work of one partition and check it; the record, written last, makes it count.
 
     Raises:
+        BusyError: another process is making it.
         NotReadyError: something that it reads is missing or stale.
         dagster.Failure: a blocking check failed.
     """
-    require_upstream(study, partition)
-    discard_record(study, partition)
-    started = time.monotonic()
-    outcome = work(study, partition)
-    findings = CHECKS[partition.step](study, partition)
-    results = [check_result(finding) for finding in findings]
-    failed = [finding for finding in findings if not finding.passed]
-    blocking = [finding for finding in failed if finding.blocking]
-    tables = [file for file in outcome.files if study.paths.tables in file.parents]
-    if blocking:
-        _set_aside(study, tables)
-        yield from results
-        raise _refusal(partition, blocking, outcome)
-    for finding in failed:
-        log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
-    record = write_record(study, partition, content_digest(outcome.files))
-    for file in tables:
-        file.with_suffix(REFUSED).unlink(missing_ok=True)
-    if tables:
-        warehouse.rebuild(study.paths)
-    cost = {
+    with making(study, partition):
+        require_upstream(study, partition)
+        made_from = contents_read(study, partition)
+        discard_record(study, partition)
+        started = time.monotonic()
+        outcome = work(study, partition)
+        findings = CHECKS[partition.step](study, partition)
+        results = [check_result(finding) for finding in findings]
+        failed = [finding for finding in findings if not finding.passed]
+        blocking = [finding for finding in failed if finding.blocking]
+        tables = [file for file in outcome.files if study.paths.tables in file.parents]
+        if blocking:
+            _set_aside(study, tables)
+            yield from results
+            raise _refusal(partition, blocking, outcome)
+        for finding in failed:
+            log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
+        record = write_record(
+            study, partition, content_digest(outcome.files), outcome.files, made_from
+        )
+        for file in tables:
+            file.with_suffix(REFUSED).unlink(missing_ok=True)
+        if tables:
+            warehouse.rebuild(study.paths)
+        yield dg.MaterializeResult(
+            metadata={**outcome.metadata, **_cost(outcome, started)},
+            data_version=dg.DataVersion(record.content),
+            check_results=results,
+        )
+
+
+def _cost(outcome: Outcome, started: float) -> dict[str, Any]:
+    """What Dagit shows of every partition."""
+    return {
         "seconds": round(time.monotonic() - started, 2),
         "bytes": sum(file.stat().st_size for file in outcome.files),
         "folder": dg.MetadataValue.path(str(outcome.files[0].parent)) if outcome.files else "none",
     }
-    yield dg.MaterializeResult(
-        metadata={**outcome.metadata, **cost},
-        data_version=dg.DataVersion(record.content),
-        check_results=results,
-    )
 
 
 def _set_aside(study: Study, tables: Sequence[Path]) -> None:

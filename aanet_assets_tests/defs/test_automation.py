@@ -18,9 +18,9 @@ from aanet_assets.defs.automation import (
 from aanet_assets.defs.build import build_defs
 from aanet_assets.defs.in_flight import STUDY_TAG
 from aanet_assets.lineage import Partition, partitions, steps
-from aanet_assets.records import discard_record, write_record
+from aanet_assets.records import discard_record
 from aanet_assets.study import Study
-from aanet_assets_tests.small import small_study
+from aanet_assets_tests.small import pretend, small_study
 
 STUDY = small_study(name="ticking")
 KS = STUDY.ks
@@ -41,7 +41,7 @@ def made(*names: str, n: int | None = None, content: str = "a", study: Study = S
     for name in names:
         for partition in partitions(study, steps(study)[name]):
             if n is None or partition.n == n:
-                write_record(study, partition, content)
+                pretend(study, partition, content)
 
 
 def inputs() -> None:
@@ -52,7 +52,7 @@ def inputs() -> None:
 def metrics(n: int, content: str, *ks: int) -> None:
     for k in ks or KS:
         for step in ("aanet_models", "aanet_metrics"):
-            write_record(STUDY, Partition(step, n=n, k=k), content)
+            pretend(STUDY, Partition(step, n=n, k=k), content)
 
 
 def stage3_done(n: int, study: Study = STUDY) -> None:
@@ -277,7 +277,7 @@ def test_the_grid_is_asked_for_row_by_row_but_for_what_is_there(
 ) -> None:
     inputs()
     metrics(6, "a", 3)
-    write_record(STUDY, Partition("aanet_models", n=6, k=2), "a")
+    pretend(STUDY, Partition("aanet_models", n=6, k=2), "a")
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
     run_of(instance, "stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
@@ -299,7 +299,7 @@ def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterIns
 
 def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
     made("corpus")
-    write_record(STUDY, Partition("activation_cache", shard=1), "a")
+    pretend(STUDY, Partition("activation_cache", shard=1), "a")
     assert schedule_tick(instance, "fill_cache")[0] == ["0", "2"]
     assert schedule_tick(instance, "fill_clusters")[0] == []
     made("activation_cache")

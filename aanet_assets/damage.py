@@ -1,0 +1,68 @@
+"""Whether files still hold what was written, and what to do with a partition whose do not."""
+
+import duckdb
+
+from aanet_assets.lineage import Partition
+from aanet_assets.locks import making
+from aanet_assets.paths import StudyPaths
+from aanet_assets.records import content_digest, discard_record, read_record
+from aanet_assets.study import Study
+from aanet_assets.tables import TABLES
+
+
+def fault_of(study: Study, partition: Partition) -> str | None:
+    """What is wrong with the files of a partition, all of which are read; None if nothing is.
+
+    A partition without a record has no files that count.
+    """
+    record = read_record(study, partition)
+    if record is None or record.files is None:
+        return None
+    for name in record.files:
+        if not (study.paths.root / name).is_file():
+            return f"{name} is missing"
+    content = content_digest(study.paths.root / name for name in record.files)
+    return None if content == record.content else f"stored {record.content}, found {content}"
+
+
+def discard(study: Study, partition: Partition) -> None:
+    """Make a damaged partition count as missing.
+
+    Its Parquet files go, since one that cannot be read stands in the way of the whole database.
+
+    Raises:
+        BusyError: another process is making it.
+    """
+    with making(study, partition):
+        record = read_record(study, partition)
+        # It may have been made again since it was looked at.
+        if record is None or record.files is None or fault_of(study, partition) is None:
+            return
+        discard_record(study, partition)
+        for path in (study.paths.root / name for name in record.files):
+            if study.paths.tables in path.parents:
+                path.unlink(missing_ok=True)
+
+
+def database_problem(paths: StudyPaths) -> str | None:
+    """How `metrics.duckdb` differs from what it would be if made now; None if it does not."""
+    parts = {table: sorted((paths.tables / table).glob("*.parquet")) for table in TABLES}
+    if not paths.database.exists():
+        return "is missing" if any(parts.values()) else None
+    # Of all rows together, whatever their order.
+    contents = "SELECT count(*), sum(hash(t)) FROM {} t"
+    try:
+        with duckdb.connect(str(paths.database), read_only=True) as stored, duckdb.connect() as now:
+            for table, files in parts.items():
+                found = stored.execute(contents.format(table)).fetchone()
+                names = [[str(file) for file in files]]
+                expected = (
+                    now.execute(contents.format("read_parquet(?)"), names).fetchone()
+                    if files
+                    else (0, None)
+                )
+                if found != expected:
+                    return f"does not hold the rows of the table {table}"
+    except duckdb.Error as error:
+        return f"cannot be compared with the Parquet files: {str(error).splitlines()[0]}"
+    return None

@@ -1,0 +1,159 @@
+"""What crashes, kills, deleted files and changed settings left behind; and mending what is safe.
+
+Each check looks at one kind of fault and yields what it found, in words for people. They run one
+after the other: what an earlier one mended, a later one finds mended.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import dagster as dg
+
+from aanet_assets import warehouse
+from aanet_assets.damage import database_problem, discard, fault_of
+from aanet_assets.defs.orphans import mend_orphans, orphaned_runs
+from aanet_assets.files import abandoned
+from aanet_assets.lineage import partitions, steps, upstream
+from aanet_assets.locks import left_notes, remove_left_notes
+from aanet_assets.prune import ABANDONED, bytes_of, unneeded
+from aanet_assets.records import MISSING, Standing
+from aanet_assets.study import Study
+
+_LITTLE_SPACE = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault that was found."""
+
+    what: str
+    """Which things are concerned."""
+    meaning: str
+    """What it means for the user."""
+    remedy: str
+    """What mending does, as in "are removed"; without `mend`, what the user can do."""
+    mend: Callable[[], object] | None = None
+    """Does it; None where it takes a person."""
+
+
+def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Look at everything; faults that are mended as they come are not found again further on."""
+    yield from _orphans(instance)
+    if study.paths.root.is_dir():
+        yield from _locks(study)
+        yield from _temporary_files(study)
+        yield from _damage(study)
+        yield from _unneeded(study)
+        yield from _stale(study)
+        yield from _database(study)
+        yield from _space(study)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _several(things: Iterable[object], most: int = 3) -> str:
+    names = [str(thing) for thing in things]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _orphans(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    if orphans := orphaned_runs(instance):
+        runs = (f"{run.run_id[:8]} of process {pid}" for run, pid in orphans)
+        yield Finding(
+            f"{_count(len(orphans), 'run')} without a process: {_several(runs)}",
+            "their process was killed; Dagster believes that they go on",
+            "marked as failed",
+            lambda: mend_orphans(instance),
+        )
+
+
+def _locks(study: Study) -> Iterator[Finding]:
+    if notes := left_notes(study):
+        pids = (f"{note.parent.name} {note.stem} by process {pid}" for note, pid in notes.items())
+        yield Finding(
+            f"{_count(len(notes), 'note')} of locks that nobody holds: {_several(pids)}",
+            "their process was killed in the middle of a partition, which counts as missing",
+            "removed",
+            lambda: remove_left_notes(study),
+        )
+
+
+def _temporary_files(study: Study) -> Iterator[Finding]:
+    if files := abandoned(study.paths.root):
+        yield Finding(
+            f"{_count(len(files), 'temporary file')}: {_several(path.name for path in files)}",
+            "their process was killed while it wrote them; nothing reads them",
+            "removed",
+            lambda: [path.unlink(missing_ok=True) for path in files],
+        )
+
+
+def _damage(study: Study) -> Iterator[Finding]:
+    """Every file that a record names is read, which is what takes time on a large study."""
+    for step in steps(study).values():
+        damaged = {p: fault for p in partitions(study, step) if (fault := fault_of(study, p))}
+        if damaged:
+            faults = (f"{partition}: {fault}" for partition, fault in damaged.items())
+            what = f"{_count(len(damaged), 'partition')} with other files than recorded"
+            yield Finding(
+                f"{what}: {_several(faults)}",
+                "files were deleted or changed by something other than a run",
+                f"no longer counted as there; made again by: aanet run {study.name}",
+                lambda damaged=damaged: [discard(study, partition) for partition in damaged],
+            )
+
+
+def _unneeded(study: Study) -> Iterator[Finding]:
+    for kind, files in unneeded(study).items():
+        if kind != ABANDONED:
+            names = (path.relative_to(study.paths.root) for path in files)
+            yield Finding(
+                f"{_count(len(files), 'file')} {kind}: {_several(names)}",
+                f"nothing reads them; they take {bytes_of(files) / 1e6:,.1f} MB",
+                f"aanet prune {study.name}",
+            )
+
+
+def _stale(study: Study) -> Iterator[Finding]:
+    standing = Standing(study)
+    everything = [p for step in steps(study).values() for p in partitions(study, step)]
+    for step, members in groupby(everything, lambda partition: partition.step):
+        # Named where it begins: what was made from something stale or missing follows from that.
+        stale = {
+            partition: problem
+            for partition in members
+            if (problem := standing.problem(partition)) not in (None, MISSING)
+            and not any(standing.problem(up) for up in upstream(study, partition))
+        }
+        if stale:
+            partition, problem = next(iter(stale.items()))
+            yield Finding(
+                f"{_count(len(stale), 'stale partition')} of {step}, as {partition}",
+                f"it {problem}; what was made from it is stale, too",
+                f"aanet run {study.name}",
+            )
+
+
+def _database(study: Study) -> Iterator[Finding]:
+    if problem := database_problem(study.paths):
+        yield Finding(
+            f"{study.paths.database.name} {problem}",
+            "SQL does not see what the Parquet files hold",
+            "made anew from the Parquet files",
+            lambda: warehouse.rebuild(study.paths),
+        )
+
+
+def _space(study: Study) -> Iterator[Finding]:
+    free = shutil.disk_usage(study.paths.root).free
+    if free < _LITTLE_SPACE:
+        yield Finding(
+            f"{free / 1e9:.1f} GB are free on the disk of {study.paths.root}",
+            "a run may stop for lack of room; it can go on once there is some",
+            f"make room; aanet prune {study.name} --runs-older-than-days 30 may give some",
+        )
