@@ -24,7 +24,7 @@ from aanet_assets.archetypes.train import train_aanets
 from aanet_assets.cache.rows import Cluster, load_rows, save_clusters, save_rows
 from aanet_assets.settings import AANetSettings, ExtremaSettings
 
-CLUSTERS, D_MODEL, ROWS, KS = 768, 3584, 50_000, (2, 3, 4, 5, 6, 7, 8)
+CLUSTERS, D_MODEL, ROWS, KS = 768, 3584, 50_000, [2, 3, 4, 5, 6, 7, 8]
 
 
 def write_inputs(folder: Path) -> None:
@@ -46,8 +46,8 @@ def write_inputs(folder: Path) -> None:
     save_rows(folder / "rows.safetensors", rows)
 
 
-def train(folder: Path) -> None:
-    """Train all ks and print what it took."""
+def train(folder: Path, ks: list[int]) -> None:
+    """Train these ks and print what it took."""
     process, peak, done = psutil.Process(), [0, 0], threading.Event()
 
     def watch() -> None:
@@ -58,7 +58,7 @@ def train(folder: Path) -> None:
     threading.Thread(target=watch, daemon=True).start()
     table = Table("k", "CPU s", "wall s", "mean steps", "ok", "stack file, MB")
     cpu, size = 0.0, 0
-    for k in KS:
+    for k in ks:
         started, wall = time.process_time(), time.monotonic()
         rows = load_rows(
             folder / "rows.safetensors", folder / "clustering.safetensors", range(CLUSTERS)
@@ -76,7 +76,7 @@ def train(folder: Path) -> None:
     Console(width=100).print(table)
     bases = sum(r.basis.nbytes for r in rows)
     print(
-        f"{len(KS) * CLUSTERS} models: {cpu / 3600:.2f} core-hours. Stack files "
+        f"{len(ks) * CLUSTERS} models: {cpu / 3600:.2f} core-hours. Stack files "
         f"{size / 1e6:.0f} MB, bases {bases / 1e6:.0f} MB. Peak memory {peak[0] / 2**30:.2f} GiB, "
         f"with mapped files, which the system takes back when it needs them, "
         f"{peak[1] / 2**30:.2f} GiB."
@@ -87,13 +87,14 @@ def main() -> None:
     """Write the inputs if they are not there; train in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--ks", type=int, nargs="+", default=KS)
     parser.add_argument("--inputs-are-there", action="store_true")
     arguments = parser.parse_args()
     if arguments.inputs_are_there:
-        train(arguments.folder)
+        train(arguments.folder, arguments.ks)
     else:
         write_inputs(arguments.folder)
-        again = [sys.executable, "-m", __spec__.name, str(arguments.folder), "--inputs-are-there"]
+        again = [sys.executable, "-m", __spec__.name, *sys.argv[1:], "--inputs-are-there"]
         subprocess.run(again, check=True)
 
 
