@@ -72,7 +72,8 @@ def elbow_curves(metrics: "pd.DataFrame") -> dg.MetadataValue:
         curve = metrics[metrics["cluster_id"] == cluster_id]
         loss = curve["aanet_recon_loss"].astype(float)
         axes.plot(curve["aanet_k"], loss / loss.max(), marker=".", label=f"{cluster_id}")
-    axes.set(xlabel="k", ylabel="reconstruction loss (largest = 1)")
+    ks = sorted(metrics["aanet_k"].unique())
+    axes.set(xlabel="k", ylabel="reconstruction loss (largest = 1)", xticks=ks)
     if len(strongest):
         axes.legend(title="cluster", fontsize=6, title_fontsize=7, ncols=2)
     return _figure(figure, "elbow curves")
