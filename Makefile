@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow bench
+.PHONY: demo test ui lint slow bench torture
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
@@ -20,6 +20,9 @@ slow: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m aanet_assets_tests.benchmarks.engine
+
+torture: .venv/installed-dev
+	$(BIN)/python -m aanet_assets_tests.torture
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

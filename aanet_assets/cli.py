@@ -48,6 +48,8 @@ K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metr
 @app.command()
 def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: K = None) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
+    from sqlalchemy.exc import OperationalError
+
     from aanet_assets.defs.drive import Driver, Failure, plan
     from aanet_assets.lm.preflight import preflight
     from aanet_assets.report import print_report
@@ -62,6 +64,9 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
             _drive(Driver(module.study, module.defs, instance), todo)
     except (ValueError, FileNotFoundError, Failure) as error:
         raise stop(error) from None
+    except OperationalError as error:
+        reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
+        raise stop(f"{reason} To go on: aanet run {study}") from None
     except KeyboardInterrupt:
         console.print(f"Stopped; nothing is half written. To go on: aanet run {study}")
         raise typer.Exit(130) from None

@@ -59,23 +59,30 @@ def read_table(paths: StudyPaths, table: str, *partitions: Partition) -> pd.Data
 
 def rebuild(paths: StudyPaths) -> None:
     """Make `metrics.duckdb` anew from all Parquet files; one process at a time."""
+    config = {"storage_compatibility_version": _STORAGE_VERSION}
     with FileLock(f"{paths.database}.lock"), replacing(paths.database) as temporary:
         temporary.unlink()
-        database = duckdb.connect(
-            str(temporary), config={"storage_compatibility_version": _STORAGE_VERSION}
-        )
-        for table, schema in TABLES.items():
-            files = sorted(str(file) for file in (paths.tables / table).glob("*.parquet"))
-            if files:
-                database.execute(f"CREATE TABLE {table} AS FROM read_parquet(?)", [files])
-            else:
-                database.register("nothing", schema.empty_table())
-                database.execute(f"CREATE TABLE {table} AS FROM nothing")
-                database.unregister("nothing")
-        database.execute("CHECKPOINT")
-        database.close()
-    # A log left behind by a writer of the old file does not belong to the new one.
-    Path(f"{paths.database}.wal").unlink(missing_ok=True)
+        try:
+            with duckdb.connect(str(temporary), config=config) as database:
+                _fill(database, paths)
+                database.execute("CHECKPOINT")
+        finally:
+            # DuckDB's own log stays behind where there was no room for the tables.
+            Path(f"{temporary}.wal").unlink(missing_ok=True)
+        # A log left behind by a writer of the old file does not belong to the new one. It goes
+        # first: nobody, not even after a kill in between, may find it beside the new file.
+        Path(f"{paths.database}.wal").unlink(missing_ok=True)
+
+
+def _fill(database: duckdb.DuckDBPyConnection, paths: StudyPaths) -> None:
+    for table, schema in TABLES.items():
+        files = sorted(str(file) for file in (paths.tables / table).glob("*.parquet"))
+        if files:
+            database.execute(f"CREATE TABLE {table} AS FROM read_parquet(?)", [files])
+        else:
+            database.register("nothing", schema.empty_table())
+            database.execute(f"CREATE TABLE {table} AS FROM nothing")
+            database.unregister("nothing")
 
 
 def query(paths: StudyPaths, sql: str) -> duckdb.DuckDBPyRelation:
@@ -87,4 +94,10 @@ def query(paths: StudyPaths, sql: str) -> duckdb.DuckDBPyRelation:
     """
     if not paths.database.exists():
         raise FileNotFoundError(f"{paths.database} is not there yet: nothing has been computed")
-    return duckdb.connect(str(paths.database), read_only=True).query(sql)
+    try:
+        database = duckdb.connect(str(paths.database), read_only=True)
+    except duckdb.IOException:
+        # Somebody has the file open to write, or left the log of an older one beside it.
+        database = duckdb.connect()
+        _fill(database, paths)
+    return database.query(sql)

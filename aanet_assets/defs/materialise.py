@@ -70,13 +70,14 @@ def run_step(
             raise _refusal(partition, blocking, outcome)
         for finding in failed:
             log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
+        for file in tables:
+            file.with_suffix(REFUSED).unlink(missing_ok=True)
+        # Before the record: after a kill in between, the next run makes the database whole, too.
+        if tables:
+            warehouse.rebuild(study.paths)
         record = write_record(
             study, partition, content_digest(outcome.files), outcome.files, made_from
         )
-        for file in tables:
-            file.with_suffix(REFUSED).unlink(missing_ok=True)
-        if tables:
-            warehouse.rebuild(study.paths)
         yield dg.MaterializeResult(
             metadata={**outcome.metadata, **_cost(outcome, started)},
             data_version=dg.DataVersion(record.content),
