@@ -59,11 +59,12 @@ def read_table(paths: StudyPaths, table: str, *partitions: Partition) -> pd.Data
 
 def rebuild(paths: StudyPaths) -> None:
     """Make `metrics.duckdb` anew from all Parquet files; one process at a time."""
-    config = {"storage_compatibility_version": _STORAGE_VERSION}
     with FileLock(f"{paths.database}.lock"), replacing(paths.database) as temporary:
         temporary.unlink()
         try:
-            with duckdb.connect(str(temporary), config=config) as database:
+            with duckdb.connect(
+                str(temporary), config={"storage_compatibility_version": _STORAGE_VERSION}
+            ) as database:
                 _fill(database, paths)
                 database.execute("CHECKPOINT")
         finally:

@@ -196,11 +196,13 @@ def test_a_blocking_check_stops_the_rest_of_a_job(
         table = warehouse.table_file(study.paths, "selected_clusters", partition)
         return Outcome([table], {"dagster/row_count": 2, "verdicts": dg.MetadataValue.md("| a |")})
 
-    job = defs_with(selected_clusters).resolve_job_def("stage3")
+    job = defs_with(selected_clusters).resolve_job_def("reselect")
     result = job.execute_in_process(partition_key="7", instance=instance, raise_on_error=False)
     assert not result.success
     started = [event.step_key for event in result.all_events if event.is_step_start]
-    assert started == ["small__selected_clusters"]
+    assert {"small__selected_clusters"} <= {*started} <= {
+        "small__selected_clusters", "small__analysis_plots",
+    }  # fmt: skip
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     shown = failure.step_failure_data.user_failure_data
     assert shown is not None

@@ -1,0 +1,1 @@
+"""Dagit in a real browser, as its users work with it."""

@@ -1,0 +1,98 @@
+"""One Dagit and one browser for all tests here, and pictures of what the browser shows.
+
+Pictures go into a test's temporary folder, or into the folder that AANET_SCREENSHOTS names.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aanet_assets_tests.browser.dagit import Dagit
+from aanet_assets_tests.conftest import PROJECT, Finished
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
+
+_BINARIES = ("chromium", "chromium-browser", "google-chrome")
+_SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+_PATIENCE = 70_000
+"""Milliseconds that anything may take: other work may keep the machine busy."""
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator["BrowserContext"]:
+    """A running browser; without Playwright or Chromium, the tests are skipped."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    binary = next(filter(None, map(shutil.which, _BINARIES)), None)
+    if binary is None:
+        pytest.skip(f"no browser: none of {', '.join(_BINARIES)} is installed")
+    api.expect.set_options(timeout=_PATIENCE)
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=list(_SWITCHES))
+        context = browser.new_context(viewport={"width": 1440, "height": 800})
+        context.set_default_timeout(_PATIENCE)
+        yield context
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def dagit(
+    context: "BrowserContext",
+    home: Path,
+    finished: Finished,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Dagit]:
+    """Dagit on a copy of the finished small study, with one row of the grid still to be made."""
+    folder = tmp_path_factory.mktemp("dagit") / "home"
+    shutil.copytree(home, folder, symlinks=True)
+    dagit = Dagit(folder)
+    with dagit.running():
+        dagit.make("cluster_rows", 8)
+        dagit.wait_until_ready()
+        yield dagit
+
+
+@pytest.fixture
+def page(context: "BrowserContext", dagit: Dagit, tmp_path: Path) -> Iterator["Page"]:
+    """A page of its own for each test."""
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def picture(page: "Page", tmp_path: Path) -> Callable[[str], None]:
+    """Keeps what the page shows as `dagit_<name>.png`."""
+    folder = PROJECT / os.environ.get("AANET_SCREENSHOTS", tmp_path)
+
+    def keep(name: str) -> None:
+        page.mouse.move(0, 0)  # no hint of what happens to be under the pointer
+        page.screenshot(path=folder / f"dagit_{name}.png")
+
+    return keep
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test says where the picture of its page and Dagit's log are."""
+    report = yield
+    page = item.funcargs.get("page")
+    if report.failed and report.when == "call" and page is not None:
+        path = item.funcargs["tmp_path"] / "failed.png"
+        page.screenshot(path=path)
+        where = f"{path}, of {page.url}\nDagit's log: {item.funcargs['dagit'].log}"
+        report.sections.append(("Picture of the page", where))
+    return report

@@ -1,0 +1,142 @@
+"""`dagster dev` on a project's folder of its own, started and stopped as a user would."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from aanet_assets.defs.build import build_defs
+from aanet_assets.defs.drive import Driver, plan
+from aanet_assets.study import Study
+from aanet_assets_tests.conftest import PROJECT
+from aanet_assets_tests.small import small_study
+
+_STUDY = """
+from aanet_assets.defs.build import build_defs
+from aanet_assets_tests.browser.dagit import study_with
+
+study = study_with(seed={seed})
+defs = build_defs(study)
+"""
+_LOCATION = """
+  - python_module:
+      module_name: small_in_dagit
+      location_name: small
+"""
+_READY = """{
+  workspaceOrError { ... on Workspace { locationEntries { loadStatus } } }
+  instance { daemonHealth { allDaemonStatuses { required healthy } } }
+}"""
+
+
+def study_with(seed: int) -> Study:
+    """The small study with one n_clusters more, and with this seed of its AANets."""
+    study = small_study(n_clusters=(6, 7, 8))
+    return study.model_copy(update={"aanet": study.aanet.model_copy(update={"seed": seed})})
+
+
+class Dagit:
+    """Dagit and its daemon on a folder, with the real studies and the small one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "dagit.log"
+        workspace = (PROJECT / "workspace.yaml").read_text()
+        (folder / "workspace.yaml").write_text(workspace + _LOCATION)
+        self.seed = 43
+
+    @property
+    def seed(self) -> int:
+        """Seed of the small study's AANets; a change is seen when Dagit reloads the study."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = seed
+        (self.folder / "small_in_dagit.py").write_text(_STUDY.format(seed=seed))
+
+    def make(self, until: str, n: int) -> None:
+        """What `aanet run small --until ... --n-clusters ...` does."""
+        # Playwright runs an event loop in the tests' own thread, and Dagster wants one, too.
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(self._make, until, n).result()
+
+    def _make(self, until: str, n: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AANET_HOME", str(self.folder))
+            patch.setenv("DAGSTER_HOME", str(self.folder))
+            patch.chdir(self.folder)
+            study = study_with(self.seed)
+            with dg.DagsterInstance.get() as instance:
+                driver = Driver(study, build_defs(study), instance)
+                for partition in plan(study, until=until, n_clusters=[n]):
+                    if not driver.is_there(partition):
+                        driver.materialise(partition)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The server, from its start to the end of its last process."""
+        home = str(self.folder)
+        path = os.pathsep.join((home, str(PROJECT)))
+        environment = {"AANET_HOME": home, "DAGSTER_HOME": home, "PYTHONPATH": path}
+        with self.log.open("w") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "dagster", "dev", "--port", str(self.port)],
+                cwd=self.folder,
+                env=os.environ | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Whoever started the tests in the background may have had interrupts ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+        try:
+            yield
+            assert server.poll() is None, f"Dagit ended by itself: {self.log.read_text()}"
+        finally:
+            server.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(30)
+            # Of the server's session, nothing may outlive the tests.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+    def wait_until_ready(self, seconds: float = 180) -> None:
+        """Until all studies are loaded and all daemons have given a sign of life."""
+        end = time.monotonic() + seconds
+        while not self._is_ready():
+            assert time.monotonic() < end, f"Dagit did not come up: {self.log.read_text()}"
+            time.sleep(0.5)
+
+    def _is_ready(self) -> bool:
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": _READY}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                data = json.load(answer)["data"]
+        except OSError:
+            return False
+        loaded = data["workspaceOrError"]["locationEntries"]
+        daemons = data["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return all(entry["loadStatus"] == "LOADED" for entry in loaded) and all(
+            daemon["healthy"] for daemon in daemons if daemon["required"]
+        )

@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, full disks, rude readers; nothing may be lost. `make torture`."""
