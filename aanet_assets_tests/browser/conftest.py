@@ -15,7 +15,7 @@ from aanet_assets_tests.browser.dagit import Dagit
 from aanet_assets_tests.conftest import PROJECT, Finished
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, Page
 
 _BINARIES = ("chromium", "chromium-browser", "google-chrome")
 _SWITCHES = (
@@ -31,7 +31,7 @@ _PATIENCE = 70_000
 
 
 @pytest.fixture(scope="module")
-def context() -> Iterator["BrowserContext"]:
+def browser() -> Iterator["Browser"]:
     """A running browser; without Playwright or Chromium, the tests are skipped."""
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     binary = next(filter(None, map(shutil.which, _BINARIES)), None)
@@ -40,15 +40,13 @@ def context() -> Iterator["BrowserContext"]:
     api.expect.set_options(timeout=_PATIENCE)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=list(_SWITCHES))
-        context = browser.new_context(viewport={"width": 1440, "height": 800})
-        context.set_default_timeout(_PATIENCE)
-        yield context
+        yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
 def dagit(
-    context: "BrowserContext",
+    browser: "Browser",
     home: Path,
     finished: Finished,
     tmp_path_factory: pytest.TempPathFactory,
@@ -64,9 +62,10 @@ def dagit(
 
 
 @pytest.fixture
-def page(context: "BrowserContext", dagit: Dagit, tmp_path: Path) -> Iterator["Page"]:
-    """A page of its own for each test."""
-    page = context.new_page()
+def page(browser: "Browser", dagit: Dagit, tmp_path: Path) -> Iterator["Page"]:
+    """A page of its own for each test, with nothing remembered from others."""
+    page = browser.new_page(viewport={"width": 1440, "height": 800})
+    page.set_default_timeout(_PATIENCE)
     yield page
     page.close()
 

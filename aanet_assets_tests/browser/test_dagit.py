@@ -131,7 +131,9 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
 def test_the_schedule_is_one_switch(page: "Page", dagit: Dagit) -> None:
     visit(page, dagit, "/automation")
     link = page.locator("a[href='/locations/small/schedules/fill_grid']")
-    switch = page.locator("[data-index]").filter(has=link).get_by_role("checkbox").last
+    boxes = page.locator("[data-index]").filter(has=link).get_by_role("checkbox")
+    expect(boxes).to_have_count(2)  # one selects the row; the switch comes later
+    switch = boxes.last
     expect(switch).not_to_be_checked()
     switch.locator("..").click()
     expect(switch).to_be_checked()
