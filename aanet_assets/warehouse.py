@@ -5,6 +5,7 @@ so a query never waits for a run, never blocks one, and never sees half a partit
 the old file open goes on reading the old tables.
 """
 
+import contextlib
 from pathlib import Path
 
 import duckdb
@@ -77,13 +78,16 @@ def rebuild(paths: StudyPaths) -> None:
 
 def _fill(database: duckdb.DuckDBPyConnection, paths: StudyPaths) -> None:
     for table, schema in TABLES.items():
-        files = sorted(str(file) for file in (paths.tables / table).glob("*.parquet"))
-        if files:
-            database.execute(f"CREATE TABLE {table} AS FROM read_parquet(?)", [files])
-        else:
-            database.register("nothing", schema.empty_table())
-            database.execute(f"CREATE TABLE {table} AS FROM nothing")
-            database.unregister("nothing")
+        database.register("nothing", schema.empty_table())
+        database.execute(f"CREATE TABLE {table} AS FROM nothing")
+        database.unregister("nothing")
+        for file in sorted((paths.tables / table).glob("*.parquet")):
+            # A partition may be removed after its file was listed.
+            with contextlib.suppress(FileNotFoundError):
+                part = pq.read_table(file)
+                database.register("part", part)
+                database.execute(f"INSERT INTO {table} BY NAME FROM part")
+                database.unregister("part")
 
 
 def query(paths: StudyPaths, sql: str) -> duckdb.DuckDBPyRelation:

@@ -110,3 +110,21 @@ def test_equal_rows_give_equal_bytes(paths: StudyPaths) -> None:
 def test_a_query_before_anything_was_computed(paths: StudyPaths) -> None:
     with pytest.raises(FileNotFoundError, match="nothing has been computed"):
         warehouse.query(paths, "SELECT 1")
+
+
+def test_a_partition_removed_while_the_database_is_made_is_left_out(
+    paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 2)
+    read = warehouse.pq.read_table
+
+    def remove_the_other_first(file: Path):
+        warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=7)).unlink(
+            missing_ok=True
+        )
+        return read(file)
+
+    monkeypatch.setattr(warehouse.pq, "read_table", remove_the_other_first)
+    warehouse.rebuild(paths)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
