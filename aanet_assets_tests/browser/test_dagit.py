@@ -104,6 +104,7 @@ def test_a_partition_shows_its_plot(page: "Page", dagit: Dagit, picture) -> None
     picture("plot")
 
 
+@pytest.mark.slow
 def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit, picture) -> None:
     before = latest_run(page, dagit, "vertex_samples", "7").inner_text()
     dagit.seed += 1
