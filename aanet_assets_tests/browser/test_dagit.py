@@ -129,6 +129,7 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     picture("graph")
 
 
+@pytest.mark.slow
 def test_the_schedule_is_one_switch(page: "Page", dagit: Dagit) -> None:
     visit(page, dagit, "/automation")
     link = page.locator("a[href='/locations/small/schedules/fill_grid']")
