@@ -181,7 +181,10 @@ def upstream(study: Study, partition: Partition) -> list[Partition]:
 
 
 def ancestors(study: Study, targets: Sequence[Partition]) -> list[Partition]:
-    """Everything that the targets are made from, directly or not, but for themselves."""
+    """Everything that the targets are made from, directly or not, but for themselves.
+
+    In an order in which it can be made.
+    """
     found: dict[Partition, None] = {}
     ahead = list(targets)
     while ahead:
@@ -189,7 +192,8 @@ def ancestors(study: Study, targets: Sequence[Partition]) -> list[Partition]:
             if up not in found and up not in targets:
                 found[up] = None
                 ahead.append(up)
-    return list(found)
+    order = list(steps(study))
+    return sorted(found, key=lambda partition: order.index(partition.step))
 
 
 def settings_digest(study: Study, step: Step) -> str:

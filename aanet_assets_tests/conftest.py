@@ -3,7 +3,10 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,8 @@ install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__n
 from aanet_assets import cli, studies
 from aanet_assets.defs.build import build_defs
 from aanet_assets.defs.drive import Driver, plan
+from aanet_assets.lineage import partitions, steps
+from aanet_assets.records import Standing
 from aanet_assets.study import Study
 from aanet_assets_tests.small import small_study
 
@@ -91,3 +96,46 @@ def said(*arguments: str, code: int) -> str:
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return re.sub(r"\s+", " ", result.output)
+
+
+@pytest.fixture
+def copied(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The finished study in a project's folder of its own, with what Dagster knows of it."""
+    home = tmp_path / "copy"
+    before = finished.study.paths.root.parents[1]
+    for name in ("data/small", "data/.dagster"):
+        shutil.copytree(before / name, home / name)
+    shutil.copy(before / "dagster.yaml", home)
+    (home / "data/inputs").symlink_to(before / "data/inputs")
+    monkeypatch.setenv("AANET_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.chdir(home)
+    return finished.study
+
+
+def problems(study: Study) -> list[str]:
+    """What is missing or stale, partition by partition."""
+    standing = Standing(study)
+    return [
+        f"{partition} {problem}"
+        for step in steps(study).values()
+        for partition in partitions(study, step)
+        if (problem := standing.problem(partition))
+    ]
+
+
+@contextmanager
+def running(study_name: str) -> Iterator[subprocess.Popen[str]]:
+    """`aanet run` of a study that `study_module` wrote, as a process of its own."""
+    code = (
+        "import sys; from aanet_assets import cli, studies; "
+        "studies.__path__.append(sys.argv[1]); cli.app(['run', sys.argv[2]])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, studies.__path__[-1], study_name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    ) as process:
+        yield process

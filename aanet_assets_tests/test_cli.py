@@ -1,19 +1,19 @@
 """The command line: what it answers, and that a user's mistake never shows a stack trace."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from aanet_assets import studies
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS
-from aanet_assets_tests.conftest import PROJECT, Finished, said
+from aanet_assets.lineage import Partition
+from aanet_assets.records import MISSING, Standing, record_path
+from aanet_assets.study import Study
+from aanet_assets_tests.conftest import PROJECT, Finished, running, said
+from aanet_assets_tests.test_locks import holder
 
 
 def test_run_again_finds_everything_there(finished: Finished, study_module) -> None:
@@ -114,18 +114,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home:
         "name='stopped', n_clusters=(6,), selection={}, "
         "corpus={'files': 'data/stopped/corpus/*.parquet', 'shuffle_buffer': 0}",
     )
-    code = (
-        "import sys; from aanet_assets import cli, studies; "
-        "studies.__path__.append(sys.argv[1]); cli.app(['run', sys.argv[2]])"
-    )
-    command = [sys.executable, "-c", code, studies.__path__[-1], name]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    ) as process:
+    with running(name) as process:
         cache = home / "data/stopped/records/activation_cache"
         while not list(cache.glob("*.json")):
             assert process.poll() is None, process.communicate()[0]
@@ -164,3 +153,15 @@ def test_the_readme_has_five_queries() -> None:
 def test_the_readmes_queries_answer(finished: Finished, study_module, place: int) -> None:
     output = said("sql", study_module(f"small_readme_{place}"), readme_queries()[place], code=0)
     assert output.count("│") > 4, "an answer with rows"
+
+
+def test_two_runs_of_the_same_partition(copied: Study, study_module) -> None:
+    name, partition = study_module("small_twice"), Partition("aanet_models", n=7, k=3)
+    record_path(copied, partition).unlink()
+    before = copied.paths.stack(7, 3).stat().st_mtime_ns
+    with holder(copied.paths.root.parents[1]) as process:
+        output = said("run", name, code=1)
+        words = "error aanet_models [n_clusters 7, k 3] of study 'small' is being made right now"
+        assert f"{words} by process {process.pid}" in output
+        assert copied.paths.stack(7, 3).stat().st_mtime_ns == before
+    assert Standing(copied).problem(partition) == MISSING

@@ -122,9 +122,9 @@ class Driver:
         if any(error.cls_name in _INTERRUPTIONS for error in errors):
             raise KeyboardInterrupt
         reason = _reason(errors[0]) if errors else "no reason given"
-        # A check that failed has already said which partition.
-        reason = reason.removeprefix(f"{partition}: ")
-        raise Failure(f"{partition}: {reason} (run {result.run_id[:8]})")
+        # What the project says of a partition itself begins with its name.
+        said = reason if reason.startswith(str(partition)) else f"{partition}: {reason}"
+        raise Failure(f"{said} (run {result.run_id[:8]})")
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from aanet_assets.lineage import Partition, steps
 from aanet_assets.records import MISSING, Standing
 from aanet_assets.study import Study
 from aanet_assets_tests.checks.damage import edit_stack, edit_table, put
-from aanet_assets_tests.conftest import PROJECT, Finished
+from aanet_assets_tests.conftest import Finished
 
 FAILED = AssetCheckExecutionRecordStatus.FAILED
 SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
@@ -99,16 +98,6 @@ def test_dagit_has_the_evaluation_of_every_partition(finished: Finished) -> None
             assert found.partition == partition.key
             assert found.description
             assert found.target_materialization_data is not None
-
-
-@pytest.fixture
-def copied(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The small study in a project's folder of its own, with all of its records."""
-    shutil.copytree(finished.study.paths.root, tmp_path / "data" / "small")
-    (tmp_path / "data" / "inputs").symlink_to(PROJECT / "data" / "inputs")
-    monkeypatch.setenv("AANET_HOME", str(tmp_path))
-    assert Standing(finished.study).problem(Partition("vertex_samples", n=7)) is None
-    return finished.study
 
 
 @pytest.fixture

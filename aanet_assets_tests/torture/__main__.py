@@ -48,7 +48,9 @@ class Torture:
         self.expected: State = state(self.reference.paths)
         print(f"undisturbed run: {ended.seconds:.1f} s")
         spare = self.new_copy()
-        self.seconds = {p: kills.seconds_of_work(spare, p) for p in all_partitions()}
+        self.seconds: kills.Durations = {
+            p: kills.seconds_of_work(spare, p) for p in all_partitions()
+        }
         if again := differences(self.expected, state(spare.paths)):
             raise SystemExit("made again, without any fault: " + "; ".join(again))
         self.no_disk = disk.mount_problem(folder / "disk")
@@ -63,13 +65,15 @@ class Torture:
         rng = random.Random(seed)
         if kind == "full disk" and self.no_disk is None:
             home = self.new_copy()
-            fault = disk.fill_up(home, self.expected, partition, rng)
+            same = [p for p in all_partitions() if p.step == partition.step]
+            largest = max(same, key=lambda p: sum(f.stat().st_size for f in home.files(p)))
+            fault = disk.fill_up(home, self.expected, largest, rng)
             shutil.rmtree(home.folder)
             return fault
         home = getattr(self._own, "home", None) or self.new_copy()
         inject = kills.kill_beside_user if kind == "kill beside SQL" else kills.kill
         self._own.home = None
-        fault = inject(home, self.expected, partition, self.seconds[partition], rng)
+        fault = inject(home, self.expected, partition, self.seconds, rng)
         self._own.home = None if fault.problems else home
         return fault
 

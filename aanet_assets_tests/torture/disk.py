@@ -61,7 +61,7 @@ def fill_up(home: Home, expected: State, partition: Partition, rng: random.Rando
     if has_tables(home, partition):
         needed += home.paths.database.stat().st_size
     if everything:
-        needed += 300_000  # Dagster's record of the run.
+        needed += 100_000  # Dagster's record of the run.
     data = home.paths.root.parent
     with on_a_disk(home, data if everything else home.paths.root) as disk:
         unmake(home, partition, keep_files=False)

@@ -21,9 +21,12 @@ from aanet_assets_tests.torture.home import STUDY, Aanet, Home
 from aanet_assets_tests.torture.users import SqlUser
 
 # Some kills are to come after the work, when Dagster writes down that it is done.
-_PAST_THE_END = 0.05
+_BEYOND = 1.2
 _KEEP_FILES = 0.3
 _TWO = 0.25
+
+Durations = dict[Partition, float]
+"""How long the work on each partition takes, as far as that is known."""
 
 
 def seconds_of_work(home: Home, partition: Partition) -> float:
@@ -42,7 +45,7 @@ def seconds_of_work(home: Home, partition: Partition) -> float:
 
 
 def kill(
-    home: Home, expected: State, partition: Partition, seconds: float, rng: random.Random
+    home: Home, expected: State, partition: Partition, seconds: Durations, rng: random.Random
 ) -> Fault:
     """Kill the run that makes a partition, then let another go on."""
     others = [p for p in all_partitions() if p.step == partition.step and p != partition]
@@ -62,7 +65,7 @@ def kill(
 
 
 def kill_beside_user(
-    home: Home, expected: State, partition: Partition, seconds: float, rng: random.Random
+    home: Home, expected: State, partition: Partition, seconds: Durations, rng: random.Random
 ) -> Fault:
     """The same, while another process holds the database open, or after one was killed in it."""
     has = has_tables(home, partition)
@@ -81,10 +84,16 @@ def kill_beside_user(
 
 
 def _killed_in_the_middle(
-    home: Home, options: list[str], partition: Partition, seconds: float, rng: random.Random
+    home: Home, options: list[str], partition: Partition, seconds: Durations, rng: random.Random
 ) -> bool:
     run = Aanet(home, *options)
     wait_for_work(home, run, partition)
-    time.sleep(rng.uniform(0, seconds + _PAST_THE_END))
+    begun = time.monotonic()
+    delay, is_done = rng.uniform(0, _BEYOND * seconds[partition]), False
+    while (now := time.monotonic() - begun) < delay:
+        if not is_done and home.record(partition).exists():
+            # The machine is less busy than it was: the next moments are drawn from a shorter time.
+            is_done, seconds[partition] = True, (seconds[partition] + now) / 2
+        time.sleep(0.001)
     run.kill()
     return not home.record(partition).exists()

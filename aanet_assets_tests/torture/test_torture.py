@@ -39,7 +39,7 @@ def test_kills_lose_nothing(battered: Home) -> None:
         Partition("aanet_metrics", n=6, k=2),
         Partition("vertex_samples", n=7),
     ):
-        seconds = kills.seconds_of_work(battered, partition)
+        seconds = {partition: kills.seconds_of_work(battered, partition)}
         assert not differences(expected, state(battered.paths)), "made again, undisturbed"
         for inject in (kills.kill, kills.kill_beside_user):
             fault = inject(battered, expected, partition, seconds, rng)

@@ -1,8 +1,6 @@
-"""Sensors and schedules, tick by tick, on an instance and a folder that are told what happened."""
+"""Sensors, tick by tick, on an instance and a folder that are told what happened."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,73 +8,22 @@ import pytest
 from aanet_assets.defs.automation import (
     STAGE3_TRIES,
     Cursor,
-    gap_schedules,
     job_steps,
     reselect_sensor,
     stage3_sensor,
 )
 from aanet_assets.defs.build import build_defs
 from aanet_assets.defs.in_flight import STUDY_TAG
-from aanet_assets.lineage import Partition, partitions, steps
-from aanet_assets.records import discard_record
 from aanet_assets.study import Study
-from aanet_assets_tests.small import pretend, small_study
-
-STUDY = small_study(name="ticking")
-KS = STUDY.ks
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "inputs").symlink_to(Path("data/inputs").resolve())
-    monkeypatch.setenv("AANET_HOME", str(tmp_path))
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield instance
-
-
-def made(*names: str, n: int | None = None, content: str = "a", study: Study = STUDY) -> None:
-    """Partitions of these steps are there, made from what is there now."""
-    for name in names:
-        for partition in partitions(study, steps(study)[name]):
-            if n is None or partition.n == n:
-                pretend(study, partition, content)
-
-
-def inputs() -> None:
-    """Everything up to the training rows is there."""
-    made("corpus", "activation_cache", "clustering", "cluster_rows")
-
-
-def metrics(n: int, content: str, *ks: int) -> None:
-    for k in ks or KS:
-        for step in ("aanet_models", "aanet_metrics"):
-            pretend(STUDY, Partition(step, n=n, k=k), content)
-
-
-def stage3_done(n: int, study: Study = STUDY) -> None:
-    made(*job_steps(study)["stage3"], n=n, study=study)
-
-
-class Ticker:
-    """Evaluates a sensor as the daemon does, carrying the cursor on."""
-
-    def __init__(self, instance: dg.DagsterInstance, build=stage3_sensor, study: Study = STUDY):
-        self.instance, self.cursor, self.message = instance, None, ""
-        self.keys: list[str | None] = []
-        self.sensor = build(study)
-        self.repository = build_defs(study).get_repository_def()
-
-    def tick(self) -> list[str | None]:
-        context = dg.build_sensor_context(
-            self.instance, cursor=self.cursor, repository_def=self.repository
-        )
-        data = self.sensor.evaluate_tick(context)
-        self.cursor, self.message = data.cursor, data.skip_message or ""
-        requests = data.run_requests or []
-        self.keys += [request.run_key for request in requests]
-        return [request.partition_key for request in requests]
+from aanet_assets_tests.defs.ticking import (
+    STUDY,
+    Ticker,
+    inputs,
+    made,
+    metrics,
+    run_of,
+    stage3_done,
+)
 
 
 @pytest.fixture
@@ -146,15 +93,6 @@ def test_stage3_run_by_hand_needs_no_second_run(ticker: Ticker) -> None:
     metrics(7, "a")
     stage3_done(7)
     assert ticker.tick() == []
-
-
-def run_of(
-    instance: dg.DagsterInstance, job_name: str, partition: str, status=dg.DagsterRunStatus.STARTED
-) -> dg.DagsterRun:
-    job = build_defs(STUDY).resolve_job_def(job_name)
-    return instance.create_run_for_job(
-        job, tags={"dagster/partition": partition, STUDY_TAG: STUDY.name}, status=status
-    )
 
 
 def test_a_row_in_motion_is_waited_for(ticker: Ticker) -> None:
@@ -255,65 +193,6 @@ def test_thresholds_and_metrics_changed_together_are_one_run(instance: dg.Dagste
     assert (stage3.tick(), reselect.tick()) == (["7"], [])
 
 
-def schedule_tick(instance: dg.DagsterInstance, name: str) -> tuple[list[str | None], str]:
-    context = dg.build_schedule_context(
-        instance,
-        scheduled_execution_time=datetime.now(tz=UTC),
-        repository_def=build_defs(STUDY).get_repository_def(),
-    )
-    (schedule,) = (s for s in gap_schedules(STUDY) if s.name == name)
-    data = schedule.evaluate_tick(context)
-    return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
-
-
-def test_the_grid_waits_for_training_rows(instance: dg.DagsterInstance) -> None:
-    requested, message = schedule_tick(instance, "fill_grid")
-    assert requested == []
-    assert message.startswith("aanet_models [n_clusters 6, k 2] waits for ")
-
-
-def test_the_grid_is_asked_for_row_by_row_but_for_what_is_there(
-    instance: dg.DagsterInstance,
-) -> None:
-    inputs()
-    metrics(6, "a", 3)
-    pretend(STUDY, Partition("aanet_models", n=6, k=2), "a")
-    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
-    run_of(instance, "stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
-    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
-    metrics(6, "a")
-    metrics(7, "a")
-    requested, message = schedule_tick(instance, "fill_grid")
-    assert (requested, message) == ([], "every partition is there")
-
-
-def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterInstance) -> None:
-    inputs()
-    metrics(6, "a")
-    metrics(7, "a")
-    discard_record(STUDY, Partition("aanet_models", n=7, k=3))  # as a failed run leaves it
-    assert schedule_tick(instance, "fill_grid")[0] == ["3|7"]
-    made("cluster_rows", n=6, content="other")
-    assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
-
-
-def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
-    made("corpus")
-    pretend(STUDY, Partition("activation_cache", shard=1), "a")
-    assert schedule_tick(instance, "fill_cache")[0] == ["0", "2"]
-    assert schedule_tick(instance, "fill_clusters")[0] == []
-    made("activation_cache")
-    assert schedule_tick(instance, "fill_cache")[0] == []
-    assert schedule_tick(instance, "fill_clusters")[0] == ["6", "7"]
-
-
-def test_sensors_are_on_and_schedules_off_by_default() -> None:
-    for sensor in (stage3_sensor(STUDY), reselect_sensor(STUDY)):
-        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    for schedule in gap_schedules(STUDY):
-        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
-
-
 def test_the_cursor_forgets_what_is_done(ticker: Ticker) -> None:
     inputs()
     metrics(7, "a")
@@ -322,3 +201,8 @@ def test_the_cursor_forgets_what_is_done(ticker: Ticker) -> None:
     stage3_done(7)
     ticker.tick()
     assert Cursor.model_validate_json(ticker.cursor or "") == Cursor(requests=1)
+
+
+def test_sensors_are_on_by_default() -> None:
+    for sensor in (stage3_sensor(STUDY), reselect_sensor(STUDY)):
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
