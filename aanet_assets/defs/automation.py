@@ -7,7 +7,7 @@ concerns it is queued or running.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 from pydantic import BaseModel
@@ -141,7 +141,13 @@ def _selection_changed(situation: Situation, n: int) -> bool:
     )
 
 
-def _sensor(study: Study, name: str, job: str, due, description: str | None) -> dg.SensorDefinition:
+def _sensor(
+    study: Study,
+    name: str,
+    job: str,
+    due: Callable[[Situation, int], list[Partition]],
+    description: str | None,
+) -> dg.SensorDefinition:
     """A sensor that runs a job for each n_clusters for which partitions are due."""
 
     @dg.sensor(
