@@ -4,6 +4,7 @@ Nothing heavy is imported before a command asks for it, so that `aanet --help` a
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +68,10 @@ def open_instance() -> "dg.DagsterInstance":
     """The Dagster instance of the project's folder."""
     import dagster as dg
 
+    # What a script puts into the background ignores Ctrl-C. Dagster would let SIGTERM be ignored,
+    # too, by itself and by helpers that it then waits for, a minute per partition.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return dg.DagsterInstance.get()
 
 

@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,15 @@ def test_a_check_that_fails_is_one_message_too(
     )
 
 
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """Processes start as a script's shell starts those it puts into the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_the_background")
 def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home: Path) -> None:
     name = study_module(
         "small_stopped",
