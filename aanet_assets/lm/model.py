@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from aanet_assets.lm.sae import Hook
@@ -11,27 +11,50 @@ from aanet_assets.study import Study
 
 
 class ResidualReader:
-    """Reads one point of the residual stream; the layers above it are not there at all."""
+    """Reads one point of the residual stream; the layers above it are not even loaded.
 
-    def __init__(self, study: Study, hook: Hook):
-        # Its bar over weights would garble the one over partitions.
-        transformers_logging.disable_progress_bar()
-        causal = AutoModelForCausalLM.from_pretrained(
-            study.model_source, dtype=getattr(torch, study.dtype)
-        )
-        self.device = study.device
-        self.body: nn.Module = causal.base_model.to(study.device).eval()
-        layers = _layers(self.body)
-        if hook.layer >= len(layers):
+    Args:
+        study: names the model, its dtype and device.
+        hook: the point.
+        centred: subtract from each vector the mean of its entries. What TransformerLens calls a
+            model with centred writing weights has this stream: each of its writes is centred.
+    """
+
+    def __init__(self, study: Study, hook: Hook, centred: bool = False):
+        config = AutoConfig.from_pretrained(study.model_source)
+        if hook.layer >= config.num_hidden_layers:
             raise ValueError(
-                f"the SAE reads layer {hook.layer}; {study.model} has layers 0 to {len(layers) - 1}"
+                f"the SAE reads layer {hook.layer}; {study.model} has layers 0 to "
+                f"{config.num_hidden_layers - 1}"
             )
-        del layers[hook.layer + 1 :]
+        # Before a layer is after the one below it, but for the first.
+        last = hook.layer - 1 if hook.side == "pre" and hook.layer else hook.layer
+        config.num_hidden_layers = last + 1
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: last + 1]
+        # PyTorch's fused attention leaves out Gemma 2's soft-capping of scores.
+        capped = getattr(config, "attn_logit_softcapping", None) is not None
+        # A bar over weights would garble the one over partitions; the weights of the layers above
+        # would be reported as unexpected.
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        self.body: nn.Module = (
+            AutoModel.from_pretrained(
+                study.model_source,
+                config=config,
+                dtype=getattr(torch, study.dtype),
+                attn_implementation="eager" if capped else None,
+            )
+            .to(study.device)
+            .eval()
+        )
+        self.device, self.centred = study.device, centred
         self._seen: Tensor | None = None
-        if hook.side == "post":
-            layers[hook.layer].register_forward_hook(self._after)
+        layer = _layers(self.body)[last]
+        if last == hook.layer and hook.side == "pre":
+            layer.register_forward_pre_hook(self._before, with_kwargs=True)
         else:
-            layers[hook.layer].register_forward_pre_hook(self._before, with_kwargs=True)
+            layer.register_forward_hook(self._after)
 
     def _after(self, _layer: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
         self._seen = output if isinstance(output, Tensor) else output[0]
@@ -44,7 +67,8 @@ class ResidualReader:
         """Residual stream in float32."""
         self.body(input_ids=tokens.to(self.device), use_cache=False)
         assert self._seen is not None
-        return self._seen.float()
+        seen = self._seen.float()
+        return seen - seen.mean(-1, keepdim=True) if self.centred else seen
 
 
 def _layers(body: nn.Module) -> nn.ModuleList:

@@ -63,3 +63,11 @@ def hook_of(sae: "SAE") -> Hook:
 def prepends_bos(sae: "SAE") -> bool:
     """Whether the SAE was trained on sequences that begin with BOS (the default of SAELens)."""
     return sae.cfg.metadata.prepend_bos is not False
+
+
+def reads_centred(sae: "SAE") -> bool:
+    """Whether the SAE was trained on a residual stream whose vectors have mean zero.
+
+    SAELens says so by TransformerLens's `center_writing_weights`.
+    """
+    return bool((sae.cfg.metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights"))
