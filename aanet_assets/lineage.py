@@ -74,6 +74,7 @@ _STEPS = (
         "n_clusters",
         ("activation_cache",),
         ("sae", "clustering", "cache.training_shards"),
+        code_version="2",
     ),
     Step(
         "cluster_rows",

@@ -7,6 +7,7 @@ is kept as z = x Q, and x = z Q^T.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 
 from aanet_assets.archetypes.data import ClusterRows
 from aanet_assets.archetypes.extrema import laplacian_extrema
-from aanet_assets.clustering.ranks import activation_pca_rank
+from aanet_assets.clustering.ranks import activation_pca_rank, orthonormal
 from aanet_assets.files import replacing
 from aanet_assets.settings import ExtremaSettings, RowSettings
 
@@ -31,19 +32,24 @@ class Cluster:
 
     cluster_id: int
     latents: Int[np.ndarray, "members"]
-    basis: Float32[np.ndarray, "d_model rank"]
-    """Orthonormal columns Q."""
+    columns: Float[np.ndarray, "d_model rank"]
+    """Columns that span it, in half precision."""
     coordinates: Float32[np.ndarray, "members rank"]
-    """Decoder rows in that basis, W_c Q."""
+    """Decoder rows in the basis, W_c Q."""
+
+    @cached_property
+    def basis(self) -> Float32[np.ndarray, "d_model rank"]:
+        """Orthonormal columns Q."""
+        return orthonormal(self.columns)
 
 
 def save_clusters(
     path: Path, labels: Int[np.ndarray, "latents"], clusters: Sequence[Cluster]
 ) -> None:
-    """Write a clustering: labels, and basis and coordinates of each cluster."""
+    """Write a clustering: labels, and columns and coordinates of each cluster."""
     arrays = {"labels": labels}
     for cluster in clusters:
-        arrays[f"{cluster.cluster_id}.basis"] = np.ascontiguousarray(cluster.basis)
+        arrays[f"{cluster.cluster_id}.columns"] = np.ascontiguousarray(cluster.columns, np.float16)
         arrays[f"{cluster.cluster_id}.coordinates"] = np.ascontiguousarray(cluster.coordinates)
     with replacing(path) as temporary:
         save_file(arrays, temporary)
@@ -61,7 +67,7 @@ def load_cluster(path: Path, cluster_id: int) -> Cluster:
         return Cluster(
             cluster_id,
             np.flatnonzero(file.get_tensor("labels") == cluster_id),
-            file.get_tensor(f"{cluster_id}.basis"),
+            file.get_tensor(f"{cluster_id}.columns"),
             file.get_tensor(f"{cluster_id}.coordinates"),
         )
 
@@ -182,7 +188,7 @@ def load_rows(path: Path, clustering: Path, cluster_ids: Sequence[int]) -> list[
         return [
             ClusterRows(
                 i,
-                clusters.get_tensor(f"{i}.basis").numpy(),
+                orthonormal(clusters.get_tensor(f"{i}.columns").numpy()),
                 *(rows.get_tensor(f"{i}.{name}").numpy() for name in _KEPT),
             )
             for i in cluster_ids

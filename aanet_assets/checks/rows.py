@@ -77,7 +77,7 @@ def _widths(paths: StudyPaths, n: int) -> Finding:
     with safe_open(paths.rows(n), "numpy") as rows, safe_open(paths.clustering(n), "numpy") as file:
 
         def fits(cluster_id: int) -> bool:
-            rank = file.get_slice(f"{cluster_id}.basis").get_shape()[1]
+            rank = file.get_slice(f"{cluster_id}.columns").get_shape()[1]
             shapes = [rows.get_slice(f"{cluster_id}.{name}").get_shape() for name in _ARRAYS]
             return all(shape[1:] == [rank] for shape in shapes)
 

@@ -54,7 +54,7 @@ def clustering(study: Study, partition: Partition) -> Outcome:
     from aanet_assets.clustering.cooccurrence import cooccurrence
     from aanet_assets.clustering.decoder import usable_latents
     from aanet_assets.clustering.methods import cluster_latents
-    from aanet_assets.clustering.ranks import span_basis
+    from aanet_assets.clustering.ranks import orthonormal, span_basis
     from aanet_assets.lm.sae import decoder_rows, load_sae
 
     n, settings = partition.n, study.clustering
@@ -72,8 +72,9 @@ def clustering(study: Study, partition: Partition) -> Outcome:
     clusters = []
     for cluster_id in range(n):
         latents = np.flatnonzero(labels == cluster_id)
-        basis = span_basis(decoder[latents])
-        clusters.append(Cluster(cluster_id, latents, basis, decoder[latents] @ basis))
+        columns = span_basis(decoder[latents])
+        coordinates = decoder[latents] @ orthonormal(columns)
+        clusters.append(Cluster(cluster_id, latents, columns, coordinates))
     path = study.paths.clustering(n)
     save_clusters(path, labels, clusters)
     sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)

@@ -18,7 +18,7 @@ from aanet_assets.cache.rows import (
     save_clusters,
     save_rows,
 )
-from aanet_assets.clustering.ranks import span_basis
+from aanet_assets.clustering.ranks import orthonormal, span_basis
 from aanet_assets.settings import ExtremaSettings, RowSettings
 
 
@@ -28,8 +28,9 @@ def planted(seed: int = 0, tokens: int = 400, latents: int = 12, d_model: int = 
     codes = codes.astype(np.float32)
     decoder = rng.standard_normal((latents, d_model)).astype(np.float32)
     members = np.array([1, 4, 7])
-    basis = span_basis(decoder[members])
-    return codes, decoder, Cluster(3, members, basis, decoder[members] @ basis)
+    columns = span_basis(decoder[members])
+    coordinates = decoder[members] @ orthonormal(columns)
+    return codes, decoder, Cluster(3, members, columns, coordinates)
 
 
 @given(seed=st.integers(0, 100), limit=st.floats(0, 1.5))
@@ -40,7 +41,7 @@ def test_active_rows_are_the_dense_products(seed: int, limit: float) -> None:
     expected = np.flatnonzero(own.sum(axis=1) > limit)
     np.testing.assert_array_equal(tokens, expected)
     full_width = own[expected] @ decoder[cluster.latents]
-    np.testing.assert_allclose(rows @ cluster.basis.T, full_width, atol=1e-5)
+    np.testing.assert_allclose(rows @ cluster.basis.T, full_width, atol=2e-3)
 
 
 def test_a_relative_limit_is_a_share_of_the_95th_percentile_of_positive_sums() -> None:
@@ -90,8 +91,8 @@ def test_a_cluster_that_never_fires_has_no_rows_and_rank_zero() -> None:
 
 def test_a_single_latent_has_pca_rank_one() -> None:
     codes, decoder, _ = planted()
-    basis = span_basis(decoder[[2]])
-    single = Cluster(0, np.array([2]), basis, decoder[[2]] @ basis)
+    columns = span_basis(decoder[[2]])
+    single = Cluster(0, np.array([2]), columns, decoder[[2]] @ orthonormal(columns))
     found = gather_rows(
         sp.csc_matrix(codes), single, RowSettings(), ExtremaSettings(), n_extrema=4, seed=5
     )
@@ -120,5 +121,6 @@ def test_files_give_back_what_was_written(tmp_path) -> None:
     ).rows
     save_rows(tmp_path / "r.safetensors", [rows])
     (back,) = load_rows(tmp_path / "r.safetensors", tmp_path / "c.safetensors", [3])
-    for name in ("basis", "train", "heldout", "extrema"):
+    np.testing.assert_array_equal(back.basis, loaded.basis)
+    for name in ("train", "heldout", "extrema"):
         np.testing.assert_array_equal(getattr(back, name), getattr(rows, name))

@@ -106,7 +106,7 @@ def test_labels_from_a_file_decide_themselves(checked) -> None:
 
 
 def test_a_cluster_without_a_basis(checked) -> None:
-    failed = checked(lambda arrays: arrays.pop("5.basis"))
+    failed = checked(lambda arrays: arrays.pop("5.columns"))
     assert failed["sizes"].startswith("6 of 7 clusters have a basis")
     assert "(clusters 5)" in failed["sizes"]
 
@@ -114,7 +114,7 @@ def test_a_cluster_without_a_basis(checked) -> None:
 @pytest.mark.parametrize("value", [2.0, np.nan])
 def test_a_basis_that_is_not_orthonormal(checked, value: float) -> None:
     def spoil(arrays: dict[str, np.ndarray]) -> None:
-        arrays["2.basis"][0, 0] = value
+        arrays["2.columns"][0, 0] = value
 
     failed = checked(spoil)
     assert list(failed) == ["bases"]
@@ -124,7 +124,7 @@ def test_a_basis_that_is_not_orthonormal(checked, value: float) -> None:
 
 def test_a_basis_as_skew_as_rounding_passes(checked) -> None:
     def tilt(arrays: dict[str, np.ndarray]) -> None:
-        arrays["2.basis"] *= np.float32(1 + 4e-5)
+        arrays["2.columns"] *= np.float32(1 + 2e-4)
 
     assert checked(tilt) == {}
 
@@ -139,7 +139,7 @@ def test_coordinates_that_are_not_finite(checked) -> None:
 def test_an_empty_cluster_only_warns(paths: StudyPaths, checked) -> None:
     def emptied(arrays: dict[str, np.ndarray]) -> None:
         arrays["labels"][arrays["labels"] == 6] = -1
-        arrays["6.basis"] = arrays["6.basis"][:, :0]
+        arrays["6.columns"] = arrays["6.columns"][:, :0]
         arrays["6.coordinates"] = arrays["6.coordinates"][:0, :0]
 
     edit_arrays(paths.clustering(7), emptied)
