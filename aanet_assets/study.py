@@ -16,6 +16,8 @@ from aanet_assets.settings import (
     ClusteringSettings,
     CorpusSettings,
     ExtremaSettings,
+    FitSettings,
+    LocalSettings,
     RefitSettings,
     RowSettings,
     SaeSettings,
@@ -48,6 +50,8 @@ class Study(Settings):
     """The documents."""
     cache: CacheSettings = CacheSettings()
     """Chunks and shards."""
+    fit: FitSettings = FitSettings()
+    """What an SAE that fits does; one that does not is refused before any shard is made."""
     n_clusters: tuple[Annotated[int, Field(ge=1)], ...] = (128, 256, 512, 768)
     """Numbers of clusters, each a clustering of its own."""
     ks: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 4, 5, 6, 7, 8)
@@ -68,6 +72,8 @@ class Study(Settings):
     """Vertex samples of stage 3."""
     truth: TruthSettings | None = None
     """Set when the corpus is sampled from a process whose answer is known."""
+    local: LocalSettings | None = None
+    """Set when model, corpus and SAE are made on this machine."""
 
     @field_validator("n_clusters", "ks")
     @classmethod
@@ -75,6 +81,12 @@ class Study(Settings):
         if not values or list(values) != sorted(set(values)):
             raise ValueError(f"{values} must be one or more different numbers in ascending order")
         return values
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Study":
+        if self.truth is not None and self.local is not None:
+            raise ValueError("give truth or local, not both: each makes the corpus")
+        return self
 
     @model_validator(mode="after")
     def _manual_picks_exist(self) -> "Study":

@@ -21,11 +21,14 @@ _INTEGERS = {
     "aanet_archetypal_loss_elbow_k", "k_differential", "active_tokens", "position",
     "failed_here", "failed_cumulative", "remaining", "vertex_id", "samples", "target",
     "tokens_seen", "true_k", "recon_elbow_k", "arch_elbow_k",
+    "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
+    "document", "document_token",
 }  # fmt: skip
 _BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target"}
 _TEXTS = {
     "aanet_status", "aanet_reason", "sae_id", "category", "k_source", "reason", "filter",
     "setting", "extrema_problem", "full_text", "component", "kind",
+    "use", "sha256", "made_from", "corpus_revision",
 }  # fmt: skip
 _INTEGER_LISTS = {
     "latent_indices", "chunk_token_ids", "trigger_token_indices", "trigger_token_ids",
@@ -35,6 +38,11 @@ _FLOAT_LISTS = {"distances_to_vertex", *(f"{name}_history" for name in _LOSSES)}
 _TEXT_LISTS = {"trigger_words"}
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "sae_fit": ("sae_id", "tokens", "l0", "unexplained", "bytes_per_token"),
+    "cache_shards": (
+        "shard", "use", "first_document", "last_document", "chunks", "tokens", "counted_tokens",
+        "l0", "bytes", "sha256", "made_from", "corpus_revision",
+    ),
     "clusters": (
         "n_clusters_total", "cluster_id", "n_latents", "latent_indices", "cluster_recon_error",
         "decoder_dir_rank", "activation_pca_rank", "average_l0", "active_tokens", "activity_limit",
@@ -61,6 +69,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "vertex_samples": (
         "n_clusters_total", "cluster_id", "aanet_k", "category", "vertex_id",
+        "document", "document_token",
         "distances_to_vertex", "full_text", "chunk_token_ids", "trigger_token_indices",
         "trigger_token_ids", "trigger_word_indices", "trigger_words",
     ),

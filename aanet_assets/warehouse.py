@@ -30,8 +30,7 @@ _NULLABLE = {
 
 def table_file(paths: StudyPaths, table: str, partition: Partition) -> Path:
     """Parquet file of one partition of a table."""
-    k = "" if partition.k is None else f"_k{partition.k}"
-    return paths.tables / table / f"n{partition.n}{k}.parquet"
+    return paths.tables / table / f"{partition.stem}.parquet"
 
 
 def write_table(paths: StudyPaths, table: str, partition: Partition, frame: pd.DataFrame) -> Path:

@@ -24,10 +24,11 @@ def small_study(**changes: Any) -> Study:
         "name": "small",
         "model": "data/inputs/toy/model",
         "sae": SaeSettings(directory="data/inputs/toy/sae"),
-        "corpus": CorpusSettings(files="data/small/corpus/*.parquet", shuffle_buffer=0),
+        "corpus": CorpusSettings(files="data/small/corpus/*.parquet"),
         "cache": CacheSettings(
             seq_len=17,
             documents_per_shard=1_500,
+            tokens_per_shard=1_500 * 17,
             training_shards=2,
             heldout_shards=1,
             batch_chunks=256,

@@ -87,7 +87,7 @@ def test_a_failure_on_the_way_is_one_message_too(study_module, tmp_path: Path) -
     name = study_module(
         "small_failing",
         f"name='failing', n_clusters=(6,), selection={{}}, "
-        f"corpus={{'files': 'data/failing/corpus/*.parquet', 'shuffle_buffer': 0}}, "
+        f"corpus={{'files': 'data/failing/corpus/*.parquet'}}, "
         f"clustering={{'method': 'labels', 'labels_file': {str(tmp_path / 'labels_{n}.npy')!r}}}",
     )
     output = said("run", name, "--until", "clustering", code=1)
@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home:
     name = study_module(
         "small_stopped",
         "name='stopped', n_clusters=(6,), selection={}, "
-        "corpus={'files': 'data/stopped/corpus/*.parquet', 'shuffle_buffer': 0}",
+        "corpus={'files': 'data/stopped/corpus/*.parquet'}",
     )
     with running(name) as process:
         cache = home / "data/stopped/records/activation_cache"

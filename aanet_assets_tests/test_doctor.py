@@ -154,7 +154,7 @@ def test_a_killed_run_is_mended_by_the_next(study_module, home: Path) -> None:
     name = study_module(
         "small_killed",
         "name='killed', n_clusters=(6,), selection={}, "
-        "corpus={'files': 'data/killed/corpus/*.parquet', 'shuffle_buffer': 0}",
+        "corpus={'files': 'data/killed/corpus/*.parquet'}",
     )
     with running(name) as process:
         while not (home / "data/killed/locks/activation_cache/shard1.json").exists():

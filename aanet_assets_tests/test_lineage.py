@@ -28,7 +28,7 @@ def test_every_step_comes_after_what_it_reads() -> None:
 @pytest.mark.parametrize(
     ("partition", "expected"),
     [
-        (Partition("activation_cache", shard=2), {"corpus": 1}),
+        (Partition("activation_cache", shard=2), {"corpus": 1, "sae_fit": 1}),
         (Partition("clustering", n=7), {"activation_cache": 2}),
         (Partition("aanet_models", n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
         (Partition("consolidated_metrics", n=7),
@@ -61,7 +61,8 @@ def test_vertex_samples_read_only_shards_that_train_nothing() -> None:
         ({"refit": {"mode": "stage1"}}, {"refit_models"}),
         ({"aanet": {"lr": 0.1}}, {"aanet_models", "refit_models"}),
         ({"device": "cuda", "description": "x"}, set()),
-        ({"dtype": "float16"}, {"activation_cache"}),
+        ({"dtype": "float16"}, {"sae_fit", "activation_cache"}),
+        ({"fit": {"max_unexplained": 0.9}}, {"sae_fit"}),
     ],
 )
 def test_a_setting_makes_stale_only_the_steps_that_obey_it(changes: dict, stale: set[str]) -> None:
@@ -85,7 +86,7 @@ def test_files_that_change_under_the_same_name_make_stale_what_reads_them(
     changed = {
         name for name, step in steps(study).items() if settings_digest(study, step) != before[name]
     }
-    assert changed == {"activation_cache", "clustering"}
+    assert changed == {"sae_fit", "activation_cache", "clustering"}
 
 
 def test_more_shards_leave_the_shards_that_are_there_good() -> None:
@@ -98,4 +99,4 @@ def test_more_shards_leave_the_shards_that_are_there_good() -> None:
 def test_a_study_without_a_known_truth_has_no_corpus_and_no_recovery() -> None:
     real = small_study(truth=None)
     assert set(steps(STUDY)) - set(steps(real)) == {"corpus", "recovery"}
-    assert steps(real)["activation_cache"].upstream == ()
+    assert steps(real)["activation_cache"].upstream == ("sae_fit",)

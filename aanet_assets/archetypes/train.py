@@ -7,7 +7,6 @@ these. The training of a stack is in `stack.py`.
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import joblib
@@ -20,6 +19,7 @@ from aanet_assets.archetypes.parameters import parameter_shapes
 from aanet_assets.archetypes.stack import Stack
 from aanet_assets.progress import Progress
 from aanet_assets.settings import AANetSettings
+from aanet_assets.threads import torch_threads
 
 ROWS_PER_STEP = 4_500
 """Rows times slots of a stack on a CPU: its activations should stay in the cache."""
@@ -62,7 +62,8 @@ def train_aanets(
         return Stack(own, group.slots, group.layout, settings, device).train(progress, stopped)
 
     workers = joblib.cpu_count() if device == "cpu" else 1
-    with _one_thread(), ThreadPoolExecutor(workers) as pool:
+    # Matrices this small are slower on several threads, many times so on a busy machine.
+    with torch_threads(1), ThreadPoolExecutor(workers) as pool:
         groups = _groups(tasks, trainable, settings, device)
         futures = {pool.submit(train, group): group for group in groups}
         try:
@@ -152,14 +153,3 @@ def _slots_in_memory(tasks: Sequence[Task], layout: Layout, settings: AANetSetti
 
 def _up_to_multiple(number: int, of: int) -> int:
     return -(-number // of) * of
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices this small are slower on several threads, many times so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,39 +1,79 @@
-"""From documents to a shard: tokenise, run the language model to the SAE's layer, encode, store."""
+"""From documents to a shard: tokenise, run the language model to the SAE's layer, encode, store.
 
+A shard is made of blocks of chunks, one forward pass each. A block is in a file of its own as soon
+as it is there, and the next run goes on after the last one; only then are they joined.
+"""
+
+import logging
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from aanet_assets.cache.shards import ShardWriter
-from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
-from aanet_assets.lm.model import ResidualReader
-from aanet_assets.lm.sae import hook_of, load_sae, prepends_bos
+from aanet_assets.cache.encode import Encoder
+from aanet_assets.cache.shards import chunks_in, join_blocks, save_block
+from aanet_assets.cache.space import check_space
+from aanet_assets.lm.corpus import Chunk, chunks, documents
 from aanet_assets.progress import Progress
 from aanet_assets.study import Study
 
-
-def build_shard(study: Study, shard: int, path: Path) -> None:
-    """Write one shard of the study's activation cache to `path`."""
-    sae = load_sae(study.sae, study.device)
-    read = ResidualReader(study, hook_of(sae))
-    tokenizer = load_tokenizer(study)
-    texts = documents(study.corpus, shard, study.cache.documents_per_shard)
-    progress = Progress(study.cache.documents_per_shard, "documents", f"caching shard {shard}")
-    writer = ShardWriter(sae.cfg.d_sae, study.cache.activity_threshold)
-    found = chunks(_counted(texts, progress), tokenizer, study.cache, prepends_bos(sae))
-    while batch := list(islice(found, study.cache.batch_chunks)):
-        tokens = np.array(batch, dtype=np.int64)
-        residual = read(torch.from_numpy(tokens))
-        with torch.inference_mode():
-            codes = sae.encode(residual).float().cpu().numpy()
-        writer.add(tokens, special_positions(tokens, tokenizer.all_special_ids), codes)
-    writer.write(path)
+log = logging.getLogger("aanet")
 
 
-def _counted(texts: Iterator[str], progress: Progress) -> Iterator[str]:
-    for text in texts:
-        yield text
-        progress.advance()
+def build_shard(study: Study, shard: int, path: Path, digest: str, bytes_per_token: float) -> int:
+    """Write one shard of the study's activation cache to `path`.
+
+    Args:
+        study: names model, SAE and corpus.
+        shard: number of the shard.
+        path: its file.
+        digest: of all that decides the shard's content; blocks of another digest are not used.
+        bytes_per_token: what a token takes on the disk, by earlier measurement.
+
+    Returns: number of chunks in blocks that an earlier, interrupted run had left.
+
+    Raises:
+        ValueError: the corpus, or one of the SAE's codes, is not usable.
+        ConnectionError: the corpus could not be read for minutes.
+        OSError: the disk is too full.
+    """
+    cache = study.cache
+    folder = path.parent / f".{path.stem}.{digest}.blocks"
+    for other in set(path.parent.glob(f".{path.stem}.*.blocks")) - {folder}:
+        shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_space(path, int(cache.chunks_per_shard * cache.seq_len * bytes_per_token))
+    blocks = sorted(folder.glob("[0-9]*.safetensors"))
+    there = sum(map(chunks_in, blocks))
+    if there:
+        log.info(f"shard {shard}: going on after {there:,} chunks that an earlier run left")
+    encoder = Encoder(study)
+    missing = islice(_chunks(study, shard, encoder), there, None)
+    progress = Progress(
+        (cache.chunks_per_shard - there) * cache.seq_len, "tokens", f"caching shard {shard}"
+    )
+    while batch := list(islice(missing, cache.batch_chunks)):
+        block = encoder.block(batch, shard * cache.documents_per_shard)
+        blocks.append(folder / f"{len(blocks):06d}.safetensors")
+        save_block(blocks[-1], block, encoder.n_latents)
+        progress.advance(len(batch) * cache.seq_len)
+    join_blocks(blocks, path)
+    shutil.rmtree(folder)
+    return there
+
+
+def _chunks(study: Study, shard: int, encoder: Encoder) -> Iterator[Chunk]:
+    """All of the shard's chunks; ValueError once it turns out that there are too few."""
+    cache, found = study.cache, 0
+    texts = documents(study.corpus, shard, cache.documents_per_shard)
+    cut = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos)
+    for chunk in islice(cut, cache.chunks_per_shard):
+        found += 1
+        yield chunk
+    if found < cache.chunks_per_shard:
+        raise ValueError(
+            f"the {cache.documents_per_shard:,} documents of shard {shard}, or as many of them as "
+            f"the corpus has, give {found * cache.seq_len:,} tokens in whole chunks; "
+            f"cache.tokens_per_shard asks for {cache.tokens_per_shard:,}: lower it, or raise "
+            "cache.documents_per_shard"
+        )

@@ -1,23 +1,27 @@
 """Shards of the activation cache: token ids and sparse codes in one safetensors file each.
 
-Codes are stored token by token: how many latents are active, which ones, and their values in
-float16 (about 4 bytes per active latent). Special positions hold no codes at all, so they cannot
-leak into any statistic.
+Codes are stored token by token: how many latents are active, which ones (in the narrowest integers
+that hold them), and their values in float16: 4 bytes per active latent where the SAE has at most
+65,535. Special positions hold no codes at all, so they cannot leak into any statistic.
+
+Of every chunk the file says which document it comes from and where in it it begins.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float16, Int, UInt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.files import replacing
 
-_LARGEST_FLOAT16 = 65504.0
+ARRAYS = ("tokens", "special", "documents", "starts", "counts", "latents", "values")
 
 
 @dataclass(frozen=True)
@@ -26,73 +30,84 @@ class Shard:
 
     tokens: Int[np.ndarray, "chunks seq"]
     special: Bool[np.ndarray, "chunks seq"]
+    documents: Int[np.ndarray, "chunks"]
+    """Number of each chunk's document in the corpus."""
+    starts: Int[np.ndarray, "chunks"]
+    """Place of the chunk's first token in its document, BOS included."""
     codes: sp.csr_matrix
 
 
-class ShardWriter:
-    """Gathers batches of codes and writes them as one shard."""
+@dataclass(frozen=True)
+class Block:
+    """Some chunks of a shard, as they are stored."""
 
-    def __init__(self, n_latents: int, activity_threshold: float):
-        self.n_latents, self.activity_threshold = n_latents, activity_threshold
-        self._tokens: list[np.ndarray] = []
-        self._special: list[np.ndarray] = []
-        self._counts: list[np.ndarray] = []
-        self._latents: list[np.ndarray] = []
-        self._values: list[np.ndarray] = []
+    tokens: Int[np.ndarray, "chunks seq"]
+    special: Bool[np.ndarray, "chunks seq"]
+    documents: Int[np.ndarray, "chunks"]
+    starts: Int[np.ndarray, "chunks"]
+    counts: UInt[np.ndarray, "tokens"]
+    """Active latents of each token, position by position; 0 at special ones."""
+    latents: UInt[np.ndarray, "codes"]
+    """Which they are."""
+    values: Float16[np.ndarray, "codes"]
 
-    def add(
-        self,
-        tokens: Int[np.ndarray, "chunks seq"],
-        special: Bool[np.ndarray, "chunks seq"],
-        codes: Float32[np.ndarray, "chunks seq latents"],
-    ) -> None:
-        """Add a batch; codes at special positions are dropped.
 
-        Raises:
-            ValueError: a code that counts is not finite, or too large for float16.
-        """
-        codes = np.where(special[..., None], np.float32(0), codes).reshape(-1, self.n_latents)
-        if not np.isfinite(codes).all() or codes.max(initial=0) > _LARGEST_FLOAT16:
-            raise ValueError(
-                "the SAE gave a code that is not finite or above 65,504: check that the SAE "
-                "belongs to this model, layer and dtype"
+def save_block(path: Path, block: Block, n_latents: int) -> None:
+    """Write one block, or a whole shard of one block."""
+    arrays = {name: np.ascontiguousarray(getattr(block, name)) for name in ARRAYS}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata={"n_latents": str(n_latents)})
+
+
+def join_blocks(blocks: Sequence[Path], path: Path) -> None:
+    """Write a shard out of the files of its blocks, in memory for one of them.
+
+    Raises:
+        IndexError: there are no blocks.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(block, framework="numpy")) for block in blocks]
+        # Arrays of the whole shard grow in files of their own, which are then mapped, not read.
+        scratch = Path(stack.enter_context(TemporaryDirectory(dir=blocks[0].parent)))
+        arrays = {}
+        for name in ARRAYS:
+            shapes = [file.get_slice(name).get_shape() for file in files]
+            length = sum(shape[0] for shape in shapes)
+            first = files[0].get_tensor(name)
+            if length == 0:
+                arrays[name] = first
+                continue
+            whole = np.lib.format.open_memmap(
+                scratch / name, mode="w+", dtype=first.dtype, shape=(length, *first.shape[1:])
             )
-        rows, latents = np.nonzero(codes > self.activity_threshold)
-        self._tokens.append(tokens.astype(np.int32))
-        self._special.append(special)
-        self._counts.append(np.bincount(rows, minlength=len(codes)).astype(np.int32))
-        self._latents.append(latents.astype(np.int32))
-        self._values.append(codes[rows, latents].astype(np.float16))
-
-    def write(self, path: Path) -> None:
-        """Write the shard; ValueError if no document was long enough for one chunk."""
-        if not self._tokens:
-            raise ValueError(
-                "no document of this shard is long enough for one chunk: lower cache.seq_len or "
-                "raise cache.documents_per_shard"
-            )
-        arrays = {
-            "tokens": np.concatenate(self._tokens),
-            "special": np.concatenate(self._special),
-            "counts": np.concatenate(self._counts),
-            "latents": np.concatenate(self._latents),
-            "values": np.concatenate(self._values),
-        }
+            end = 0
+            for file, shape in zip(files, shapes, strict=True):
+                begin, end = end, end + shape[0]
+                whole[begin:end] = file.get_tensor(name)
+            arrays[name] = whole
         with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata={"n_latents": str(self.n_latents)})
+            save_file(arrays, temporary, metadata=files[0].metadata())
+
+
+def chunks_in(path: Path) -> int:
+    """Number of chunks in a block or shard."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_slice("tokens").get_shape()[0]
 
 
 def read_shard(path: Path) -> Shard:
     """Read one shard; codes in float32."""
     with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays = {name: file.get_tensor(name) for name in ARRAYS}
         n_latents = int(file.metadata()["n_latents"])
     ends = np.concatenate([[0], np.cumsum(arrays["counts"], dtype=np.int64)])
     codes = sp.csr_matrix(
-        (arrays["values"].astype(np.float32), arrays["latents"], ends),
+        (arrays["values"].astype(np.float32), arrays["latents"].astype(np.int32), ends),
         shape=(len(arrays["counts"]), n_latents),
     )
-    return Shard(arrays["tokens"], arrays["special"], codes)
+    return Shard(
+        *(arrays[name] for name in ("tokens", "special", "documents", "starts")), codes=codes
+    )
 
 
 def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:

@@ -1,17 +1,43 @@
-"""Checks of a shard of the activation cache."""
+"""Checks of an SAE before it is used, and of a shard of the activation cache."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt
 from safetensors import SafetensorError, safe_open
 
+from aanet_assets.cache.shards import ARRAYS
 from aanet_assets.checks.finding import Finding
+from aanet_assets.lineage import Partition
+from aanet_assets.paths import StudyPaths
+from aanet_assets.settings import FitSettings
+from aanet_assets.warehouse import read_table
 
-_ARRAYS = ("tokens", "special", "counts", "latents", "values")
 LARGEST_SHARE = 0.25
 """Codes in which more than a quarter of the latents are active are not sparse."""
+
+
+def check_fit(paths: StudyPaths, settings: FitSettings) -> list[Finding]:
+    """Check what the SAE did on the corpus's first tokens against the study's thresholds."""
+    (fit,) = read_table(paths, "sae_fit", Partition("sae_fit")).to_dict("records")
+    belongs = "outside, the SAE does not belong to this model, layer or dtype (or set fit.{})"
+    return [
+        Finding(
+            "active_latents",
+            settings.min_l0 <= fit["l0"] <= settings.max_l0,
+            f"{fit['l0']:.4g} latents are active per token; it must be {settings.min_l0:g} to "
+            f"{settings.max_l0:g}: {belongs.format('min_l0, fit.max_l0')}",
+        ),
+        Finding(
+            "explains",
+            # Written so that a NaN fails, too.
+            bool(fit["unexplained"] <= settings.max_unexplained),
+            f"the reconstruction leaves {fit['unexplained']:.1%} of the variance of the residual "
+            f"stream unexplained; {settings.max_unexplained:.1%} is the most allowed: "
+            f"{belongs.format('max_unexplained')}",
+        ),
+    ]
 
 
 def check_shard(
@@ -42,7 +68,7 @@ def check_shard(
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], int]:
     with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+        arrays = {name: file.get_tensor(name) for name in ARRAYS}
         return arrays, int(file.metadata()["n_latents"])
 
 
@@ -53,6 +79,9 @@ def _misfit(arrays: dict[str, np.ndarray], n_latents: int, seq_len: int) -> str 
             f"tokens have shape {tokens.shape} and the special positions "
             f"{arrays['special'].shape}; both must be chunks of {seq_len}"
         )
+    for name in ("documents", "starts"):
+        if arrays[name].shape != tokens.shape[:1]:
+            return f"{len(tokens):,} chunks have {arrays[name].size:,} {name}; each needs one"
     if counts.shape != (tokens.size,):
         return f"{len(counts):,} tokens have a count of codes; there are {tokens.size:,} tokens"
     if not counts.sum(dtype=np.int64) == len(latents) == len(arrays["values"]):
@@ -70,7 +99,7 @@ def _misfit(arrays: dict[str, np.ndarray], n_latents: int, seq_len: int) -> str 
 
 def _special_tokens(
     tokens: Int[np.ndarray, "chunks seq"],
-    counts: Int[np.ndarray, "chunks seq"],
+    counts: UInt[np.ndarray, "chunks seq"],
     special_ids: Sequence[int],
 ) -> Finding:
     # By token id and not by the shard's own mask, which could be wrong itself.
@@ -96,7 +125,7 @@ def _codes(values: np.ndarray, activity_threshold: float) -> Finding:
     )
 
 
-def _active_latents(counts: Int[np.ndarray, "counted"], n_latents: int) -> Finding:
+def _active_latents(counts: UInt[np.ndarray, "counted"], n_latents: int) -> Finding:
     mean, most = counts.mean() if len(counts) else 0.0, LARGEST_SHARE * n_latents
     return Finding(
         "active_latents",

@@ -7,6 +7,13 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "complete": "There are as many documents as all shards together ask for.",
         "letters": "Documents have one chunk's letters, and no word that is not a letter.",
     },
+    "language_model": {"predicts": "The model predicts English text far better than chance."},
+    "prose": {"documents": "Documents have text, and no two are equal."},
+    "sae": {"reconstructs": "The SAE explains half of the variance of fresh tokens, or more."},
+    "sae_fit": {
+        "active_latents": "As many latents are active per token as the settings allow.",
+        "explains": "The reconstruction leaves no more variance than the settings allow.",
+    },
     "activation_cache": {
         "structure": "The file can be read and its arrays fit together.",
         "special_tokens_silent": "BOS and other special tokens carry no codes.",

@@ -2,11 +2,20 @@
 
 import dagster as dg
 
-from aanet_assets.defs import automation, stage1_aanets, stage1_latents, stage2, stage3, truth
+from aanet_assets.defs import (
+    automation,
+    local,
+    stage1_aanets,
+    stage1_latents,
+    stage2,
+    stage3,
+    truth,
+)
 from aanet_assets.defs.materialise import build_asset
 from aanet_assets.study import Study
 
 _ASSETS = (
+    (stage1_latents.sae_fit, "1a_activations", {"huggingface", "pytorch"}),
     (stage1_latents.activation_cache, "1a_activations", {"huggingface", "pytorch"}),
     (stage1_latents.clustering, "1b_clusters", {"scikitlearn"}),
     (stage1_latents.cluster_rows, "1b_clusters", {"numpy"}),
@@ -18,6 +27,11 @@ _ASSETS = (
     (stage3.refit_models, "3_vertices", {"pytorch"}),
     (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
 )
+_LOCAL_ASSETS = (
+    (local.language_model, "0_local", {"huggingface"}),
+    (local.prose, "0_local", {"parquet"}),
+    (local.sae, "0_local", {"pytorch"}),
+)
 _TRUTH_ASSETS = (
     (truth.corpus, "1a_activations", {"parquet"}),
     (truth.recovery, "truth", {"pandas", "duckdb"}),
@@ -26,7 +40,11 @@ _TRUTH_ASSETS = (
 
 def build_defs(study: Study) -> dg.Definitions:
     """Assets, jobs, sensors and schedules of a study, as one code location."""
-    assets = _ASSETS if study.truth is None else (*_ASSETS, *_TRUTH_ASSETS)
+    assets = [*_ASSETS]
+    if study.local is not None:
+        assets += _LOCAL_ASSETS
+    if study.truth is not None:
+        assets += _TRUTH_ASSETS
     return dg.Definitions(
         assets=[build_asset(study, work, group, kinds) for work, group, kinds in assets],
         jobs=automation.jobs(study),

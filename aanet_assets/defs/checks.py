@@ -26,6 +26,30 @@ def _corpus(study: Study, partition: Partition) -> list[Finding]:
     return check_corpus(path, process, documents, cache.seq_len - 1)
 
 
+def _language_model(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.local import check_language_model
+
+    return check_language_model(study)
+
+
+def _prose(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.local import check_prose
+
+    return check_prose(study.paths.prose)
+
+
+def _sae(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.local import check_sae
+
+    return check_sae(study.paths.sae)
+
+
+def _sae_fit(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.activations import check_fit
+
+    return check_fit(study.paths, study.fit)
+
+
 def _activation_cache(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.activations import check_shard
     from aanet_assets.lm.corpus import load_tokenizer
@@ -110,6 +134,10 @@ def _n(partition: Partition) -> int:
 
 CHECKS: Mapping[str, Callable[[Study, Partition], list[Finding]]] = {
     "corpus": _corpus,
+    "language_model": _language_model,
+    "prose": _prose,
+    "sae": _sae,
+    "sae_fit": _sae_fit,
     "activation_cache": _activation_cache,
     "clustering": _clustering,
     "cluster_rows": _cluster_rows,

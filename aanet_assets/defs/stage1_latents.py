@@ -9,9 +9,38 @@ import dagster as dg
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
 from aanet_assets.lineage import Partition
+from aanet_assets.records import made_from_digest
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
-from aanet_assets.warehouse import write_table
+from aanet_assets.warehouse import read_table, write_table
+
+
+def sae_fit(study: Study, partition: Partition) -> Outcome:
+    """The SAE on the corpus's first tokens: active latents, and the variance it leaves unexplained.
+
+    An SAE that belongs to another model, layer or dtype shows here, before any shard is made.
+    """
+    import pandas as pd
+
+    from aanet_assets.cache.fit import estimate, measure_fit
+    from aanet_assets.lm.preflight import preflight
+    from aanet_assets.progress import log
+
+    preflight(study)
+    fit, rate = measure_fit(study)
+    said = estimate(study, fit, rate)
+    log.info(said)
+    row = {"sae_id": study.sae.name, **fit._asdict()}
+    path = write_table(study.paths, "sae_fit", partition, pd.DataFrame([row]))
+    return Outcome(
+        [path],
+        {
+            "dagster/row_count": fit.tokens,
+            **fit._asdict(),
+            "tokens_per_second": rate,
+            "activation_cache": said,
+        },
+    )
 
 
 def activation_cache(study: Study, partition: Partition) -> Outcome:
@@ -20,6 +49,10 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
     The language model runs here and nowhere else, up to the SAE's layer. BOS and other special
     tokens carry no codes. The last shards are held out: they give vertex samples and train nothing.
     """
+    import hashlib
+
+    import pandas as pd
+
     from aanet_assets.cache.build import build_shard
     from aanet_assets.cache.shards import read_shard
     from aanet_assets.lm.preflight import preflight
@@ -27,17 +60,37 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
     assert partition.shard is not None
     preflight(study)
     path = study.paths.shard(partition.shard)
-    build_shard(study, partition.shard, path)
+    digest = made_from_digest(study, partition)
+    fit = read_table(study.paths, "sae_fit", Partition("sae_fit"))
+    resumed = build_shard(study, partition.shard, path, digest, fit["bytes_per_token"].iloc[0])
     shard = read_shard(path)
     counted = int((~shard.special).sum())
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    row = {
+        "shard": partition.shard,
+        "use": "training" if partition.shard in study.training_shards else "held out",
+        "first_document": shard.documents.min(),
+        "last_document": shard.documents.max(),
+        "chunks": len(shard.tokens),
+        "tokens": shard.tokens.size,
+        "counted_tokens": counted,
+        "l0": shard.codes.nnz / counted,
+        "bytes": path.stat().st_size,
+        "sha256": checksum,
+        "made_from": digest,
+        "corpus_revision": study.corpus.revision,
+    }
+    parquet = write_table(study.paths, "cache_shards", partition, pd.DataFrame([row]))
     return Outcome(
-        [path],
+        [path, parquet],
         {
             "dagster/row_count": counted,
             "chunks": len(shard.tokens),
-            "active_latents_per_token": shard.codes.nnz / counted,
-            "bytes_per_token": path.stat().st_size / counted,
-            "use": "training" if partition.shard in study.training_shards else "held out",
+            "active_latents_per_token": row["l0"],
+            "bytes_per_token": row["bytes"] / shard.tokens.size,
+            "use": row["use"],
+            "chunks_from_an_interrupted_run": resumed,
         },
     )
 

@@ -8,6 +8,10 @@ from transformers.utils import logging as transformers_logging
 
 from aanet_assets.lm.sae import Hook
 from aanet_assets.study import Study
+from aanet_assets.threads import torch_threads
+
+LARGE = 512
+"""Widths from which a model on the CPU works on all cores."""
 
 
 class ResidualReader:
@@ -49,8 +53,9 @@ class ResidualReader:
             .eval()
         )
         self.device, self.centred = study.device, centred
+        self.threads = None if config.hidden_size >= LARGE else 1
         self._seen: Tensor | None = None
-        layer = _layers(self.body)[last]
+        layer = layers_of(self.body)[last]
         if last == hook.layer and hook.side == "pre":
             layer.register_forward_pre_hook(self._before, with_kwargs=True)
         else:
@@ -65,13 +70,14 @@ class ResidualReader:
     @torch.inference_mode()
     def __call__(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq d_model"]:
         """Residual stream in float32."""
-        self.body(input_ids=tokens.to(self.device), use_cache=False)
+        with torch_threads(self.threads):
+            self.body(input_ids=tokens.to(self.device), use_cache=False)
         assert self._seen is not None
         seen = self._seen.float()
         return seen - seen.mean(-1, keepdim=True) if self.centred else seen
 
 
-def _layers(body: nn.Module) -> nn.ModuleList:
+def layers_of(body: nn.Module) -> nn.ModuleList:
     """The list of transformer blocks, whatever the architecture calls it."""
     for name in ("layers", "h"):
         layers = getattr(body, name, None)

@@ -10,6 +10,8 @@ from aanet_assets.study import Study, resolve
 def preflight(study: Study) -> None:
     """Check a study against the model and the SAE, reading their configurations only.
 
+    What the study makes itself is checked once it is there.
+
     Raises:
         ValueError: with what is wrong, the value, what is allowed and what to do.
     """
@@ -21,7 +23,7 @@ def preflight(study: Study) -> None:
 
 def _check_model_directory(study: Study) -> None:
     looks_like_path = study.model.startswith((".", "/")) or study.model.count("/") > 1
-    if not looks_like_path or resolve(study.model).is_dir():
+    if not looks_like_path or study.local is not None or resolve(study.model).is_dir():
         return
     raise ValueError(
         f"study {study.name!r}: model directory {resolve(study.model)} is not there; set model to "
@@ -46,6 +48,8 @@ def _check_sae(study: Study) -> None:
         _check_release(study)
         return
     config_file = resolve(study.sae.directory) / "cfg.json"
+    if study.local is not None and not config_file.is_file():
+        return
     if not config_file.is_file():
         raise ValueError(
             f"study {study.name!r}: {config_file} is not there; set sae.directory to a directory "
@@ -96,7 +100,7 @@ def _check_release(study: Study) -> None:
 
 
 def _check_files(study: Study) -> None:
-    if study.corpus.files is not None and study.truth is None:
+    if study.corpus.files is not None and study.truth is None and study.local is None:
         from aanet_assets.lm.corpus import corpus_files
 
         corpus_files(study.corpus)

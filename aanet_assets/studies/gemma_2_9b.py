@@ -14,8 +14,15 @@ study = Study(
     dtype="bfloat16",
     device="cuda",
     sae=SaeSettings(release="gemma-scope-9b-pt-res", id="layer_20/width_16k/average_l0_68"),
-    corpus=CorpusSettings(dataset="HuggingFaceFW/fineweb", config="sample-10BT"),
-    cache=CacheSettings(documents_per_shard=1_000, training_shards=4, heldout_shards=8),
+    corpus=CorpusSettings(
+        dataset="HuggingFaceFW/fineweb",
+        config="sample-10BT",
+        # Its tag v1.4.0.
+        revision="9bb295ddab0e05d785b879661af7260fed5140fc",
+    ),
+    cache=CacheSettings(
+        documents_per_shard=4_000, tokens_per_shard=2**18, training_shards=4, heldout_shards=4
+    ),
     n_clusters=(128, 256, 512, 768),
     ks=(2, 3, 4, 5, 6, 7, 8),
 )

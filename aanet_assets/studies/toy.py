@@ -22,11 +22,12 @@ study = Study(
     description="Seven known components, five of them simplices, in a transformer of 154k weights.",
     model="data/inputs/toy/model",
     sae=SaeSettings(directory="data/inputs/toy/sae"),
-    corpus=CorpusSettings(files="data/toy/corpus/*.parquet", shuffle_buffer=0),
+    corpus=CorpusSettings(files="data/toy/corpus/*.parquet"),
     # A document is BOS and 16 letters: the whole context of the toy's transformer.
     cache=CacheSettings(
         seq_len=17,
         documents_per_shard=8_000,
+        tokens_per_shard=8_000 * 17,
         training_shards=4,
         heldout_shards=1,
         batch_chunks=512,

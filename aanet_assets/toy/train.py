@@ -5,16 +5,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
+from aanet_assets.lm.sae_training import BATCH, sae_quality
 from aanet_assets.seeds import seed_for
+from aanet_assets.threads import torch_threads
 from aanet_assets.toy import sae, transformer
 from aanet_assets.toy.process import UNION7, UnionProcess
-from aanet_assets.toy.sae import sae_quality, train_sae
+from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.transformer import (
     LENGTH,
     make_tokenizer,
@@ -50,7 +48,7 @@ def train_toy(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
-        _one_thread(),
+        torch_threads(1),
         tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch,
     ):
         built = Path(scratch)
@@ -74,14 +72,15 @@ def train_toy(
         started = time.monotonic()
         documents = process.sample(sae_documents, LENGTH, seed_for(seed, "sae documents"))
         activations = residuals(model, process, documents, LAYER)
-        trained_sae = train_sae(activations, sae_steps, seed_for(sae_seed, "sae"), SAE_METADATA)
+        fixed = seed_for(sae_seed, "sae")
+        trained_sae = train_topk_sae(activations, sae_steps, fixed, SAE_METADATA)
         trained_sae.save_inference_model(built / "sae")
         sae_record = {
             **sae_quality(trained_sae, residuals(model, process, fresh, LAYER))._asdict(),
             "latents": sae.LATENTS,
             "latents_active": sae.ACTIVE,
             "steps": sae_steps,
-            "tokens_per_step": sae.BATCH,
+            "tokens_per_step": BATCH,
             "training_tokens": sae_documents * LENGTH,
             "lr": sae.LR,
             "seed": sae_seed,
@@ -99,14 +98,3 @@ def train_toy(
             # A folder cannot be renamed onto one that has files.
             shutil.rmtree(folder / part.name, ignore_errors=True)
             os.replace(part, folder / part.name)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, so that results can be had again."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

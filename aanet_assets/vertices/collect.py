@@ -37,6 +37,10 @@ class Sample:
     trigger_token_ids: list[int]
     trigger_word_indices: list[int]
     trigger_words: list[str]
+    document: int
+    """Number of the chunk's document in the corpus."""
+    document_token: int
+    """Place of the chunk's first token in its document, BOS included."""
 
 
 @dataclass
@@ -79,8 +83,8 @@ def collect(
         for near in _near_by_chunk(shard, cluster, activity_limit, model, settings, collection):
             chunk, vertex, positions, distances = near
             if collection.counts[vertex] < settings.samples_per_vertex:
-                ids = shard.tokens[chunk]
-                collection.samples.append(_sample(ids, vertex, positions, distances, tokenizer))
+                sample = _sample(shard, chunk, vertex, positions, distances, tokenizer)
+                collection.samples.append(sample)
                 collection.counts[vertex] += 1
         finished = not collection.incomplete(settings.samples_per_vertex)
         if finished or collection.tokens_seen + shard.tokens.shape[1] > settings.max_tokens:
@@ -123,12 +127,14 @@ def _near_by_chunk(
 
 
 def _sample(
-    ids: Int[np.ndarray, "seq"],
+    shard: Shard,
+    chunk: int,
     vertex: int,
     positions: Int[np.ndarray, "near"],
     distances: Float[np.ndarray, "near"],
     tokenizer: "PreTrainedTokenizerBase",
 ) -> Sample:
+    ids = shard.tokens[chunk]
     text = _decode(tokenizer, ids)
     words = text.split()
     before = [len(_decode(tokenizer, ids[: position + 1]).split()) for position in positions]
@@ -142,6 +148,8 @@ def _sample(
         trigger_token_ids=ids[positions].tolist(),
         trigger_word_indices=word_indices,
         trigger_words=[words[index] if index < len(words) else "" for index in word_indices],
+        document=int(shard.documents[chunk]),
+        document_token=int(shard.starts[chunk]),
     )
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aanet_assets.cache.shards import ShardWriter
 from aanet_assets.checks.activations import check_shard
 from aanet_assets.paths import StudyPaths
 from aanet_assets_tests.checks.damage import edit_arrays, failures
+from aanet_assets_tests.shards import write_shard
 
 SEQ_LEN, SPECIAL_IDS, THRESHOLD = 17, [23, 24, 25], 1e-6
 
@@ -51,6 +51,13 @@ def test_chunks_of_another_length(shard: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["documents", "starts"])
+def test_chunks_without_a_place(shard: Path, name: str) -> None:
+    edit_arrays(shard, lambda arrays: arrays.update({name: arrays[name][1:]}))
+    said = checked(shard)["structure"]
+    assert said == f"1,500 chunks have 1,499 {name}; each needs one"
+
+
 def test_counts_of_other_tokens(shard: Path) -> None:
     def shorter(arrays: dict[str, np.ndarray]) -> None:
         arrays["counts"] = arrays["counts"][:-1]
@@ -67,7 +74,7 @@ def test_counts_that_do_not_add_up(shard: Path) -> None:
     assert "the counts add up to 72,001 codes" in checked(shard)["structure"]
 
 
-@pytest.mark.parametrize("latent", [-1, 32])
+@pytest.mark.parametrize("latent", [32, 255])
 def test_latents_that_the_sae_does_not_have(shard: Path, latent: int) -> None:
     def stray(arrays: dict[str, np.ndarray]) -> None:
         arrays["latents"][7] = latent
@@ -114,10 +121,7 @@ def written(path: Path, codes: np.ndarray, threshold: float) -> Path:
     chunks, seq = codes.shape[:2]
     special = np.zeros((chunks, seq), dtype=bool)
     special[:, 0] = True
-    writer = ShardWriter(codes.shape[2], threshold)
-    writer.add(np.ones((chunks, seq), dtype=np.int64), special, codes.astype(np.float32))
-    writer.write(path)
-    return path
+    return write_shard(path, np.ones((chunks, seq), dtype=np.int64), special, codes, threshold)
 
 
 @pytest.mark.parametrize(("active", "passes"), [(0, False), (1, True), (8, True), (9, False)])

@@ -25,6 +25,7 @@ from aanet_assets.defs.drive import Driver, Failure, plan
 from aanet_assets.defs.materialise import Outcome
 from aanet_assets.lineage import Partition, steps
 from aanet_assets.records import MISSING, Standing
+from aanet_assets.studies import smollm2
 from aanet_assets.study import Study
 from aanet_assets_tests.checks.damage import edit_stack, edit_table, put
 from aanet_assets_tests.conftest import Finished
@@ -64,7 +65,7 @@ def materialised(instance: dg.DagsterInstance, partition: Partition) -> bool:
 
 def test_every_step_says_what_it_checks(finished: Finished) -> None:
     table = steps(finished.study)
-    assert set(CHECKS) == set(BLOCKING) == set(table) > set(WARNING)
+    assert set(CHECKS) == set(BLOCKING) == set(table) | set(steps(smollm2.study)) > set(WARNING)
     specs = {
         (spec.asset_key.path[-1], spec.name): spec
         for asset in build_defs(finished.study).resolve_asset_graph().assets_defs
@@ -75,7 +76,7 @@ def test_every_step_says_what_it_checks(finished: Finished) -> None:
     assert set(specs) == described | warnings
     for key, spec in specs.items():
         assert spec.blocking == (key in described)
-        assert (spec.partitions_def is None) == (key[0] == "corpus")
+        assert (spec.partitions_def is None) == (key[0] in ("corpus", "sae_fit"))
 
 
 def test_all_checks_of_the_finished_study_pass_and_are_those_described(finished: Finished) -> None:

@@ -6,12 +6,12 @@ import sys
 import dagster as dg
 import pytest
 
-from aanet_assets.studies import gemma_2_9b, toy
+from aanet_assets.studies import gemma_2_9b, gpt2_small, smollm2, toy
 
 
-def test_loading_both_studies_imports_no_heavy_library() -> None:
+def test_loading_the_studies_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from aanet_assets.studies import toy, gemma_2_9b; "
+        "import sys; from aanet_assets.studies import toy, smollm2, gpt2_small, gemma_2_9b; "
         "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -37,7 +37,8 @@ def described(defs: dg.Definitions) -> dict[str, tuple[str, int, list[str]]]:
 def test_the_toys_graph() -> None:
     assert described(toy.defs) == {
         "toy/corpus": ("toy_1a_activations", 1, []),
-        "toy/activation_cache": ("toy_1a_activations", 5, ["corpus"]),
+        "toy/sae_fit": ("toy_1a_activations", 1, ["corpus"]),
+        "toy/activation_cache": ("toy_1a_activations", 5, ["corpus", "sae_fit"]),
         "toy/clustering": ("toy_1b_clusters", 4, ["activation_cache"]),
         "toy/cluster_rows": ("toy_1b_clusters", 4, ["activation_cache", "clustering"]),
         "toy/aanet_models": ("toy_1c_aanets", 28, ["cluster_rows", "clustering"]),
@@ -65,7 +66,8 @@ def test_the_guides_study_has_the_guides_settings() -> None:
     assert (study.model, study.dtype) == ("google/gemma-2-9b", "bfloat16")
     assert study.sae.name == "gemma-scope-9b-pt-res/layer_20/width_16k/average_l0_68"
     assert (study.corpus.dataset, study.corpus.config) == ("HuggingFaceFW/fineweb", "sample-10BT")
-    assert (study.corpus.shuffle_buffer, study.corpus.seed) == (50_000, 42)
+    assert (study.corpus.revision or "")[:8] == "9bb295dd", "FineWeb v1.4.0"
+    assert study.corpus.seed == 42
     assert (study.cache.seq_len, study.cache.max_doc_tokens) == (256, 3000)
     assert study.n_clusters == (128, 256, 512, 768)
     assert study.ks == (2, 3, 4, 5, 6, 7, 8)
@@ -89,8 +91,15 @@ def test_the_guides_study_has_the_guides_settings() -> None:
     assert selection.k_from == "archetypal"
 
 
-def test_two_studies_share_no_asset() -> None:
-    assert not set(described(toy.defs)) & set(described(gemma_2_9b.defs))
+def test_studies_share_no_asset() -> None:
+    assets = [set(described(m.defs)) for m in (toy, smollm2, gpt2_small, gemma_2_9b)]
+    assert len(set().union(*assets)) == sum(map(len, assets))
+
+
+def test_a_study_that_makes_its_inputs_begins_with_them() -> None:
+    found = described(smollm2.defs)
+    assert found["smollm2/sae"] == ("smollm2_0_local", 1, ["language_model", "prose"])
+    assert found["smollm2/sae_fit"][2] == ["language_model", "prose", "sae"]
 
 
 def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
@@ -98,7 +107,7 @@ def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
         defs: {asset.key.path[1]: asset.op.pool for asset in module.defs.assets or ()}
         for defs, module in (("gemma", gemma_2_9b), ("toy", toy))
     }
-    users = {"activation_cache", "aanet_models", "refit_models", "vertex_samples"}
+    users = {"sae_fit", "activation_cache", "aanet_models", "refit_models", "vertex_samples"}
     assert {name for name, pool in pools["gemma"].items() if pool == "cuda"} == users
     assert set(pools["toy"].values()) == {None}
 

@@ -57,7 +57,7 @@ def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterIns
 
 
 def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
-    made("corpus")
+    made("corpus", "sae_fit")
     pretend(STUDY, Partition("activation_cache", shard=1), "a")
     assert schedule_tick(instance, "fill_cache")[0] == ["0", "2"]
     assert schedule_tick(instance, "fill_clusters")[0] == []

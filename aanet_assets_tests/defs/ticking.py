@@ -26,7 +26,7 @@ def made(*names: str, n: int | None = None, content: str = "a", study: Study = S
 
 def inputs() -> None:
     """Everything up to the training rows is there."""
-    made("corpus", "activation_cache", "clustering", "cluster_rows")
+    made("corpus", "sae_fit", "activation_cache", "clustering", "cluster_rows")
 
 
 def metrics(n: int, content: str, *ks: int) -> None:

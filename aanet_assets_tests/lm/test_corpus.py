@@ -1,20 +1,25 @@
 """Documents by shard, chunks of tokens, special positions."""
 
 import json
-from itertools import chain
+import re
+from itertools import chain, islice
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pandas as pd
 import pytest
+import tenacity
 
+from aanet_assets.lm import corpus as corpus_module
 from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
+from aanet_assets.lm.network import persistently
 from aanet_assets.settings import CacheSettings, CorpusSettings
 from aanet_assets_tests.small import small_study
 
 
 def corpus(path: Path, **more) -> CorpusSettings:
-    return CorpusSettings(files=str(path), **{"shuffle_buffer": 0, **more})
+    return CorpusSettings(files=str(path), **more)
 
 
 @pytest.fixture(params=["parquet", "jsonl", "txt"])
@@ -37,12 +42,107 @@ def test_shards_partition_the_corpus_in_order(ten_documents: Path) -> None:
     assert [*chain(*shards)] == [f"document {i}" for i in range(10)]
 
 
-def test_shuffled_shards_partition_the_corpus_too(ten_documents: Path) -> None:
-    shuffled = corpus(ten_documents, shuffle_buffer=100)
-    shards = [list(documents(shuffled, shard, 5)) for shard in range(2)]
-    assert sorted(chain(*shards)) == [f"document {i}" for i in range(10)]
-    assert [*chain(*shards)] != [f"document {i}" for i in range(10)]
-    assert list(documents(shuffled, 1, 5)) == shards[1]
+@pytest.fixture
+def dataset(tmp_path: Path) -> CorpusSettings:
+    """A dataset of five files of four documents each, named by file and place."""
+    for file in range(5):
+        texts = [f"{file}.{place}" for place in range(4)]
+        pd.DataFrame({"text": texts}).to_parquet(tmp_path / f"part-{file}.parquet")
+    return CorpusSettings(dataset=str(tmp_path))
+
+
+def test_shards_of_a_dataset_take_its_files_in_turn(dataset: CorpusSettings) -> None:
+    shards = [list(documents(dataset, shard, 2)) for shard in range(10)]
+    files = [[text.split(".")[0] for text in shard] for shard in shards]
+    assert all(len(set(file)) == 1 for file in files), "a shard reads one file"
+    turn = [file[0] for file in files[:5]]
+    assert sorted(turn) == list("01234")
+    assert [file[0] for file in files[5:]] == turn, "and goes on in it in the next round"
+    assert len({*chain(*shards)}) == 20
+    other = dataset.model_copy(update={"seed": 1})
+    assert turn != [next(documents(other, shard, 2)).split(".")[0] for shard in range(5)]
+    assert list(documents(dataset, 7, 2)) == shards[7], "whatever was read before"
+    with pytest.raises(ValueError, match=r"ends before shard 10"):
+        list(documents(dataset, 10, 2))
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(
+    monkeypatch: pytest.MonkeyPatch, ten_documents: Path
+) -> None:
+    opened, waits = [], []
+    real = corpus_module._opener
+
+    def flaky(*arguments):
+        def at(place: int):
+            opened.append(place)
+            if len(opened) in (1, 3):
+                raise ConnectionError("Couldn't reach the Hub")
+            return broken(real(*arguments)(place), after=3 if len(opened) == 2 else None)
+
+        return at
+
+    def broken(rows, after: int | None):
+        yield from islice(rows, after)
+        if after is not None:
+            raise httpx2.ReadTimeout("The read operation timed out")
+
+    monkeypatch.setattr(corpus_module, "_opener", flaky)
+    monkeypatch.setattr(corpus_module, "_AT_ONCE", 2)
+    monkeypatch.setattr(tenacity.nap.time, "sleep", waits.append)
+    assert list(documents(corpus(ten_documents), 0, 10)) == [f"document {i}" for i in range(10)]
+    assert opened == [0, 0, 2, 2], "from the last whole block on"
+    assert len(waits) == 3
+
+
+def test_a_network_that_stays_down_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, tries = [0.0], []
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(tenacity.time, "monotonic", lambda: now[0])
+
+    def unreachable() -> None:
+        tries.append(now[0])
+        raise ConnectionError("Couldn't reach 'HuggingFaceFW/fineweb' on the Hub")
+
+    with pytest.raises(ConnectionError) as failed:
+        persistently(unreachable, "reading the corpus HuggingFaceFW/fineweb")
+    assert re.fullmatch(
+        r"reading the corpus HuggingFaceFW/fineweb failed for 3\d\d s, the last time with: "
+        r"ConnectionError: Couldn't reach 'HuggingFaceFW/fineweb' on the Hub\. Check the network "
+        r"and run again: it goes on from the last whole block",
+        str(failed.value),
+    )
+    pauses = np.diff(tries)
+    assert len(tries) > 8
+    assert pauses.max() > 10 * pauses.min(), "the pauses grow"
+
+
+def test_other_errors_are_not_tried_again() -> None:
+    tries = []
+
+    def wrong() -> None:
+        tries.append(0)
+        raise FileNotFoundError("Dataset 'nobody/nothing' doesn't exist on the Hub")
+
+    with pytest.raises(FileNotFoundError, match="nobody/nothing"):
+        persistently(wrong, "reading")
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "txt"])
+def test_an_empty_corpus(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"c.{kind}"
+    if kind == "parquet":
+        pd.DataFrame({"text": pd.Series([], dtype=str)}).to_parquet(path)
+    else:
+        path.touch()
+    with pytest.raises(ValueError, match=rf"c\.{kind} has no documents"):
+        list(documents(corpus(path), 0, 5))
+
+
+def test_a_column_of_something_else(tmp_path: Path) -> None:
+    pd.DataFrame({"text": [1, 2]}).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"'text' holds int, as in 1; it must hold text"):
+        list(documents(corpus(tmp_path / "c.parquet"), 0, 5))
 
 
 def test_a_corpus_that_ends_early(ten_documents: Path) -> None:
@@ -68,9 +168,9 @@ def test_chunks_are_cut_and_remainders_dropped() -> None:
     settings = CacheSettings(seq_len=4)
     found = list(chunks([" ".join(letters)], tokenizer, settings, prepend_bos=True))
     stream = [tokenizer.bos_token_id, *ids]
-    assert found == [stream[0:4], stream[4:8], stream[8:12]]
+    assert found == [(0, 0, stream[0:4]), (0, 4, stream[4:8]), (0, 8, stream[8:12])]
     found = list(chunks([" ".join(letters)], tokenizer, settings, prepend_bos=False))
-    assert found == [ids[0:4], ids[4:8]]
+    assert found == [(0, 0, ids[0:4]), (0, 4, ids[4:8])]
 
 
 def test_long_documents_are_dropped() -> None:
@@ -78,6 +178,13 @@ def test_long_documents_are_dropped() -> None:
     settings = CacheSettings(seq_len=2, max_doc_tokens=3)  # fewer than 12 characters pass
     assert list(chunks(["a1 a2 a3 b1"], tokenizer, settings, prepend_bos=True))
     assert not list(chunks(["a1 a2 a3 b1 "], tokenizer, settings, prepend_bos=True))
+
+
+def test_documents_keep_their_numbers_when_others_are_dropped() -> None:
+    texts = ["a1 a2", "a1 " * 9, "", "a1 a2 a3"]
+    settings = CacheSettings(seq_len=2, max_doc_tokens=3)
+    found = chunks(texts, load_tokenizer(small_study()), settings, prepend_bos=False)
+    assert [(chunk.document, chunk.start) for chunk in found] == [(0, 0), (3, 0)]
 
 
 def test_position_zero_and_special_tokens_are_special() -> None:

@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from aanet_assets.lm.model import ResidualReader
+from aanet_assets.lm.model import ResidualReader, layers_of
 from aanet_assets.lm.sae import Hook, parse_hook
 from aanet_assets_tests.small import small_study
 
@@ -67,8 +67,26 @@ def test_reads_what_the_whole_model_has_there(whole, layer: int, side: str) -> N
 def test_layers_above_the_hook_are_gone(whole) -> None:
     _, directory = whole
     read = ResidualReader(small_study(model=directory), Hook(1, "post"))
-    layers = read.body.h if hasattr(read.body, "h") else read.body.layers
-    assert len(layers) == 2
+    assert len(layers_of(read.body)) == 2
+    below = ResidualReader(small_study(model=directory), Hook(2, "pre"))
+    assert len(layers_of(below.body)) == 2, "before layer 2 is after layer 1"
+
+
+def test_a_centred_stream_has_mean_zero(whole) -> None:
+    _, directory = whole
+    study, hook = small_study(model=directory), Hook(1, "post")
+    tokens = torch.randint(0, 50, (2, 5), generator=torch.Generator().manual_seed(1))
+    plain = ResidualReader(study, hook)(tokens)
+    centred = ResidualReader(study, hook, centred=True)(tokens)
+    torch.testing.assert_close(centred, plain - plain.mean(-1, keepdim=True))
+    assert plain.mean(-1).abs().max() > 1e-3
+
+
+def test_soft_capped_attention_is_not_fused(whole) -> None:
+    model, directory = whole
+    read = ResidualReader(small_study(model=directory), Hook(1, "post"))
+    capped = model.config.model_type == "gemma2"
+    assert (read.body.config._attn_implementation == "eager") == capped
 
 
 def test_a_layer_the_model_does_not_have(whole) -> None:

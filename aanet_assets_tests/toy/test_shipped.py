@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.methods import cluster_latents
+from aanet_assets.lm.sae_training import sae_quality
 from aanet_assets.settings import ClusteringSettings
 from aanet_assets.toy.process import UNION7
 from aanet_assets.toy.recovery import recover, summary
-from aanet_assets.toy.sae import sae_quality
 from aanet_assets.toy.transformer import quality, residuals
 
 SHIPPED = Path(__file__).parents[2] / "data" / "inputs" / "toy"

@@ -36,7 +36,8 @@ def planted(seed: int) -> tuple[Shard, Cluster, AANet]:
     with torch.no_grad():
         for layer in model.encoder_layers:
             layer.weight.mul_(3)
-    shard = Shard(tokens, special, sp.csr_matrix(codes.astype(np.float32)))
+    documents, starts = np.arange(CHUNKS) + 40, np.arange(CHUNKS) * SEQ
+    shard = Shard(tokens, special, documents, starts, sp.csr_matrix(codes.astype(np.float32)))
     return shard, Cluster(0, latents, basis, coordinates), model.eval()
 
 
@@ -72,6 +73,7 @@ def test_samples_are_those_a_slow_walk_finds(seed: int, tokenizer) -> None:
         sample = by_content[tuple(shard.tokens[chunk]), vertex]
         assert sample.trigger_token_indices == [place for place, _ in triggers]
         assert sample.distances_to_vertex == pytest.approx([d for _, d in triggers], abs=1e-4)
+        assert (sample.document, sample.document_token) == (40 + chunk, SEQ * chunk)
         words = sample.full_text.split()
         assert words == tokenizer.convert_ids_to_tokens(shard.tokens[chunk])[1:]
         assert sample.trigger_words == [words[i] for i in sample.trigger_word_indices]
@@ -100,7 +102,12 @@ def test_no_token_beyond_the_limit_is_looked_at(tokenizer) -> None:
     found = collect([shard, shard], cluster, LIMIT, model, tokenizer, settings)
     assert found.tokens_seen == 96  # twelve chunks of eight tokens that count
     first = collect(
-        [Shard(shard.tokens[:12], shard.special[:12], shard.codes[: 12 * SEQ])],
+        [
+            Shard(
+                *(getattr(shard, n)[:12] for n in ("tokens", "special", "documents", "starts")),
+                codes=shard.codes[: 12 * SEQ],
+            )
+        ],
         cluster, LIMIT, model, tokenizer, settings,
     )  # fmt: skip
     assert found.samples == first.samples

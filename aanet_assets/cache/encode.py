@@ -1,0 +1,78 @@
+"""From chunks of tokens to sparse codes: the language model up to the SAE's layer, and the SAE."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aanet_assets.cache.shards import Block
+from aanet_assets.lm.corpus import Chunk, load_tokenizer, special_positions
+from aanet_assets.lm.model import ResidualReader
+from aanet_assets.lm.sae import hook_of, load_sae, prepends_bos, reads_centred
+from aanet_assets.study import Study
+from aanet_assets.threads import torch_threads
+
+_LARGEST_FLOAT16 = 65504.0
+
+
+class Encoder:
+    """A study's language model, SAE and tokenizer."""
+
+    def __init__(self, study: Study):
+        self.sae = load_sae(study.sae, study.device)
+        self.read = ResidualReader(study, hook_of(self.sae), reads_centred(self.sae))
+        self.tokenizer = load_tokenizer(study)
+        self.n_latents: int = self.sae.cfg.d_sae
+        self.prepends_bos = prepends_bos(self.sae)
+        self._threshold = study.cache.activity_threshold
+
+    def special(self, tokens: Int[np.ndarray, "chunks seq"]) -> Bool[np.ndarray, "chunks seq"]:
+        """Positions that never count."""
+        return special_positions(tokens, self.tokenizer.all_special_ids)
+
+    @torch.inference_mode()
+    def block(self, chunked: list[Chunk], first_document: int) -> Block:
+        """The block of some chunks; their documents are counted on from `first_document`.
+
+        Raises:
+            ValueError: a code that counts is not finite, or too large for float16.
+        """
+        tokens = np.array([chunk.tokens for chunk in chunked], dtype=np.int32)
+        special = self.special(tokens)
+        with torch_threads(self.read.threads):
+            codes = self.sae.encode(self.read(torch.from_numpy(tokens).long())).float()
+            counts, latents, values = sparse(codes, torch.from_numpy(special), self._threshold)
+        # The narrowest integers that hold them: two bytes for most SAEs.
+        narrow = np.min_scalar_type(self.n_latents)
+        return Block(
+            tokens,
+            special,
+            np.array([first_document + chunk.document for chunk in chunked], dtype=np.int64),
+            np.array([chunk.start for chunk in chunked], dtype=np.int32),
+            counts.cpu().numpy().astype(narrow),
+            latents.cpu().numpy().astype(narrow),
+            values.half().cpu().numpy(),
+        )
+
+
+def sparse(
+    codes: Float[Tensor, "chunks seq latents"],
+    special: Bool[Tensor, "chunks seq"],
+    threshold: float,
+) -> tuple[Int[Tensor, "tokens"], Int[Tensor, "codes"], Float[Tensor, "codes"]]:
+    """Codes above the threshold at positions that are not special: counts, latents and values.
+
+    Raises:
+        ValueError: a code that counts is not finite, or too large for float16.
+    """
+    codes = codes.masked_fill(special.to(codes.device)[..., None], 0).flatten(0, 1)
+    least, most = codes.aminmax()
+    # Written so that a NaN fails, too.
+    if not (float(most) <= _LARGEST_FLOAT16 and float(least) >= -_LARGEST_FLOAT16):
+        raise ValueError(
+            "the SAE gave a code that is not finite or above 65,504: check that the SAE "
+            "belongs to this model, layer and dtype"
+        )
+    active = codes > threshold
+    tokens, latents = active.nonzero(as_tuple=True)
+    return active.sum(1), latents, codes[tokens, latents]

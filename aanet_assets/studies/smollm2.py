@@ -1,0 +1,31 @@
+"""SmolLM2 135M on prose from installed software, with an SAE trained here: a real model, no hub.
+
+`make smollm2` runs it; docs/smollm2.md tells what it finds.
+"""
+
+from aanet_assets.defs.build import build_defs
+from aanet_assets.settings import (
+    CacheSettings,
+    CorpusSettings,
+    LocalSettings,
+    SaeSettings,
+)
+from aanet_assets.study import Study
+
+study = Study(
+    name="smollm2",
+    description="SmolLM2 135M, residual stream after layer 12, an SAE of 4,096 latents, prose.",
+    model="data/smollm2/model",
+    sae=SaeSettings(directory="data/smollm2/sae"),
+    corpus=CorpusSettings(files="data/smollm2/corpus/*.parquet"),
+    local=LocalSettings(),
+    cache=CacheSettings(
+        seq_len=128,
+        documents_per_shard=300,
+        tokens_per_shard=65_536,
+        training_shards=6,
+        heldout_shards=6,
+    ),
+    n_clusters=(64, 128, 256),
+)
+defs = build_defs(study)

@@ -1,0 +1,163 @@
+"""A shard is the same bytes whatever happened on the way; what cannot be made is said."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aanet_assets.cache import build, encode
+from aanet_assets.cache.build import build_shard
+from aanet_assets.cache.fit import measure_fit
+from aanet_assets.cache.shards import read_shard
+from aanet_assets.checks.activations import check_fit
+from aanet_assets.lineage import Partition
+from aanet_assets.settings import CacheSettings, CorpusSettings, FitSettings
+from aanet_assets.study import Study
+from aanet_assets.toy.corpus import text_of
+from aanet_assets.toy.process import UNION7
+from aanet_assets.warehouse import write_table
+from aanet_assets_tests.checks.damage import failures
+from aanet_assets_tests.small import small_study
+
+DOCUMENTS = 60
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Two shards of 30 documents, of which two thirds are needed; 4 chunks to a block."""
+    texts = [text_of(letters) for letters in UNION7.sample(DOCUMENTS, 40, seed=3)]
+    pd.DataFrame({"text": texts}).to_parquet(tmp_path / "corpus.parquet")
+    return small_study(
+        truth=None,
+        selection={},
+        corpus=CorpusSettings(files=str(tmp_path / "corpus.parquet")),
+        cache=CacheSettings(
+            seq_len=17, documents_per_shard=30, tokens_per_shard=40 * 17 + 5, batch_chunks=4,
+            training_shards=1, heldout_shards=1,
+        ),
+    )  # fmt: skip
+
+
+def test_a_shard_holds_what_the_settings_ask_for(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "out/shard.safetensors"
+    assert build_shard(study, 1, path, "digest", 20.0) == 0
+    shard = read_shard(path)
+    # 41 tokens with BOS: two chunks per document, so 20 documents give the 40 chunks.
+    assert shard.tokens.shape == (40, 17)
+    np.testing.assert_array_equal(shard.documents, np.repeat(np.arange(30, 50), 2))
+    np.testing.assert_array_equal(shard.starts, np.tile([0, 17], 20))
+    assert list(path.parent.iterdir()) == [path], "no block is left"
+    l0 = shard.codes.nnz / (~shard.special).sum()
+    assert path.stat().st_size <= (4.2 * l0 + 8) * shard.tokens.size + 1_000
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 10])
+def test_an_interrupted_shard_goes_on_and_is_the_same_bytes(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    whole, path = tmp_path / "whole/shard.safetensors", tmp_path / "out/shard.safetensors"
+    build_shard(study, 0, whole, "digest", 20.0)
+    done, real = [], encode.Encoder.block
+
+    def counted(self, chunked, first):
+        if len(done) == blocks:
+            raise KeyboardInterrupt
+        done.append(chunked)
+        return real(self, chunked, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encode.Encoder, "block", counted)
+        if blocks < 10:
+            with pytest.raises(KeyboardInterrupt):
+                build_shard(study, 0, path, "digest", 20.0)
+        else:
+            # All blocks are there, and the kill came while they were joined.
+            patch.setattr(build, "join_blocks", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                build_shard(study, 0, path, "digest", 20.0)
+    assert not path.exists()
+    assert build_shard(study, 0, path, "digest", 20.0) == 4 * blocks
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_blocks_of_other_settings_are_not_used(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "out/shard.safetensors"
+    build_shard(study, 0, path, "digest", 20.0)
+    left = path.parent / ".shard.earlier.blocks"
+    left.mkdir()
+    shutil.copy(path, left / "000000.safetensors")
+    assert build_shard(study, 0, path, "digest", 20.0) == 0
+    assert not left.exists()
+
+
+def test_a_shard_whose_documents_do_not_suffice(study: Study, tmp_path: Path) -> None:
+    cache = study.cache.model_copy(update={"tokens_per_shard": 100 * 17})
+    greedy = study.model_copy(update={"cache": cache})
+    with pytest.raises(ValueError, match=r"shard 0, .* give 1,020 tokens .* asks for 1,700: lower"):
+        build_shard(greedy, 0, tmp_path / "out/shard.safetensors", "digest", 20.0)
+
+
+def test_a_disk_without_room_is_told_before_any_work(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")(10**9, 0, 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(build, "Encoder", lambda _: pytest.fail("the model was loaded"))
+    with pytest.raises(OSError, match=r"shard.safetensors needs 1\.1 GB .* has 1\.0 GB free: free"):
+        build_shard(study, 0, tmp_path / "out/shard.safetensors", "digest", 20.0)
+
+
+def test_the_fit_is_that_of_dense_codes(study: Study) -> None:
+    few = study.model_copy(update={"fit": FitSettings(tokens=10 * 17)})
+    fit, rate = measure_fit(few)
+    encoder = encode.Encoder(study)
+    texts = [text_of(letters) for letters in UNION7.sample(DOCUMENTS, 40, seed=3)[:5]]
+    bos = encoder.tokenizer.bos_token_id
+    streams, active = [], []
+    for text in texts:
+        ids = [bos, *encoder.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        for start in (0, 17):
+            stream = encoder.read(torch.tensor([ids[start : start + 17]]))[0, 1:]
+            streams.append(stream)
+            active.append((encoder.sae.encode(stream) > 0).sum(1).float())
+    stream = torch.cat(streams)
+    with torch.no_grad():
+        residual = stream - encoder.sae.decode(encoder.sae.encode(stream))
+    unexplained = residual.square().sum() / (stream - stream.mean(0)).square().sum()
+    assert fit.tokens == len(stream) == 160
+    assert fit.l0 == pytest.approx(float(torch.cat(active).mean()))
+    assert fit.unexplained == pytest.approx(float(unexplained), rel=1e-4)
+    assert rate > 0
+
+
+@pytest.mark.parametrize(
+    ("measured", "failed"),
+    [
+        ({}, set()),
+        ({"l0": 0.4}, {"active_latents"}),
+        ({"l0": 2_000.0}, {"active_latents"}),
+        ({"unexplained": 0.6}, {"explains"}),
+        ({"unexplained": float("nan")}, {"explains"}),
+    ],
+)
+def test_an_sae_that_does_not_belong_is_refused(
+    study: Study, home: Path, measured: dict, failed: set[str]
+) -> None:
+    row = {"sae_id": "s", "tokens": 9, "l0": 30.0, "unexplained": 0.1, "bytes_per_token": 99.0}
+    frame = pd.DataFrame([row | measured])
+    write_table(study.paths, "sae_fit", Partition("sae_fit"), frame)
+    assert set(failures(check_fit(study.paths, study.fit))) == failed
+
+
+def test_the_sae_of_another_layer_does_not_explain(study: Study, home: Path, tmp_path) -> None:
+    sae = shutil.copytree(home / "data/inputs/toy/sae", tmp_path / "sae")
+    config = (sae / "cfg.json").read_text()
+    (sae / "cfg.json").write_text(config.replace("blocks.2.", "blocks.0."))
+    wrong = study.model_copy(update={"sae": study.sae.model_copy(update={"directory": str(sae)})})
+    right, _ = measure_fit(study)
+    fit, _ = measure_fit(wrong)
+    assert right.unexplained < 0.1 < FitSettings().max_unexplained < fit.unexplained

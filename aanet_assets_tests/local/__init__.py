@@ -1,0 +1,1 @@
+"""Tests of what a study makes for itself."""
