@@ -9,6 +9,7 @@ from aanet_assets.settings import (
     CorpusSettings,
     LocalSettings,
     SaeSettings,
+    SelectionSettings,
 )
 from aanet_assets.study import Study
 
@@ -27,5 +28,10 @@ study = Study(
         heldout_shards=6,
     ),
     n_clusters=(64, 128, 256),
+    # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken
+    # are the strongest reconstruction elbows (category B).
+    selection=SelectionSettings(
+        b_sd=1.5, arch_monotonic=False, max_k_differential=6, k_from="reconstruction"
+    ),
 )
 defs = build_defs(study)
