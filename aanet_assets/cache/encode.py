@@ -1,5 +1,7 @@
 """From chunks of tokens to sparse codes: the language model up to the SAE's layer, and the SAE."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,8 +10,9 @@ from torch import Tensor
 from aanet_assets.cache.shards import Block
 from aanet_assets.lm.corpus import Chunk, load_tokenizer, special_positions
 from aanet_assets.lm.model import ResidualReader
+from aanet_assets.lm.network import from_hub
 from aanet_assets.lm.sae import hook_of, load_sae, prepends_bos, reads_centred
-from aanet_assets.study import Study
+from aanet_assets.study import Study, resolve
 from aanet_assets.threads import torch_threads
 
 _LARGEST_FLOAT16 = 65504.0
@@ -19,9 +22,12 @@ class Encoder:
     """A study's language model, SAE and tokenizer."""
 
     def __init__(self, study: Study):
-        self.sae = load_sae(study.sae, study.device)
-        self.read = ResidualReader(study, hook_of(self.sae), reads_centred(self.sae))
-        self.tokenizer = load_tokenizer(study)
+        with nullcontext() if study.sae.directory else from_hub(f"the SAE {study.sae.name}"):
+            self.sae = load_sae(study.sae, study.device)
+        is_local = resolve(study.model).is_dir()
+        with nullcontext() if is_local else from_hub(f"the language model {study.model}"):
+            self.read = ResidualReader(study, hook_of(self.sae), reads_centred(self.sae))
+            self.tokenizer = load_tokenizer(study)
         self.n_latents: int = self.sae.cfg.d_sae
         self.prepends_bos = prepends_bos(self.sae)
         self._threshold = study.cache.activity_threshold

@@ -1,7 +1,8 @@
 """Reading over a network that fails now and then: tries again for a while, then says so."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
@@ -43,6 +44,25 @@ def persistently(read: Callable[[], Read], what: str, give_up: float = GIVE_UP) 
         retry_error_callback=end,
     )
     return retrying(read)
+
+
+@contextmanager
+def from_hub(what: str) -> Iterator[None]:
+    """Say in one sentence why something could not be had from the hub, and what to do.
+
+    Raises:
+        ConnectionError: it could not.
+    """
+    import httpx2
+
+    try:
+        yield
+    except (OSError, httpx2.HTTPError) as error:
+        raise ConnectionError(
+            f"{what} could not be loaded from the Hugging Face hub ({_short(error)}). Check the "
+            "network; a gated model needs the token (HF_TOKEN) of an account that has accepted its "
+            "licence; without the hub, name a directory instead"
+        ) from None
 
 
 def _short(error: BaseException | None) -> str:

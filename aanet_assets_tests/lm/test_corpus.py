@@ -13,7 +13,7 @@ import tenacity
 
 from aanet_assets.lm import corpus as corpus_module
 from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
-from aanet_assets.lm.network import persistently
+from aanet_assets.lm.network import from_hub, persistently
 from aanet_assets.settings import CacheSettings, CorpusSettings
 from aanet_assets_tests.small import small_study
 
@@ -114,6 +114,20 @@ def test_a_network_that_stays_down_is_one_clear_message(monkeypatch: pytest.Monk
     pauses = np.diff(tries)
     assert len(tries) > 8
     assert pauses.max() > 10 * pauses.min(), "the pauses grow"
+
+
+def test_what_the_hub_does_not_give_is_one_clear_message() -> None:
+    with (
+        pytest.raises(ConnectionError) as failed,
+        from_hub("the SAE gpt2-small-res-jb/blocks.8.hook_resid_pre"),
+    ):
+        raise httpx2.ConnectError("[Errno -2] Name or service not known")
+    assert str(failed.value) == (
+        "the SAE gpt2-small-res-jb/blocks.8.hook_resid_pre could not be loaded from the Hugging "
+        "Face hub (ConnectError: [Errno -2] Name or service not known). Check the network; a gated "
+        "model needs the token (HF_TOKEN) of an account that has accepted its licence; without the "
+        "hub, name a directory instead"
+    )
 
 
 def test_other_errors_are_not_tried_again() -> None:
