@@ -148,9 +148,10 @@ def test_an_sae_that_does_not_belong_is_refused(
     study: Study, home: Path, measured: dict, failed: set[str]
 ) -> None:
     row = {"sae_id": "s", "tokens": 9, "l0": 30.0, "unexplained": 0.1, "bytes_per_token": 99.0}
-    frame = pd.DataFrame([row | measured])
-    write_table(study.paths, "sae_fit", Partition("sae_fit"), frame)
-    assert set(failures(check_fit(study.paths, study.fit))) == failed
+    # Under a name of its own: others read the tables of the small study.
+    paths = study.model_copy(update={"name": "unfit"}).paths
+    write_table(paths, "sae_fit", Partition("sae_fit"), pd.DataFrame([row | measured]))
+    assert set(failures(check_fit(paths, study.fit))) == failed
 
 
 def test_the_sae_of_another_layer_does_not_explain(study: Study, home: Path, tmp_path) -> None:
