@@ -32,7 +32,7 @@ from aanet_assets.study import Study
 
 console = Console(width=110)
 REPEATS, BATCHES = 5, 2
-LENGTHS = (8_192, 65_536)
+LENGTHS = (65_536, 163_840)
 ROWS = 2_000
 
 
