@@ -36,17 +36,34 @@ class Encoder:
         """Positions that never count."""
         return special_positions(tokens, self.tokenizer.all_special_ids)
 
-    @torch.inference_mode()
     def block(self, chunked: list[Chunk], first_document: int) -> Block:
         """The block of some chunks; their documents are counted on from `first_document`.
 
         Raises:
             ValueError: a code that counts is not finite, or too large for float16.
         """
+        return self.pack(chunked, self.encode(chunked)[1], first_document)
+
+    @torch.inference_mode()
+    def encode(
+        self, chunked: list[Chunk]
+    ) -> tuple[Float[Tensor, "chunks seq d_model"], Float[Tensor, "chunks seq latents"]]:
+        """Residual stream and codes at all positions of some chunks."""
+        with torch_threads(self.read.threads):
+            stream = self.read(torch.tensor([chunk.tokens for chunk in chunked]))
+            return stream, self.sae.encode(stream).float()
+
+    @torch.inference_mode()
+    def pack(
+        self,
+        chunked: list[Chunk],
+        codes: Float[Tensor, "chunks seq latents"],
+        first_document: int,
+    ) -> Block:
+        """The block of some chunks whose codes are known; see `block`."""
         tokens = np.array([chunk.tokens for chunk in chunked], dtype=np.int32)
         special = self.special(tokens)
         with torch_threads(self.read.threads):
-            codes = self.sae.encode(self.read(torch.from_numpy(tokens).long())).float()
             counts, latents, values = sparse(codes, torch.from_numpy(special), self._threshold)
         # The narrowest integers that hold them: two bytes for most SAEs.
         narrow = np.min_scalar_type(self.n_latents)

@@ -46,24 +46,23 @@ def measure_fit(study: Study) -> tuple[Fit, float]:
             "tokens of a chunk: lower cache.seq_len or raise cache.documents_per_shard"
         )
     size = seconds = counted = active = 0.0
-    residuals, errors = [], 0.0
+    rows, errors = [], 0.0
     for first in range(0, len(found), cache.batch_chunks):
         batch = found[first : first + cache.batch_chunks]
         started = time.monotonic()
-        block = encoder.block(batch, 0)
+        stream, codes = encoder.encode(batch)
+        block = encoder.pack(batch, codes, 0)
         seconds += time.monotonic() - started
         size += sum(getattr(block, name).nbytes for name in ARRAYS)
         counted += int((~block.special).sum())
         active += len(block.values)
+        kept = torch.from_numpy(~block.special).to(stream.device)
         with torch.inference_mode():
-            tokens = torch.from_numpy(block.tokens).long()
-            residual = encoder.read(tokens)[torch.from_numpy(~block.special)].float()
-            errors += float(
-                (residual - encoder.sae.decode(encoder.sae.encode(residual))).square().sum()
-            )
-        residuals.append(residual.cpu().numpy())
-    stream = np.concatenate(residuals).astype(np.float64)
-    total = float(np.square(stream - stream.mean(axis=0)).sum())
+            error = (stream - encoder.sae.decode(codes))[kept]
+            errors += float(error.square().sum())
+            rows.append(stream[kept].cpu().numpy())
+    everywhere = np.concatenate(rows).astype(np.float64)
+    total = float(np.square(everywhere - everywhere.mean(axis=0)).sum())
     everything = len(found) * cache.seq_len
     fit = Fit(
         int(counted), active / counted, errors / total if total else float("nan"), size / everything
