@@ -48,7 +48,7 @@ def _check_sae(study: Study) -> None:
         _check_release(study)
         return
     config_file = resolve(study.sae.directory) / "cfg.json"
-    if study.local is not None and not config_file.is_file():
+    if study.local is not None and not (config_file.is_file() and resolve(study.model).is_dir()):
         return
     if not config_file.is_file():
         raise ValueError(

@@ -14,6 +14,12 @@ def test_the_small_study_is_fine() -> None:
     preflight(small_study())
 
 
+def test_what_a_study_makes_itself_need_not_be_there() -> None:
+    for changes in ({}, {"model": "data/nowhere/model"}, {"sae": {"directory": "data/nowhere"}}):
+        files = {"files": "data/nowhere/*.parquet"}
+        preflight(small_study(truth=None, selection={}, local={}, corpus=files, **changes))
+
+
 def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:
     config = json.loads((home / "data/inputs/toy/sae/cfg.json").read_text())
     config["metadata"].update(changes.pop("metadata", {}))
