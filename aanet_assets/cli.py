@@ -50,14 +50,15 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     """Materialise a study from activations to vertex samples; what is there already is kept."""
     from sqlalchemy.exc import OperationalError
 
-    from aanet_assets.defs.drive import Driver, Failure, plan
+    from aanet_assets.defs.drive import Driver, Failure
+    from aanet_assets.defs.drive import plan as partitions_to_make
     from aanet_assets.lm.preflight import preflight
     from aanet_assets.report import print_report
 
     module = load(study)
     try:
         last = until or ("aanet_metrics" if k else None)
-        todo = plan(module.study, last, n_clusters or (), k or ())
+        todo = partitions_to_make(module.study, last, n_clusters or (), k or ())
         preflight(module.study)
         with open_instance() as instance:
             mend_orphans(instance)
@@ -141,6 +142,21 @@ def status(study: StudyName) -> None:
         stale = [problem for problem in problems if problem not in (None, MISSING)]
         counts = (problems.count(None), problems.count(MISSING), len(stale))
         table.add_row(name, *map(str, counts), escape(str(stale[0])) if stale else "")
+    console.print(table)
+
+
+@app.command()
+def plan(study: StudyName) -> None:
+    """What a study will take: tokens, disk, memory and time; nothing is loaded or downloaded."""
+    from aanet_assets.planning import make_plan, rows_of
+
+    try:
+        rows = rows_of(make_plan(load(study).study))
+    except ValueError as error:
+        raise stop(error) from None
+    table = Table("what", Column("estimate", justify="right"), "from", title=f"study {study}")
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table)
 
 

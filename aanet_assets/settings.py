@@ -46,6 +46,19 @@ class SaeSettings(Settings):
         return self.directory or f"{self.release}/{self.id}"
 
 
+class HubSettings(Settings):
+    """What is known of a model and an SAE on a hub, so that `aanet plan` need not ask it."""
+
+    config: dict[str, str | int]
+    """Entries of the model's `config.json` that decide its size, `model_type` among them."""
+    hook: str
+    """The SAE's hook, for example `blocks.20.hook_resid_post`."""
+    latents: Count
+    """Latents of the SAE."""
+    l0: Positive | None = None
+    """Active latents per token, by the SAE's makers."""
+
+
 class CorpusSettings(Settings):
     """Documents with a text column: a Hugging Face dataset, streamed, or local files."""
 

@@ -17,6 +17,7 @@ from aanet_assets.settings import (
     CorpusSettings,
     ExtremaSettings,
     FitSettings,
+    HubSettings,
     LocalSettings,
     RefitSettings,
     RowSettings,
@@ -46,6 +47,8 @@ class Study(Settings):
     """Where the language model, the SAE and the AANets run."""
     sae: SaeSettings
     """The sparse autoencoder."""
+    hub: HubSettings | None = None
+    """How large the model and the SAE are, where they are on a hub."""
     corpus: CorpusSettings
     """The documents."""
     cache: CacheSettings = CacheSettings()

@@ -47,6 +47,16 @@ def test_sql_prints_a_table(finished: Finished, study_module) -> None:
     assert "│ 7 │ 21 │" in output
 
 
+def test_plan_prints_estimates_and_says_what_it_cannot_know(
+    finished: Finished, study_module
+) -> None:
+    output = said("plan", study_module("small_plan"), code=0)
+    assert re.search(r"tokens │ 76,500 │ each once", output)
+    unknown = study_module("small_unknown", "model='nobody/nothing'")
+    output = said("plan", unknown, code=1)
+    assert "error the model 'nobody/nothing' is not on this machine" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

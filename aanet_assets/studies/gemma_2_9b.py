@@ -4,7 +4,7 @@ Every setting that is not named here has the guide's value as its default.
 """
 
 from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import CacheSettings, CorpusSettings, SaeSettings
+from aanet_assets.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
 from aanet_assets.study import Study
 
 study = Study(
@@ -14,6 +14,21 @@ study = Study(
     dtype="bfloat16",
     device="cuda",
     sae=SaeSettings(release="gemma-scope-9b-pt-res", id="layer_20/width_16k/average_l0_68"),
+    hub=HubSettings(
+        config={
+            "model_type": "gemma2",
+            "hidden_size": 3584,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 42,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 256,
+            "vocab_size": 256_000,
+        },
+        hook="blocks.20.hook_resid_post",
+        latents=16_384,
+        l0=68,
+    ),
     corpus=CorpusSettings(
         dataset="HuggingFaceFW/fineweb",
         config="sample-10BT",

@@ -1,7 +1,7 @@
 """GPT-2 small, before layer 8, with a SAELens SAE, on FineWeb: the quickest study with internet."""
 
 from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import CacheSettings, CorpusSettings, SaeSettings
+from aanet_assets.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
 from aanet_assets.study import Study
 
 study = Study(
@@ -9,6 +9,10 @@ study = Study(
     description="GPT-2 small, residual stream before layer 8, 24,576 latents, FineWeb.",
     model="openai-community/gpt2",
     sae=SaeSettings(release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"),
+    # A gpt2 config without further entries is the small one.
+    hub=HubSettings(
+        config={"model_type": "gpt2"}, hook="blocks.8.hook_resid_pre", latents=24_576, l0=60
+    ),
     corpus=CorpusSettings(
         dataset="HuggingFaceFW/fineweb",
         config="sample-10BT",
