@@ -31,7 +31,7 @@ class Latents(NamedTuple):
     """What is known of an SAE before it is loaded."""
 
     hook: str
-    count: int
+    number: int
     l0: float | None
     """Active latents per token; None where nobody has said yet."""
 
@@ -87,13 +87,13 @@ def make_plan(study: Study) -> Plan:
     width = BYTES[study.dtype]
     batch = cache.batch_chunks * cache.seq_len
     per_token = (
-        3 * 4 * latents.count
+        3 * 4 * latents.number
         + 3 * width * size.largest
         + (width + 4) * size.heads * cache.seq_len
         + 3 * width * size.d_model
     )
-    sae = 2 * size.d_model * latents.count
-    index = np.min_scalar_type(latents.count - 1).itemsize
+    sae = 2 * size.d_model * latents.number
+    index = np.min_scalar_type(latents.number - 1).itemsize
     multiplied = size.multiplied + sae // 2
     speed, speed_from = _speed(study)
     clusters = sum(study.n_clusters)
@@ -105,7 +105,7 @@ def make_plan(study: Study) -> Plan:
         working_memory=width * size.read + 4 * sae + batch * per_token,
         cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 6)),
         rows_disk=sum(
-            4 * latents.count * min(study.rows.max_rows, tokens) for _ in study.n_clusters
+            4 * latents.number * min(study.rows.max_rows, tokens) for _ in study.n_clusters
         ),
         models_disk=clusters * len(study.ks) * AANET_BYTES * size.d_model
         if study.aanet.export_pt
@@ -183,7 +183,7 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
         (
             "memory at work",
             decimal(plan.working_memory),
-            f"weights, an SAE of {latents.count:,} latents, one batch; "
+            f"weights, an SAE of {latents.number:,} latents, one batch; "
             "on the GPU where the study has one",
         ),
         (

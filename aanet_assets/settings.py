@@ -49,8 +49,10 @@ class SaeSettings(Settings):
 class HubSettings(Settings):
     """What is known of a model and an SAE on a hub, so that `aanet plan` need not ask it."""
 
-    config: dict[str, str | int]
-    """Entries of the model's `config.json` that decide its size, `model_type` among them."""
+    model_type: str
+    """The model's architecture, as its `config.json` names it."""
+    config: dict[str, int] = {}
+    """Other entries of that file that decide the model's size."""
     hook: str
     """The SAE's hook, for example `blocks.20.hook_resid_post`."""
     latents: Count

@@ -57,7 +57,7 @@ def test_what_is_not_known_is_said() -> None:
         make_plan(unknown)
     with pytest.raises(ValueError, match="'openai-community/gpt2' is not on this machine"):
         config_of(unknown)
-    hub = HubSettings(config={"model_type": "gpt2"}, hook="blocks.8.hook_resid_pre", latents=100)
+    hub = HubSettings(model_type="gpt2", hook="blocks.8.hook_resid_pre", latents=100)
     silent = Study.model_validate({**study.model_dump(), "hub": hub.model_dump()})
     rows = dict((what, amount) for what, amount, _ in rows_of(make_plan(silent)))
     assert rows["activation cache"] == "not known yet"

@@ -40,7 +40,7 @@ def config_of(study: Study) -> PretrainedConfig:
                 "how large it is: make or download it first, or give the study "
                 "hub=HubSettings(...), as aanet_assets/studies/gemma_2_9b.py does"
             ) from None
-        return AutoConfig.for_model(**study.hub.config)
+        return AutoConfig.for_model(study.hub.model_type, **study.hub.config)
 
 
 def size_of(config: PretrainedConfig, hook: Hook) -> Size:

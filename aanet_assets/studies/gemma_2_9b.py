@@ -15,8 +15,8 @@ study = Study(
     device="cuda",
     sae=SaeSettings(release="gemma-scope-9b-pt-res", id="layer_20/width_16k/average_l0_68"),
     hub=HubSettings(
+        model_type="gemma2",
         config={
-            "model_type": "gemma2",
             "hidden_size": 3584,
             "intermediate_size": 14336,
             "num_hidden_layers": 42,

@@ -10,9 +10,7 @@ study = Study(
     model="openai-community/gpt2",
     sae=SaeSettings(release="gpt2-small-res-jb", id="blocks.8.hook_resid_pre"),
     # A gpt2 config without further entries is the small one.
-    hub=HubSettings(
-        config={"model_type": "gpt2"}, hook="blocks.8.hook_resid_pre", latents=24_576, l0=60
-    ),
+    hub=HubSettings(model_type="gpt2", hook="blocks.8.hook_resid_pre", latents=24_576, l0=60),
     corpus=CorpusSettings(
         dataset="HuggingFaceFW/fineweb",
         config="sample-10BT",
