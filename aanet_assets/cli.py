@@ -202,17 +202,25 @@ def ui(
 
 @app.command()
 def train_toy(
-    into: Annotated[Path, typer.Option(help="Folder for model and SAE.")] = Path("data/inputs/toy"),
+    process: Annotated[str, typer.Option(help="union7, or union22: the larger one.")] = "union7",
+    into: Annotated[
+        Path | None, typer.Option(help="Folder for model and SAE; by default where it is shipped.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the transformer.")] = 0,
     sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 10,
 ) -> None:
-    """Train the toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
+    """Train a toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
+    from aanet_assets.toy.train import RECIPES
     from aanet_assets.toy.train import train_toy as train
 
+    if process not in RECIPES:
+        raise stop(f"there is no process {process!r}; it must be one of {', '.join(RECIPES)}")
+    recipe = RECIPES[process]
     enter_home()
+    into = into or Path(recipe.folder)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("aanet").setLevel(logging.INFO)
-    train(into, seed=seed, sae_seed=sae_seed)
+    train(into, recipe, seed=seed, sae_seed=sae_seed)
     console.print(f"written to {into}: model/, sae/ and training.json")
 
 

@@ -109,7 +109,38 @@ _STEPS = (
         ("ks",),
     ),
     Step("analysis_plots", "n_clusters", ("consolidated_metrics",), ("selection",)),
-    Step("selected_clusters", "n_clusters", ("consolidated_metrics",), ("selection",)),
+    Step(
+        "null_clusters",
+        "n_clusters",
+        ("activation_cache", "clustering"),
+        ("rows", "extrema", "ks", "trust.nulls", "trust.seed"),
+    ),
+    Step(
+        "cluster_shapes",
+        "n_clusters",
+        ("activation_cache", "clustering", "cluster_rows", "null_clusters"),
+        ("ks",),
+    ),
+    Step(
+        "replicates",
+        "grid",
+        ("clustering", "cluster_rows", "aanet_models", "null_clusters"),
+        ("aanet", "trust.replicates"),
+        on_device=True,
+    ),
+    Step(
+        "evidence",
+        "n_clusters",
+        ("consolidated_metrics", "cluster_shapes", "replicates"),
+        ("trust.replicates",),
+    ),
+    Step(
+        "selected_clusters",
+        "n_clusters",
+        ("consolidated_metrics", "evidence"),
+        ("selection", "trust.max_q", "trust.min_fit"),
+        code_version="2",
+    ),
     Step(
         "refit_models",
         "n_clusters",
@@ -154,6 +185,12 @@ def steps(study: Study) -> dict[str, Step]:
         first, last = () if study.local is None else _LOCAL, ()
     made_here = tuple(step.name for step in first)
     fit, cache, *rest = _STEPS
+    if study.trust.replicates == 1:
+        rest = [
+            replace(step, upstream=tuple(name for name in step.upstream if name != "replicates"))
+            for step in rest
+            if step.name != "replicates"
+        ]
     fit = replace(fit, upstream=made_here)
     cache = replace(cache, upstream=(*made_here, *cache.upstream))
     return {step.name: step for step in (*first, fit, cache, *rest, *last)}

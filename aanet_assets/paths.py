@@ -36,6 +36,14 @@ class StudyPaths:
         """Cluster-major training rows."""
         return self.stage1(n) / "cluster_rows.safetensors"
 
+    def null_clustering(self, n: int) -> Path:
+        """Labels, bases and decoder rows of the null clusters."""
+        return self.stage1(n) / "null_clustering.safetensors"
+
+    def null_rows(self, n: int) -> Path:
+        """Cluster-major training rows of the null clusters."""
+        return self.stage1(n) / "null_rows.safetensors"
+
     def stack(self, n: int, k: int) -> Path:
         """Trained AANets of all clusters at one k, in their subspaces."""
         return self.stage1(n) / f"aanets_k{k}.safetensors"
@@ -142,6 +150,14 @@ NAMES = {
         "clusters_{n}/training_curves_n*.jsonl",
         "tables/consolidated_metrics/n{n}.parquet",
     ),
+    "null_clusters": (
+        "clusters_{n}/null_clustering.safetensors",
+        "clusters_{n}/null_rows.safetensors",
+        "tables/null_clusters/n{n}.parquet",
+    ),
+    "cluster_shapes": ("tables/cluster_shapes/n{n}.parquet",),
+    "replicates": ("tables/replicates/n{n}_k{k}.parquet",),
+    "evidence": ("tables/evidence/n{n}.parquet",),
     "recovery": (
         "clusters_{n}/plots/recovery_n*.png",
         "tables/recovery/n{n}.parquet",

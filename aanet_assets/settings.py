@@ -279,6 +279,10 @@ def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
 class SelectionSettings(Settings):
     """Quality filters, categories and manual picks of stage 2."""
 
+    mode: Literal["guide", "calibrated"] = "guide"
+    """`guide`: by the guide's filters and categories. `calibrated`: by the evidence, whose
+    thresholds are in the study's `trust`; of the settings below only `min_latents` and the manual
+    ones matter then. Both verdicts are in the table, whichever is used."""
     min_latents: Count = 2
     """Least number of latents."""
     recon_monotonic: bool = True
@@ -317,6 +321,22 @@ class SelectionSettings(Settings):
     def _manual_k_parse(cls, text: str) -> str:
         parse_manual_k(text)
         return text
+
+
+class TrustSettings(Settings):
+    """What the clusters are compared with, and how much evidence is enough."""
+
+    nulls: Count = 100
+    """Null clusters, at least; they come in whole shuffles, each as many as there are clusters."""
+    replicates: Count = 5
+    """AANets per cluster and k, each with a seed of its own; of the null clusters as well. With 1
+    there are only those of stage 1, and elbows are not compared with null clusters'."""
+    max_q: Share = 0.05
+    """Largest q-value at which latents count as firing together."""
+    min_fit: Share = 0.8
+    """Least fit of a simplex; docs/calibration.md says where it comes from."""
+    seed: int = 44
+    """Seed of the null clusters."""
 
 
 class RefitSettings(Settings):
@@ -366,7 +386,7 @@ class LocalSettings(Settings):
 class TruthSettings(Settings):
     """A process whose hidden states are known; the study's corpus is sampled from it."""
 
-    process: Literal["union7"] = "union7"
+    process: Literal["union7", "union22"] = "union7"
     """Which process of `toy/process.py`."""
     seed: int = 7
     """Seed of the documents."""

@@ -24,6 +24,7 @@ from aanet_assets.settings import (
     SaeSettings,
     SelectionSettings,
     Settings,
+    TrustSettings,
     TruthSettings,
     VertexSettings,
     parse_manual_clusters,
@@ -69,6 +70,8 @@ class Study(Settings):
     """Network and training."""
     selection: SelectionSettings = SelectionSettings()
     """Stage 2."""
+    trust: TrustSettings = TrustSettings()
+    """Null clusters, replicates and evidence."""
     refit: RefitSettings = RefitSettings()
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from aanet_assets.analysis.consolidate import GUIDE_COLUMNS
+from aanet_assets.trust.evidence import TYPES
 
 FURTHER_COLUMNS = (
     "aanet_reason", "n_rows", "steps", "heldout_loss", "heldout_recon_loss",
@@ -22,13 +23,14 @@ _INTEGERS = {
     "failed_here", "failed_cumulative", "remaining", "vertex_id", "samples", "target",
     "tokens_seen", "true_k", "recon_elbow_k", "arch_elbow_k",
     "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
-    "document", "document_token",
+    "document", "document_token", "simplex_k", "elbow_k", "replicate", "replicates", "calibrated_k",
 }  # fmt: skip
-_BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target"}
+_BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target", "is_null"}
 _TEXTS = {
     "aanet_status", "aanet_reason", "sae_id", "category", "k_source", "reason", "filter",
     "setting", "extrema_problem", "full_text", "component", "kind",
-    "use", "sha256", "made_from", "corpus_revision",
+    "use", "sha256", "made_from", "corpus_revision", "mode", "guide_category", "guide_reason",
+    "calibrated_category", "calibrated_reason",
 }  # fmt: skip
 _INTEGER_LISTS = {
     "latent_indices", "chunk_token_ids", "trigger_token_indices", "trigger_token_ids",
@@ -56,11 +58,27 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "n_clusters_total", "cluster_id", "aanet_k", *(f"{name}_history" for name in _LOSSES),
     ),
     "consolidated_metrics": (*GUIDE_COLUMNS, *FURTHER_COLUMNS),
+    "null_clusters": (
+        "n_clusters_total", "cluster_id", "is_null", "n_latents", "latent_indices",
+        "active_tokens", "activity_limit", "extrema_problem",
+    ),
+    "cluster_shapes": (
+        "n_clusters_total", "cluster_id", "is_null", "n_latents", "coactivity", "interior", "k",
+        "pca_explained", "occupancy", "fit",
+    ),
+    "replicates": (
+        "n_clusters_total", "cluster_id", "is_null", "k", "replicate", "aanet_status",
+        "aanet_recon_loss", "aanet_archetypal_loss", "heldout_explained_variance",
+        "heldout_in_simplex", "heldout_occupancy", "vertex_shift",
+    ),
+    "evidence": ("n_clusters_total", *TYPES),
     "selected_clusters": (
         "n_clusters_total", "cluster_id", "selected", "category", "k", "k_source", "reason",
+        "guide_category", "guide_reason", "calibrated_category", "calibrated_k",
+        "calibrated_reason",
     ),
     "selection_funnel": (
-        "n_clusters_total", "position", "filter", "setting", "failed_here",
+        "n_clusters_total", "mode", "position", "filter", "setting", "failed_here",
         "failed_cumulative", "remaining",
     ),
     "vertex_stats": (

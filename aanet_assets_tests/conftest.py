@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 from aanet_assets_tests import checking
 
 # Shapes and types of the science rooms are checked while they run.
-_ROOMS = ("lm", "cache", "clustering", "archetypes", "analysis", "vertices", "toy", "checks")
+_ROOMS = (
+    "lm", "cache", "clustering", "archetypes", "analysis", "trust", "vertices", "toy", "checks",
+)  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
 from aanet_assets import cli, studies

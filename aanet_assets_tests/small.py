@@ -12,6 +12,7 @@ from aanet_assets.settings import (
     RowSettings,
     SaeSettings,
     SelectionSettings,
+    TrustSettings,
     TruthSettings,
     VertexSettings,
 )
@@ -47,6 +48,7 @@ def small_study(**changes: Any) -> Study:
             manual_clusters="7:0,3",
             manual_k="7:0=3;7:3=2",
         ),
+        "trust": TrustSettings(nulls=8, replicates=2),
         "vertices": VertexSettings(samples_per_vertex=20, distance=0.5),
         "truth": TruthSettings(),
     }

@@ -7,7 +7,6 @@ import pandas as pd
 from aanet_assets.analysis.categories import Limits, categorise, limits_of
 from aanet_assets.analysis.quality import (
     Cluster,
-    Filter,
     clusters_of,
     failures_of,
     quality_filters,
@@ -107,10 +106,12 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
             )
             row = (n_clusters, c.cluster_id, category, k, k_source, c.n_latents, *carried)
             selected.append(row)
+    steps = [(f.name, f.setting) for f in filters]
+    steps.append(("reaches a category", "a_sd, b_sd, c_sd, d_sd"))
     return Selection(
-        _frame(selected, SELECTED),
-        _frame(verdicts, VERDICTS),
-        _funnel(filters, list(failures.values()), n_clusters),
+        frame(selected, SELECTED),
+        frame(verdicts, VERDICTS),
+        funnel_of(steps, list(failures.values()), n_clusters),
         {
             "n_passing": len(passed),
             **(limits._asdict() if limits else dict.fromkeys(Limits._fields)),
@@ -139,19 +140,21 @@ def _chosen_k(
     return cluster.elbows.recon_k if by_recon else cluster.elbows.arch_k, source
 
 
-def _funnel(filters: list[Filter], failures: list[dict[str, str]], n_clusters: int) -> pd.DataFrame:
-    steps = [(f.name, f.setting) for f in filters]
-    steps.append(("reaches a category", "a_sd, b_sd, c_sd, d_sd"))
+def funnel_of(
+    steps: list[tuple[str, str]], failures: list[dict[str, str]], n_clusters: int
+) -> pd.DataFrame:
+    """The funnel of `Selection`, from name and setting of each step and each cluster's failures."""
     rows, remaining = [], failures
     for name, setting in steps:
         here = sum(name in f for f in failures)
         remaining = [f for f in remaining if name not in f]
         gone = len(failures) - len(remaining)
         rows.append((n_clusters, name, setting, here, gone, len(remaining)))
-    return _frame(rows, FUNNEL)
+    return frame(rows, FUNNEL)
 
 
-def _frame(rows: list[tuple], types: dict[str, str]) -> pd.DataFrame:
+def frame(rows: list[tuple], types: dict[str, str]) -> pd.DataFrame:
+    """A table of these columns and types."""
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
@@ -161,6 +164,15 @@ def explain_none(selection: Selection) -> str:
     if total == 0:
         return "No cluster is selected: the table holds none. Materialise stage 1 first."
     n_clusters = selection.verdicts["n_clusters_total"].iloc[0]
+    if "a_recon" not in limits:
+        counts = ", ".join(
+            f"{f.failed_here} fail '{f.filter}'" for f in selection.funnel.itertuples()
+        )
+        return (
+            f"No cluster of n_clusters {n_clusters} is selected by the evidence: of {total}, "
+            f"{counts}. The table evidence has the numbers; trust.max_q and trust.min_fit are the "
+            f"limits. Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
+        )
     filters = selection.funnel.iloc[:-1]
     n_passing = int(filters["remaining"].iloc[-1])
     counts = ", ".join(

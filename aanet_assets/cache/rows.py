@@ -44,9 +44,9 @@ class Cluster:
 
 
 def save_clusters(
-    path: Path, labels: Int[np.ndarray, "latents"], clusters: Sequence[Cluster]
+    path: Path, labels: Int[np.ndarray, "*shuffles latents"], clusters: Sequence[Cluster]
 ) -> None:
-    """Write a clustering: labels, and columns and coordinates of each cluster."""
+    """Write clusterings: labels, and columns and coordinates of each cluster."""
     arrays = {"labels": labels}
     for cluster in clusters:
         arrays[f"{cluster.cluster_id}.columns"] = np.ascontiguousarray(cluster.columns, np.float16)
@@ -55,7 +55,7 @@ def save_clusters(
         save_file(arrays, temporary)
 
 
-def load_labels(path: Path) -> Int[np.ndarray, "latents"]:
+def load_labels(path: Path) -> Int[np.ndarray, "*shuffles latents"]:
     """Cluster of each latent, -1 where it has none."""
     with safe_open(path, framework="numpy") as file:
         return file.get_tensor("labels")

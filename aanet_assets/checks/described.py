@@ -53,6 +53,22 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "curves": "The training curves have one line per cluster and k.",
     },
     "analysis_plots": {"drawn": "The five plots are PNG files that show something."},
+    "null_clusters": {
+        "matched": "Every shuffle has, cluster by cluster, the sizes of the real clusters.",
+        "rows": "Every null cluster has rows, and they are finite.",
+    },
+    "cluster_shapes": {
+        "complete": "Every cluster, real or null, is there once per k.",
+        "ranges": "Shares and coactivities are in range.",
+    },
+    "replicates": {
+        "complete": "Every cluster, real or null, has all of its replicates.",
+        "losses": "Losses are there where training succeeded, and are not negative.",
+    },
+    "evidence": {
+        "complete": "Every cluster, real or null, has one row.",
+        "ranges": "p-values, q-values and shares are in range, and every k is one of the ks.",
+    },
     "selected_clusters": {
         "complete": "Every cluster has one verdict, with a reason.",
         "k_and_category": "Every selected cluster has one of the ks and a category.",

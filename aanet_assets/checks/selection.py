@@ -12,7 +12,7 @@ from aanet_assets.lineage import Partition
 from aanet_assets.paths import StudyPaths
 from aanet_assets.warehouse import read_table
 
-CATEGORIES = ("A", "B", "C", "D", "M")
+CATEGORIES = ("A", "B", "C", "D", "M", "S")
 
 
 class Chosen(NamedTuple):
@@ -34,14 +34,15 @@ def selected(paths: StudyPaths, n: int) -> list[Chosen]:
     return [Chosen(int(row["cluster_id"]), int(row["k"]), str(row["category"])) for row in rows]
 
 
-def check_selection(paths: StudyPaths, n: int, ks: Sequence[int]) -> list[Finding]:
+def check_selection(paths: StudyPaths, n: int, ks: Sequence[int], mode: str) -> list[Finding]:
     """Check verdicts and funnel of one n. That nothing is selected is a result like any other."""
     partition = Partition("selected_clusters", n=n)
     verdicts = read_table(paths, "selected_clusters", partition)
+    funnel = read_table(paths, "selection_funnel", partition)
     return [
         _complete(verdicts, n),
         _k_and_category(verdicts[verdicts["selected"]], ks),
-        _funnel(read_table(paths, "selection_funnel", partition), verdicts, n),
+        _funnel(funnel[funnel["mode"] == mode], verdicts, n),
     ]
 
 

@@ -26,11 +26,12 @@ def job_steps(study: Study) -> dict[str, tuple[str, ...]]:
     """The jobs and the steps of each, in the order in which they make sense."""
     after_review = ("analysis_plots", "selected_clusters", "refit_models", "vertex_samples")
     truth = () if study.truth is None else ("recovery",)
+    replicates = ("replicates",) if study.trust.replicates > 1 else ()
     return {
         "stage1_cache": ("activation_cache",),
-        "stage1_clusters": ("clustering", "cluster_rows"),
-        "stage1_grid": ("aanet_models", "aanet_metrics"),
-        "stage3": ("consolidated_metrics", *after_review, *truth),
+        "stage1_clusters": ("clustering", "cluster_rows", "null_clusters", "cluster_shapes"),
+        "stage1_grid": ("aanet_models", "aanet_metrics", *replicates),
+        "stage3": ("consolidated_metrics", "evidence", *after_review, *truth),
         "reselect": after_review,
     }
 

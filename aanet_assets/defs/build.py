@@ -9,6 +9,7 @@ from aanet_assets.defs import (
     stage1_latents,
     stage2,
     stage3,
+    trust,
     truth,
 )
 from aanet_assets.defs.materialise import build_asset
@@ -22,11 +23,15 @@ _ASSETS = (
     (stage1_aanets.aanet_models, "1c_aanets", {"pytorch"}),
     (stage1_aanets.aanet_metrics, "1c_aanets", {"parquet", "duckdb"}),
     (stage1_aanets.consolidated_metrics, "1d_metrics", {"csv", "duckdb"}),
+    (trust.null_clusters, "1e_trust", {"numpy"}),
+    (trust.cluster_shapes, "1e_trust", {"numpy", "duckdb"}),
+    (trust.evidence, "1e_trust", {"scipy", "duckdb"}),
     (stage1_aanets.analysis_plots, "2_review", {"matplotlib"}),
     (stage2.selected_clusters, "2_review", {"pandas", "duckdb"}),
     (stage3.refit_models, "3_vertices", {"pytorch"}),
     (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
 )
+_REPLICATE_ASSETS = ((trust.replicates, "1e_trust", {"pytorch", "duckdb"}),)
 _LOCAL_ASSETS = (
     (local.language_model, "0_local", {"huggingface"}),
     (local.prose, "0_local", {"parquet"}),
@@ -41,6 +46,8 @@ _TRUTH_ASSETS = (
 def build_defs(study: Study) -> dg.Definitions:
     """Assets, jobs, sensors and schedules of a study, as one code location."""
     assets = [*_ASSETS]
+    if study.trust.replicates > 1:
+        assets += _REPLICATE_ASSETS
     if study.local is not None:
         assets += _LOCAL_ASSETS
     if study.truth is not None:

@@ -104,7 +104,7 @@ def _analysis_plots(study: Study, partition: Partition) -> list[Finding]:
 def _selected_clusters(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.selection import check_selection
 
-    return check_selection(study.paths, _n(partition), study.ks)
+    return check_selection(study.paths, _n(partition), study.ks, study.selection.mode)
 
 
 def _refit_models(study: Study, partition: Partition) -> list[Finding]:
@@ -117,6 +117,31 @@ def _vertex_samples(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.vertices import check_samples
 
     return check_samples(study.paths, _n(partition), study.heldout_shards, study.training_shards)
+
+
+def _null_clusters(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.trust import check_nulls
+
+    return check_nulls(study.paths, _n(partition), study.trust.nulls)
+
+
+def _cluster_shapes(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.trust import check_shapes
+
+    return check_shapes(study.paths, _n(partition), study.ks)
+
+
+def _replicates(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.trust import check_replicates
+
+    assert partition.k is not None
+    return check_replicates(study.paths, _n(partition), partition.k, study.trust)
+
+
+def _evidence(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.trust import check_evidence
+
+    return check_evidence(study.paths, _n(partition), study.ks)
 
 
 def _recovery(study: Study, partition: Partition) -> list[Finding]:
@@ -145,6 +170,10 @@ CHECKS: Mapping[str, Callable[[Study, Partition], list[Finding]]] = {
     "aanet_metrics": _aanet_metrics,
     "consolidated_metrics": _consolidated_metrics,
     "analysis_plots": _analysis_plots,
+    "null_clusters": _null_clusters,
+    "cluster_shapes": _cluster_shapes,
+    "replicates": _replicates,
+    "evidence": _evidence,
     "selected_clusters": _selected_clusters,
     "refit_models": _refit_models,
     "vertex_samples": _vertex_samples,

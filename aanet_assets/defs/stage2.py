@@ -12,17 +12,36 @@ from aanet_assets.warehouse import read_table, write_table
 def selected_clusters(study: Study, partition: Partition) -> Outcome:
     """The selected clusters with category and k, the reason for every rejection, and the funnel.
 
-    Selecting nothing is a result, too: the asset succeeds and says which filter turned away what.
+    `selection.mode` says whether the guide's rules or the calibrated evidence decide; the verdicts
+    and funnels of both are in the tables. Selecting nothing is a result, too: the asset succeeds
+    and says which filter turned away what.
     """
+    import pandas as pd
+
     from aanet_assets.analysis.selection import explain_none, select_clusters
+    from aanet_assets.trust.verdicts import select_calibrated
 
     n = partition.n
     assert n is not None
     table = read_table(study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=n))
-    selection = select_clusters(table, study.selection, n)
+    known = read_table(study.paths, "evidence", Partition("evidence", n=n))
+    both = {
+        "guide": select_clusters(table, study.selection, n),
+        "calibrated": select_calibrated(known, study.selection, study.trust, n),
+    }
+    selection = both[study.selection.mode]
     ks = selection.selected[["cluster_id", "k", "k_source"]]
     verdicts = selection.verdicts.merge(ks, on="cluster_id", how="left")
-    funnel = selection.funnel.assign(position=range(1, len(selection.funnel) + 1))
+    for mode, other in both.items():
+        renamed = {name: f"{mode}_{name}" for name in ("category", "reason")}
+        theirs = other.verdicts[["cluster_id", *renamed]].rename(columns=renamed)
+        verdicts = verdicts.merge(theirs, on="cluster_id")
+    ks = both["calibrated"].selected[["cluster_id", "k"]].rename(columns={"k": "calibrated_k"})
+    verdicts = verdicts.merge(ks, on="cluster_id", how="left")
+    funnel = pd.concat(
+        other.funnel.assign(mode=mode, position=range(1, len(other.funnel) + 1))
+        for mode, other in both.items()
+    )
     files = [
         write_table(study.paths, "selected_clusters", partition, verdicts),
         write_table(study.paths, "selection_funnel", partition, funnel),

@@ -12,6 +12,7 @@ from aanet_assets.settings import (
     RowSettings,
     SaeSettings,
     SelectionSettings,
+    TrustSettings,
     TruthSettings,
     VertexSettings,
 )
@@ -43,6 +44,8 @@ study = Study(
     selection=SelectionSettings(
         b_sd=0.0, arch_monotonic=False, max_k_differential=6, k_from="reconstruction"
     ),
+    # Replicates of a hundred null clusters would take longer than all the rest.
+    trust=TrustSettings(replicates=1),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union7"),
 )

@@ -17,7 +17,7 @@ class Component:
     """One source of letters with its own hidden states."""
 
     kind: str
-    """`mess<n>` or `tom_quantum`."""
+    """`mess<n>`, `tom_quantum` or `bloch`."""
     transitions: Float[np.ndarray, "letters states states"]
     """T of the module's conventions."""
     readout: Float[np.ndarray, "states"]
@@ -73,12 +73,39 @@ def tom_quantum(alpha: float, beta: float) -> Component:
         )
     norm = alpha**2 + beta**2
     s, c = 2 * alpha * beta / norm, (alpha**2 - beta**2) / norm
-    along_z = [[[1, 0, r], [0, c, 0], [r, 0, 1]] for r in (s, -s)]
-    along_x = [[[1, r, 0], [r, 1, 0], [0, 0, c]] for r in (s, -s)]
+    return _measured("tom_quantum", axes=(2, 1), strength=s, shrink=c)
+
+
+def bloch(strength: float) -> Component:
+    """Weak measurements of a qubit along one of three axes, each drawn with probability 1/3.
+
+    Beliefs are (1, bx, by, bz) with length of b at most 1. They fill a ball, which is no simplex: a
+    decoy in as many dimensions as a tetrahedron. Measuring an axis i with strength s and outcome
+    +-1 has probability (1 +- s b_i) / 6; it moves b_i to (b_i +- s) / (1 +- s b_i) and scales the
+    others by sqrt(1 - s^2) over the same denominator. Letters: x+, x-, y+, y-, z+, z-.
+
+    Raises ValueError unless the strength lies between 0 and 1.
+    """
+    if not 0 < strength < 1:
+        raise ValueError(f"bloch: strength is {strength}; it must lie between 0 and 1")
+    shrink = math.sqrt(1 - strength**2)
+    return _measured("bloch", axes=(1, 2, 3), strength=strength, shrink=shrink)
+
+
+def _measured(kind: str, axes: tuple[int, ...], strength: float, shrink: float) -> Component:
+    """Measurements along `axes`, in the order of their letters, with outcomes + and - each."""
+    n_axes, transitions = len(axes), []
+    for axis in axes:
+        for outcome in (strength, -strength):
+            matrix = np.diag([1.0] + [shrink] * n_axes)
+            matrix[axis, axis] = 1.0
+            matrix[0, axis] = matrix[axis, 0] = outcome
+            transitions.append(matrix / (2 * n_axes))
+    certain = np.eye(n_axes + 1)[0]
     return Component(
-        kind="tom_quantum",
-        transitions=np.array(along_z + along_x) / 4,
-        readout=np.array([1.0, 0.0, 0.0]),
-        stationary=np.array([1.0, 0.0, 0.0]),
+        kind=kind,
+        transitions=np.array(transitions),
+        readout=certain,
+        stationary=certain,
         true_k=None,
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from aanet_assets.toy.components import Component, mess, tom_quantum
+from aanet_assets.toy.components import Component, bloch, mess, tom_quantum
 
 
 class Beliefs(NamedTuple):
@@ -171,5 +171,34 @@ UNION7 = UnionProcess(
 )
 """The shipped toy: five simplices (three triangles, a line, a tetrahedron) and two disks."""
 
-PROCESSES = {"union7": UNION7}
+UNION22 = UnionProcess(
+    [
+        mess(2, 0.05, 0.75),
+        mess(2, 0.03, 0.70),
+        mess(2, 0.08, 0.80),
+        mess(2, 0.04, 0.85),
+        mess(3, 0.03, 0.70),
+        mess(3, 0.04, 0.76),
+        mess(3, 0.06, 0.82),
+        mess(3, 0.05, 0.70),
+        mess(3, 0.03, 0.80),
+        mess(4, 0.03, 0.75),
+        mess(4, 0.02, 0.70),
+        mess(4, 0.04, 0.80),
+        mess(4, 0.03, 0.85),
+        mess(5, 0.02, 0.75),
+        mess(5, 0.03, 0.80),
+        mess(5, 0.02, 0.70),
+        tom_quantum(1.0, 3.0),
+        tom_quantum(1.51, 3.07),
+        tom_quantum(1.0, 4.0),
+        bloch(0.5),
+        bloch(0.6),
+        bloch(0.75),
+    ],
+    switch_rate=0.05,
+)
+"""The harder toy: sixteen simplices of two to five vertices, three disks and three balls."""
+
+PROCESSES = {"union7": UNION7, "union22": UNION22}
 """Processes by the names that studies call them."""

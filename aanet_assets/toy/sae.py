@@ -9,19 +9,24 @@ from torch import Tensor
 
 from aanet_assets.lm.sae_training import train_sae
 
-LATENTS, ACTIVE = 32, 3
 LR = 3e-3  # 1e-3 is clearly worse
 WARM_UP = 100  # steps
 
 
 def train_topk_sae(
-    activations: Float[Tensor, "tokens d_in"], steps: int, seed: int, metadata: dict[str, Any]
+    activations: Float[Tensor, "tokens d_in"],
+    steps: int,
+    seed: int,
+    metadata: dict[str, Any],
+    *,
+    latents: int,
+    active: int,
 ) -> TopKTrainingSAE:
-    """Train the toy's SAE; see `train_sae`."""
+    """Train a toy's SAE; see `train_sae`."""
     config = TopKTrainingSAEConfig(
         d_in=activations.shape[1],
-        d_sae=LATENTS,
-        k=ACTIVE,
+        d_sae=latents,
+        k=active,
         normalize_activations="expected_average_only_in",
         rescale_acts_by_decoder_norm=True,
         decoder_init_norm=0.1,

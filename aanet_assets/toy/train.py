@@ -1,4 +1,4 @@
-"""Building the shipped toy: transformer, SAE and a record of how good they are, in one folder."""
+"""Building a shipped toy: transformer, SAE and a record of how good they are, in one folder."""
 
 import json
 import os
@@ -6,12 +6,13 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from aanet_assets.lm.sae_training import BATCH, sae_quality
 from aanet_assets.seeds import seed_for
 from aanet_assets.threads import torch_threads
 from aanet_assets.toy import sae, transformer
-from aanet_assets.toy.process import UNION7, UnionProcess
+from aanet_assets.toy.process import PROCESSES, UnionProcess
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.transformer import (
     LENGTH,
@@ -22,17 +23,41 @@ from aanet_assets.toy.transformer import (
 )
 
 LAYER = 2  # the last: beliefs are read best there
-SAE_METADATA = {
-    "model_name": "data/inputs/toy/model",
-    "hook_name": f"blocks.{LAYER}.hook_resid_post",
-    "prepend_bos": True,
-    "context_size": LENGTH + 1,
+
+
+class Recipe(NamedTuple):
+    """What differs between the toys."""
+
+    folder: str
+    """Where the toy is shipped, relative to the project's folder."""
+    process: UnionProcess
+    width: int
+    """Of the transformer's residual stream."""
+    latents: int
+    active: int
+    """Latents active per token."""
+
+
+RECIPES = {
+    "union7": Recipe("data/inputs/toy", PROCESSES["union7"], 64, 32, 3),
+    "union22": Recipe("data/inputs/toy_large", PROCESSES["union22"], 128, 128, 3),
 }
+"""By the names of their processes."""
+
+
+def sae_metadata(recipe: Recipe) -> dict[str, str | int | bool]:
+    """What the SAE's file says about where it belongs."""
+    return {
+        "model_name": f"{recipe.folder}/model",
+        "hook_name": f"blocks.{LAYER}.hook_resid_post",
+        "prepend_bos": True,
+        "context_size": LENGTH + 1,
+    }
 
 
 def train_toy(
     folder: Path,
-    process: UnionProcess = UNION7,
+    recipe: Recipe = RECIPES["union7"],
     *,
     steps: int = 4_000,
     sae_documents: int = 32_768,
@@ -42,10 +67,12 @@ def train_toy(
 ) -> None:
     """Train transformer and SAE and write `model/`, `sae/` and `training.json` into `folder`.
 
-    Uses one thread, so that equal arguments give equal weights on one machine; about 7 minutes.
-    An earlier toy in `folder` is replaced, once the new one is complete. The SAE's seed is the one
-    of many whose clusters mix components least; see docs/toy.md.
+    Uses one thread, so that equal arguments give equal weights on one machine; about 7 minutes for
+    union7, 17 for union22. An earlier toy in `folder` is replaced, once the new one is complete.
+    Of union7 the SAE's seed is the one of many whose clusters mix components least; see
+    docs/toy.md.
     """
+    process = recipe.process
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
         torch_threads(1),
@@ -55,11 +82,13 @@ def train_toy(
         fresh = process.sample(10_000, LENGTH, seed_for(seed, "evaluation"))
 
         started = time.monotonic()
-        model = train_transformer(process, steps, seed_for(seed, "transformer"))
+        weights = seed_for(seed, "transformer")
+        model = train_transformer(process, steps, weights, width=recipe.width)
         model.save_pretrained(built / "model")
         make_tokenizer(process).save_pretrained(built / "model")
         model_record = {
             **quality(model, process, fresh)._asdict(),
+            "width": recipe.width,
             "parameters": sum(p.numel() for p in model.parameters()),
             "steps": steps,
             "documents_per_step": transformer.BATCH,
@@ -73,12 +102,19 @@ def train_toy(
         documents = process.sample(sae_documents, LENGTH, seed_for(seed, "sae documents"))
         activations = residuals(model, process, documents, LAYER)
         fixed = seed_for(sae_seed, "sae")
-        trained_sae = train_topk_sae(activations, sae_steps, fixed, SAE_METADATA)
+        trained_sae = train_topk_sae(
+            activations,
+            sae_steps,
+            fixed,
+            sae_metadata(recipe),
+            latents=recipe.latents,
+            active=recipe.active,
+        )
         trained_sae.save_inference_model(built / "sae")
         sae_record = {
             **sae_quality(trained_sae, residuals(model, process, fresh, LAYER))._asdict(),
-            "latents": sae.LATENTS,
-            "latents_active": sae.ACTIVE,
+            "latents": recipe.latents,
+            "latents_active": recipe.active,
             "steps": sae_steps,
             "tokens_per_step": BATCH,
             "training_tokens": sae_documents * LENGTH,

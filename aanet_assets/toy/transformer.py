@@ -64,14 +64,14 @@ def with_bos(
 
 
 def train_transformer(
-    process: UnionProcess, steps: int, seed: int, length: int = LENGTH
+    process: UnionProcess, steps: int, seed: int, length: int = LENGTH, width: int = 64
 ) -> GPT2LMHeadModel:
     """Train the language model on fresh documents at every step.
 
     The targets are the exact distributions of the next letter, not letters drawn from them: the
     expected loss is the same and its gradient far less noisy.
     """
-    model = _new_model(process, length, seed_for(seed, "weights"))
+    model = _new_model(process, length, width, seed_for(seed, "weights"))
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, steps))
@@ -132,16 +132,16 @@ def residuals(
     return torch.cat(kept)
 
 
-def _new_model(process: UnionProcess, length: int, seed: int) -> GPT2LMHeadModel:
-    """Untrained, 3 layers of width 64."""
+def _new_model(process: UnionProcess, length: int, width: int, seed: int) -> GPT2LMHeadModel:
+    """Untrained, 3 layers."""
     n_letters = len(process.letters)
     config = GPT2Config(
         vocab_size=n_letters + len(SPECIAL_TOKENS),
         n_positions=length + 1,
-        n_embd=64,
+        n_embd=width,
         n_layer=3,
         n_head=4,
-        n_inner=256,
+        n_inner=4 * width,
         activation_function="relu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,

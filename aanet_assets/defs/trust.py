@@ -1,0 +1,218 @@
+"""Trust: null clusters, shapes, replicates, and the evidence that they give.
+
+Each function here does the work of one partition of the asset it is named for; its docstring is
+the asset's description in Dagit.
+"""
+
+from aanet_assets.defs import pictures
+from aanet_assets.defs.materialise import Outcome
+from aanet_assets.lineage import Partition
+from aanet_assets.seeds import seed_for
+from aanet_assets.study import Study
+from aanet_assets.warehouse import read_table, write_table
+
+
+def null_clusters(study: Study, partition: Partition) -> Outcome:
+    """Chance clusters of the same sizes and activities as the real ones, and their rows.
+
+    Each shuffle of the labels gives one null cluster for every real one: number s * n_clusters + i
+    is matched with cluster i. Rows are drawn and kept as those of real clusters are.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from aanet_assets.cache.rows import Cluster, gather_rows, load_labels, save_clusters, save_rows
+    from aanet_assets.cache.shards import counted_codes
+    from aanet_assets.clustering.ranks import orthonormal, span_basis
+    from aanet_assets.lm.sae import decoder_rows, load_sae
+    from aanet_assets.progress import Progress
+    from aanet_assets.trust.nulls import matched_shuffle, shuffles_for
+
+    n = partition.n
+    assert n is not None
+    decoder = decoder_rows(load_sae(study.sae))
+    codes = counted_codes(study.paths.shard(s) for s in study.training_shards)
+    activity = codes.getnnz(axis=0) / codes.shape[0]
+    codes = codes.tocsc()
+    real = load_labels(study.paths.clustering(n))
+    shuffles = shuffles_for(study.trust.nulls, n)
+    progress = Progress(shuffles * n, "clusters", f"null clusters, n_clusters {n}")
+    labels, clusters, gathered, table = [], [], [], []
+    for shuffle in range(shuffles):
+        seed = seed_for(study.trust.seed, study.name, n, "shuffle", shuffle)
+        labels.append(matched_shuffle(real, activity, seed))
+        for matched in range(n):
+            cluster_id = shuffle * n + matched
+            latents = np.flatnonzero(labels[-1] == matched)
+            columns = span_basis(decoder[latents])
+            coordinates = decoder[latents] @ orthonormal(columns)
+            clusters.append(Cluster(cluster_id, latents, columns, coordinates))
+            seed = seed_for(study.rows.seed, study.name, n, "null", cluster_id)
+            found = gather_rows(codes, clusters[-1], study.rows, study.extrema, study.ks[-1], seed)
+            gathered.append(found.rows)
+            table.append(
+                {
+                    "n_clusters_total": n,
+                    "cluster_id": cluster_id,
+                    "is_null": True,
+                    "n_latents": len(latents),
+                    "latent_indices": latents.tolist(),
+                    "active_tokens": found.active_tokens,
+                    "activity_limit": found.activity_limit,
+                    "extrema_problem": found.extrema_problem,
+                }
+            )
+            progress.advance()
+    save_clusters(study.paths.null_clustering(n), np.stack(labels), clusters)
+    save_rows(study.paths.null_rows(n), gathered)
+    frame = pd.DataFrame(table)
+    parquet = write_table(study.paths, "null_clusters", partition, frame)
+    return Outcome(
+        [study.paths.null_clustering(n), study.paths.null_rows(n), parquet],
+        {"dagster/row_count": len(table), "shuffles": shuffles},
+    )
+
+
+def cluster_shapes(study: Study, partition: Partition) -> Outcome:
+    """How well a simplex of k vertices fits the rows of each cluster, without any AANet.
+
+    Real and null clusters alike. `coactivity` is the effective number of latents active together.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from aanet_assets.cache.rows import load_rows, member_codes, summed_activation
+    from aanet_assets.cache.shards import counted_codes
+    from aanet_assets.lm.sae import decoder_rows, load_sae
+    from aanet_assets.progress import Progress
+    from aanet_assets.trust.shapes import coactivity, interior, shapes_of
+
+    n, paths = partition.n, study.paths
+    assert n is not None
+    lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
+    codes = counted_codes(paths.shard(s) for s in study.training_shards).tocsc()
+    real = read_table(paths, "clusters", Partition("cluster_rows", n=n))
+    null = read_table(paths, "null_clusters", Partition("null_clusters", n=n))
+    kinds = (
+        (real.assign(is_null=False), load_rows(paths.rows(n), paths.clustering(n), range(n))),
+        (null, load_rows(paths.null_rows(n), paths.null_clustering(n), range(len(null)))),
+    )
+    progress = Progress(n + len(null), "clusters", f"shapes, n_clusters {n}")
+    found = []
+    for frame, rows in kinds:
+        for cluster, own in zip(frame.sort_values("cluster_id").to_dict("records"), rows,
+                                strict=True):  # fmt: skip
+            latents = np.asarray(cluster["latent_indices"], dtype=np.int64)
+            members = member_codes(codes, latents)
+            active = np.flatnonzero(summed_activation(members) > cluster["activity_limit"])
+            together = coactivity(members[active].toarray() * lengths[latents])
+            seed = seed_for(study.rows.seed, study.name, n, "shape", cluster["cluster_id"])
+            known = {
+                "n_clusters_total": n,
+                "cluster_id": cluster["cluster_id"],
+                "is_null": cluster["is_null"],
+                "n_latents": len(latents),
+                "coactivity": together,
+                "interior": interior(own.train),
+            }
+            shapes = shapes_of(own.train, study.ks, seed)
+            found += [{**known, **shape._asdict(), "fit": shape.fit} for shape in shapes]
+            if not shapes:
+                none = ("k", "pca_explained", "occupancy", "fit")
+                found.append({**known, **dict.fromkeys(none)})
+            progress.advance()
+    shapes = pd.DataFrame(found)
+    parquet = write_table(paths, "cluster_shapes", partition, shapes)
+    best = shapes[~shapes["is_null"]].sort_values("fit", ascending=False)
+    shown = best.drop_duplicates("cluster_id").drop(columns=["n_clusters_total", "is_null"])
+    return Outcome([parquet], {"dagster/row_count": len(shapes), "best": pictures.table(shown)})
+
+
+def replicates(study: Study, partition: Partition) -> Outcome:
+    """AANets of every cluster at one k with further seeds, and of the null clusters with as many.
+
+    Replicate 0 of a real cluster is the model of stage 1.
+    """
+    import pandas as pd
+
+    from aanet_assets.archetypes.export import load_stack
+    from aanet_assets.archetypes.train import train_aanets
+    from aanet_assets.cache.rows import load_rows
+    from aanet_assets.trust.nulls import shuffles_for
+    from aanet_assets.trust.replicates import (
+        archetypes_of,
+        heldout_occupancy,
+        tasks_of,
+        vertex_shift,
+    )
+
+    n, k, paths = partition.n, partition.k, study.paths
+    assert n is not None
+    assert k is not None
+    number, settings = study.trust.replicates, study.aanet
+    real = load_rows(paths.rows(n), paths.clustering(n), range(n))
+    nulls = range(shuffles_for(study.trust.nulls, n) * n)
+    null = load_rows(paths.null_rows(n), paths.null_clustering(n), nulls)
+    further = tasks_of(real, k, range(1, number), settings.seed, study.name, n)
+    chance = tasks_of(null, k, range(number), settings.seed, study.name, n, "null")
+    trained = train_aanets([*further, *chance], settings, study.device)
+    # Cluster by cluster, replicate by replicate.
+    first, others = load_stack(paths.stack(n, k)), iter(trained)
+    groups = [(rows, False, [model]) for rows, model in zip(real, first, strict=True)]
+    groups += [(rows, True, []) for rows in null]
+    found = []
+    for rows, is_null, models in groups:
+        models += [next(others) for _ in range(number - len(models))]
+        reference = archetypes_of(models[0], settings)
+        for replicate, model in enumerate(models):
+            own, losses, heldout = archetypes_of(model, settings), model.losses, model.heldout
+            shift = None
+            if replicate and reference is not None and own is not None:
+                shift = vertex_shift(reference, own, rows.train)
+            found.append(
+                {
+                    "n_clusters_total": n,
+                    "cluster_id": rows.cluster_id,
+                    "is_null": is_null,
+                    "k": k,
+                    "replicate": replicate,
+                    "aanet_status": model.status,
+                    "aanet_recon_loss": (losses or {}).get("recon_loss"),
+                    "aanet_archetypal_loss": (losses or {}).get("archetypal_loss"),
+                    "heldout_explained_variance": (heldout or {}).get("explained_variance"),
+                    "heldout_in_simplex": (heldout or {}).get("in_simplex"),
+                    "heldout_occupancy": heldout_occupancy(model, rows.heldout, settings),
+                    "vertex_shift": shift,
+                }
+            )
+    frame = pd.DataFrame(found)
+    parquet = write_table(paths, "replicates", partition, frame)
+    return Outcome(
+        [parquet],
+        {
+            "dagster/row_count": len(frame),
+            "trained": len(trained),
+            "statuses": frame["aanet_status"].value_counts().to_dict(),
+        },
+    )
+
+
+def evidence(study: Study, partition: Partition) -> Outcome:
+    """What speaks for each cluster being a simplex, with p- and q-values against null clusters."""
+    from aanet_assets.trust.evidence import gather_evidence
+
+    n, paths = partition.n, study.paths
+    assert n is not None
+    shapes = read_table(paths, "cluster_shapes", Partition("cluster_shapes", n=n))
+    if study.trust.replicates > 1:
+        grid = [Partition("replicates", n=n, k=k) for k in study.ks]
+        losses = read_table(paths, "replicates", *grid)
+    else:
+        metrics = Partition("consolidated_metrics", n=n)
+        losses = read_table(paths, "consolidated_metrics", metrics)
+        losses = losses.rename(columns={"aanet_k": "k"}).assign(is_null=False, replicate=0)
+    table = gather_evidence(shapes, losses)
+    table.insert(0, "n_clusters_total", n)
+    parquet = write_table(paths, "evidence", partition, table)
+    real = table[~table["is_null"]].drop(columns=["n_clusters_total", "is_null"])
+    return Outcome([parquet], {"dagster/row_count": len(table), "evidence": pictures.table(real)})

@@ -1,0 +1,74 @@
+"""The smallest simplex around a cloud of points, allowing for points that stick out a little.
+
+Minimising log volume plus a penalty on negative barycentric coordinates is the idea of SISAL
+(Bioucas-Dias, "A variable splitting augmented Lagrangian approach to linear spectral unmixing",
+2009); here with a smoothed hinge, so that plain L-BFGS does it.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import minimize
+
+PENALTY = 100.0
+"""Weight of the mean negative coordinate against the log volume. Higher takes in more of the
+points that stick out, and makes the vertices lonelier."""
+SMOOTH = 0.02
+"""Negative coordinates up to this count by their square."""
+MAX_ITERATIONS = 300
+
+
+def enclosing_simplex(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray, "points k"]:
+    """Barycentric coordinates of the points in the simplex of k = d + 1 vertices around them.
+
+    `points` should be centred and have unit variance along each axis. Rows sum to one; a point
+    outside has a negative coordinate. The result is a local optimum, from a start at extreme
+    points, and the same for the same points.
+
+    Raises:
+        ValueError: fewer points than vertices, or points that do not span their space.
+    """
+    n, d = points.shape
+    k = d + 1
+    homogeneous = np.column_stack([points, np.ones(n)])
+    if np.linalg.matrix_rank(homogeneous) < k:
+        raise ValueError(f"{n} points do not span {d} dimensions; a simplex there needs more")
+    start = np.linalg.inv(homogeneous[extreme_points(homogeneous, k)].T)
+
+    # Coordinates are b = Q h with h = (point, 1). They sum to one, so the columns of Q do to
+    # (0, ..., 0, 1), and its last row follows from the others.
+    def whole(rows: Float[np.ndarray, "entries"]) -> Float[np.ndarray, "k k"]:
+        top = rows.reshape(d, k)
+        return np.vstack([top, np.eye(k)[-1] - top.sum(axis=0)])
+
+    def objective(rows: Float[np.ndarray, "entries"]) -> tuple[float, np.ndarray]:
+        q = whole(rows)
+        outside = np.maximum(-homogeneous @ q.T, 0)
+        hinge = np.where(outside < SMOOTH, outside**2 / (2 * SMOOTH), outside - SMOOTH / 2)
+        slope = -np.minimum(outside / SMOOTH, 1) * (PENALTY / n)
+        value = -np.linalg.slogdet(q)[1] + PENALTY * hinge.sum() / n
+        gradient = slope.T @ homogeneous - np.linalg.inv(q).T
+        return float(value), (gradient[:-1] - gradient[-1]).ravel()
+
+    found = minimize(
+        objective,
+        start[:-1].ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": MAX_ITERATIONS},
+    )
+    return homogeneous @ whole(found.x).T
+
+
+def extreme_points(rows: Float[np.ndarray, "rows width"], count: int) -> Int[np.ndarray, "count"]:
+    """Indices of rows that span much volume: each the one farthest from the span of those before.
+
+    The successive projection algorithm (Araujo et al., 2001). The rows must have that rank.
+    """
+    rest, chosen = rows.copy(), []
+    for _ in range(count):
+        squares = np.square(rest).sum(axis=1)
+        farthest = int(squares.argmax())
+        chosen.append(farthest)
+        direction = rest[farthest] / np.sqrt(squares[farthest])
+        rest -= np.outer(rest @ direction, direction)
+    return np.array(chosen)

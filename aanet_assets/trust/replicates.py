@@ -1,0 +1,69 @@
+"""AANets of one cluster and k that differ in nothing but their seed, compared with one another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from aanet_assets.archetypes.data import ClusterRows, Task, TrainedAANet
+from aanet_assets.archetypes.evaluation import subspace_network
+from aanet_assets.seeds import seed_for
+from aanet_assets.settings import AANetSettings
+from aanet_assets.trust.shapes import NEAR_SHARE
+
+
+def tasks_of(
+    rows: Sequence[ClusterRows], k: int, replicates: Sequence[int], seed: int, *what: object
+) -> list[Task]:
+    """One task per cluster and replicate, cluster by cluster; `what` names study and kind."""
+    return [
+        Task(cluster, k, seed_for(seed, *what, cluster.cluster_id, k, "replicate", replicate))
+        for cluster in rows
+        for replicate in replicates
+    ]
+
+
+@torch.no_grad()
+def archetypes_of(
+    model: TrainedAANet, settings: AANetSettings
+) -> Float[np.ndarray, "k rank"] | None:
+    """Where a model's vertices lie in the cluster's subspace; None without a model."""
+    if model.status != "ok":
+        return None
+    network = subspace_network(model.weights, model.k, settings)
+    points = network.vertices.to(torch.get_default_dtype())
+    for layer in network.decoder_layers[:-1]:
+        points = layer(points).relu()
+    return network.decoder_layers[-1](points).double().numpy()
+
+
+def vertex_shift(
+    first: Float[np.ndarray, "k rank"],
+    other: Float[np.ndarray, "k rank"],
+    rows: Float[np.ndarray, "rows rank"],
+) -> float:
+    """How far apart the vertices of two models lie, on average, when matched as well as can be.
+
+    In units of the root mean square distance of the rows from their mean.
+    """
+    distances = cdist(first, other)
+    matched = distances[linear_sum_assignment(distances)]
+    spread = np.sqrt(rows.var(axis=0, dtype=np.float64).sum())
+    return float(matched.mean() / spread)
+
+
+@torch.no_grad()
+def heldout_occupancy(
+    model: TrainedAANet, rows: Float[np.ndarray, "rows rank"], settings: AANetSettings
+) -> float | None:
+    """Occupancy of the emptiest vertex, as in `shapes.py`, by a model's own coordinates."""
+    if model.status != "ok" or not len(rows):
+        return None
+    network = subspace_network(model.weights, model.k, settings)
+    coordinates = network.barycentric(torch.from_numpy(rows).to(torch.get_default_dtype()))
+    near = int(np.ceil(NEAR_SHARE * len(rows)))
+    nearest = np.sort(coordinates.double().numpy(), axis=0)[-near:].mean(axis=0)
+    return float(np.clip(nearest.min(), 0, 1))

@@ -1,0 +1,93 @@
+"""Selection by calibrated evidence: clusters whose latents fire together and fill a simplex."""
+
+import pandas as pd
+
+from aanet_assets.analysis.selection import (
+    SELECTED,
+    VERDICTS,
+    Selection,
+    frame,
+    funnel_of,
+)
+from aanet_assets.settings import (
+    SelectionSettings,
+    TrustSettings,
+    parse_manual_clusters,
+    parse_manual_k,
+)
+
+CATEGORY = "S"
+"""Of the clusters that are selected here."""
+
+
+def select_calibrated(
+    evidence: pd.DataFrame, settings: SelectionSettings, trust: TrustSettings, n_clusters: int
+) -> Selection:
+    """Select clusters by the evidence of one n_clusters; null clusters are looked past.
+
+    A cluster is selected (category S) if it has `min_latents` latents, if these fire together more
+    than those of null clusters do (`coactivity_q` at most `max_q`), and if a simplex fits
+    (`simplex_fit` at least `min_fit`); its k is that of the best fit. Manual picks are taken
+    whatever the evidence (category M), unless their k is not known.
+    """
+    few, max_q, min_fit = settings.min_latents, trust.max_q, trust.min_fit
+    steps = [
+        (f"n_latents >= {few}", "min_latents"),
+        (f"latents fire together (q <= {max_q:g})", "max_q"),
+        (f"a simplex fits (>= {min_fit:g})", "min_fit"),
+    ]
+    picks = parse_manual_clusters(settings.manual_clusters).get(n_clusters, ())
+    manual_ks = parse_manual_k(settings.manual_k)
+    selected, verdicts, all_failures = [], [], []
+    for row in evidence[~evidence["is_null"]].sort_values("cluster_id").to_dict("records"):
+        cluster_id, failures = int(row["cluster_id"]), {}
+        if row["n_latents"] < few:
+            failures[steps[0][0]] = f"n_latents {row['n_latents']} < {few}"
+        if said := _alone(row, max_q):
+            failures[steps[1][0]] = said
+        if said := _no_simplex(row, min_fit):
+            failures[steps[2][0]] = said
+        all_failures.append(failures)
+        category, k = None if failures else CATEGORY, None
+        if pd.notna(row["simplex_k"]):
+            k = int(row["simplex_k"])
+        reason = "; ".join(failures.values()) or (
+            f"a simplex of {k} vertices fits ({row['simplex_fit']:.3g}), and its latents fire "
+            f"together (coactivity {row['coactivity']:.3g}, q {row['coactivity_q']:.2g})"
+        )
+        k = manual_ks.get((n_clusters, cluster_id), k)
+        if cluster_id in picks:
+            category = None if k is None else "M"
+            reason = f"manual pick{' without a k' if k is None else ''}; by the evidence: {reason}"
+        verdicts.append((n_clusters, cluster_id, category is not None, category, reason))
+        if category is not None:
+            source = "manual" if (n_clusters, cluster_id) in manual_ks else "best fit"
+            elbows = (None,) * 5
+            row_of = (n_clusters, cluster_id, category, k, source, row["n_latents"], *elbows)
+            selected.append(row_of)
+    return Selection(
+        frame(selected, SELECTED),
+        frame(verdicts, VERDICTS),
+        funnel_of(steps, all_failures, n_clusters),
+        {"n_passing": sum(not failures for failures in all_failures)},
+    )
+
+
+def _alone(row: dict, max_q: float) -> str | None:
+    if pd.isna(row["coactivity_q"]):
+        return "it is not known whether its latents fire together: it is active at no token"
+    if row["coactivity_q"] <= max_q:
+        return None
+    return (
+        f"its latents fire together no more than chance groups do: coactivity "
+        f"{row['coactivity']:.3g}, q {row['coactivity_q']:.2g} > {max_q:g}"
+    )
+
+
+def _no_simplex(row: dict, min_fit: float) -> str | None:
+    if pd.isna(row["simplex_fit"]):
+        return "no simplex can be fitted: its rows do not vary, or are too few"
+    if row["simplex_fit"] >= min_fit:
+        return None
+    k, fit = row["simplex_k"], row["simplex_fit"]
+    return f"no simplex fits: the best, of {k} vertices, has {fit:.3g} < {min_fit:g}"

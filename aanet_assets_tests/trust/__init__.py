@@ -1,0 +1,1 @@
+"""Null clusters, shapes, replicates and evidence."""

@@ -1,0 +1,112 @@
+"""p-values are calibrated, q-values control, elbows are counted over replicates."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kstest
+
+from aanet_assets.analysis.elbows import elbow
+from aanet_assets.settings import SelectionSettings, TrustSettings
+from aanet_assets.trust.evidence import (
+    TYPES,
+    elbow_spread,
+    empirical_p,
+    gather_evidence,
+    q_values,
+)
+from aanet_assets.trust.verdicts import select_calibrated
+
+
+def test_p_values_of_chance_are_uniform_even_where_size_decides_the_value() -> None:
+    def chance(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        sizes = rng.integers(2, 60, n).astype(float)
+        return 3 * np.log(sizes) + rng.normal(size=n), sizes
+
+    p = [
+        empirical_p(*chance(rng, 1), *chance(rng, 3_000))[0]
+        for rng in np.random.default_rng(0).spawn(300)
+    ]
+    assert kstest(p, "uniform").pvalue > 0.05
+
+
+def test_p_is_one_plus_those_at_least_as_large_over_one_plus_all() -> None:
+    p = empirical_p(np.array([2.0, 9.0, np.nan]), np.ones(3), np.array([1.0, 2, 3]), np.ones(3))
+    np.testing.assert_allclose(p, [3 / 4, 1 / 4, np.nan])
+    none = empirical_p(np.array([1.0]), np.ones(1), np.array([np.nan]), np.ones(1))
+    assert np.isnan(none).all()
+
+
+def test_only_nulls_of_like_size_are_compared_with() -> None:
+    nulls, sizes = np.repeat([0.0, 10.0], 150), np.repeat([3.0, 30.0], 150)
+    p = empirical_p(np.array([5.0, 5.0]), np.array([4.0, 25.0]), nulls, sizes)
+    np.testing.assert_allclose(p, [1 / 101, 1])
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
+    p = np.array([0.01, np.nan, 0.04, 0.03, 0.5])
+    # Sorted p times 4 / rank, made to rise.
+    np.testing.assert_allclose(q_values(p), [0.04, np.nan, 0.16 / 3, 0.16 / 3, 0.5])
+    assert np.isnan(q_values(np.array([np.nan]))).all()
+
+
+def losses(curves: list[list[float]]) -> pd.DataFrame:
+    rows = [
+        (0, False, k, replicate, loss)
+        for replicate, curve in enumerate(curves)
+        for k, loss in enumerate(curve, start=2)
+    ]
+    columns = ["cluster_id", "is_null", "k", "replicate", "aanet_recon_loss"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_elbow_is_the_one_that_most_replicates_have() -> None:
+    at_three, at_four = [9.0, 1.0, 0.9, 0.8, 0.7], [9.0, 6.0, 1.0, 0.9, 0.8]
+    missing = [9.0, np.nan, 1.0, 0.9, 0.8]
+    (row,) = elbow_spread(losses([at_three, at_four, at_three, missing])).to_dict("records")
+    strengths = [elbow(range(2, 7), curve).strength for curve in (at_three, at_four, at_three)]
+    assert (row["replicates"], row["elbow_k"]) == (3, 3)
+    assert row["elbow_k_share"] == pytest.approx(2 / 3)
+    assert row["elbow_strength"] == pytest.approx(np.mean(strengths))
+    assert row["elbow_strength_sd"] == pytest.approx(np.std(strengths, ddof=1))
+    (none,) = elbow_spread(losses([missing])).to_dict("records")
+    assert none["replicates"] == 0
+    assert none["elbow_k"] is None
+
+
+def shapes(coactivities: list[float], nulls: int = 50) -> pd.DataFrame:
+    rows = [(i, False, 4, c, 1.0, k, f) for i, c in enumerate(coactivities)
+            for k, f in ((2, 0.5), (3, 0.9 - i / 10))]  # fmt: skip
+    rows += [(i, True, 4, 1 + i / 1000, 1.0, 2, 0.95) for i in range(nulls)]
+    columns = ["cluster_id", "is_null", "n_latents", "coactivity", "interior", "k", "fit"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_one_row_per_cluster_with_its_best_fit() -> None:
+    found = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    assert list(found.columns) == list(TYPES)
+    real = found[~found["is_null"]]
+    assert real["simplex_k"].tolist() == [3, 3, 3]
+    np.testing.assert_allclose(real["simplex_fit"].astype(float), [0.9, 0.8, 0.7])
+    assert real["elbow_k"].tolist()[0] == 3
+    assert found[found["is_null"]]["coactivity_p"].isna().all()
+    assert real["elbow_strength_p"].isna().all(), "there is no null cluster with an elbow"
+
+
+def test_calibrated_selection_says_why_it_turned_each_cluster_down() -> None:
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    selection = select_calibrated(known, SelectionSettings(), TrustSettings(), 3)
+    assert selection.selected[["cluster_id", "category", "k"]].values.tolist() == [[0, "S", 3]]
+    reasons = selection.verdicts["reason"].tolist()
+    assert "a simplex of 3 vertices fits (0.9)" in reasons[0]
+    assert "no more than chance groups do: coactivity 1.01" in reasons[1]
+    assert "the best, of 3 vertices, has 0.7 < 0.8" in reasons[2]
+    assert selection.funnel["remaining"].tolist() == [3, 2, 1]
+
+
+def test_manual_picks_are_taken_whatever_the_evidence() -> None:
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    settings = SelectionSettings(manual_clusters="3:1", manual_k="3:1=2")
+    selection = select_calibrated(known, settings, TrustSettings(), 3)
+    picked = selection.selected.set_index("cluster_id").loc[1]
+    assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
+    assert selection.verdicts["reason"][1].startswith("manual pick; by the evidence: its latents")

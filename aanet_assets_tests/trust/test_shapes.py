@@ -1,0 +1,78 @@
+"""Simplices fit at their own k; disks, balls and single rays do not pass for what they are not."""
+
+import numpy as np
+import pytest
+
+from aanet_assets.settings import TrustSettings
+from aanet_assets.trust.shapes import coactivity, interior, shapes_of
+
+KS = range(2, 9)
+LIMIT = TrustSettings().min_fit
+
+
+def in_space(points: np.ndarray, rank: int, noise: float, seed: int) -> np.ndarray:
+    """Points placed in a larger space, with noise along every axis."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((rank, points.shape[1])))[0]
+    return points @ basis.T + noise * rng.standard_normal((len(points), rank))
+
+
+def ball(d: int, n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    directions = rng.standard_normal((n, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return directions * rng.uniform(size=(n, 1)) ** (1 / d)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_simplex_fits_at_its_own_k(k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.dirichlet(np.full(k, 0.4), 3_000) @ np.eye(k)
+    shapes = shapes_of(in_space(points, 10, 0.02, seed), KS, seed)
+    best = max(shapes, key=lambda shape: shape.fit)
+    assert best.k == k
+    assert best.fit > LIMIT
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_simplex_fits_a_ball(d: int, seed: int) -> None:
+    shapes = shapes_of(in_space(ball(d, 3_000, seed), 8, 0.02, seed), KS, seed)
+    assert max(shape.fit for shape in shapes) < LIMIT
+
+
+def test_what_explains_all_variance_is_pca() -> None:
+    rows = in_space(np.random.default_rng(0).standard_normal((500, 3)), 6, 0.3, 0)
+    values = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
+    for shape in shapes_of(rows, KS, 0):
+        expected = values[: shape.k - 1].sum() / values.sum()
+        assert shape.pca_explained == pytest.approx(expected)
+
+
+def test_a_k_that_cannot_be_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 5))
+    assert [shape.k for shape in shapes_of(plane, KS, 0)] == [2, 3]
+    assert shapes_of(np.ones((200, 5)), KS, 0) == []
+    assert shapes_of(np.zeros((0, 5)), KS, 0) == []
+    assert [shape.k for shape in shapes_of(rng.standard_normal((7, 6)), KS, 0)] == [2, 3]
+
+
+def test_the_middle_of_a_gaussian_is_as_full_as_that_of_a_gaussian() -> None:
+    rng = np.random.default_rng(0)
+    gaussian = rng.standard_normal((20_000, 3)) @ rng.standard_normal((3, 3))
+    assert interior(gaussian) == pytest.approx(1, abs=0.1)
+    shell = (
+        gaussian / np.linalg.norm(gaussian @ np.linalg.pinv(np.cov(gaussian.T)), axis=1)[:, None]
+    )
+    assert interior(shell) < 0.5  # pyright: ignore[reportOptionalOperand]
+    assert interior(np.ones((5, 3))) is None
+
+
+def test_coactivity_is_the_effective_number_of_latents() -> None:
+    alone = np.diag([1.0, 2.0, 5.0])
+    assert coactivity(alone) == pytest.approx(1)
+    assert coactivity(np.full((4, 3), 2.0)) == pytest.approx(3)
+    assert coactivity(np.array([[1.0, 1, 0], [3, 0, 0]])) == pytest.approx(1.5)
+    assert coactivity(np.zeros((0, 3))) is None
