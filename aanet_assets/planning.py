@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from aanet_assets.lineage import Partition
 from aanet_assets.lm.sae import parse_hook
 from aanet_assets.study import Study, resolve
+from aanet_assets.trust.nulls import shuffles_for
 from aanet_assets.warehouse import read_table
 
 if TYPE_CHECKING:
@@ -60,17 +61,19 @@ class Plan(NamedTuple):
     """Floating-point operations per second that they are taken to run at."""
     speed_from: str
     aanets: int
-    """AANets to be trained."""
+    """AANets of stage 1."""
+    replicates: int
+    """Further AANets: replicates, and those of null clusters."""
 
     @property
     def cache_seconds(self) -> float:
         """Time of the activation cache."""
         return self.flops / self.speed
 
-    @property
-    def aanet_seconds(self) -> float:
-        """Time of the grid on this machine's cores, for clusters of the measured size."""
-        return self.aanets * AANET_CPU_SECONDS / joblib.cpu_count()
+
+def _training_seconds(aanets: int) -> float:
+    """Time of so many AANets on this machine's cores, for clusters of the measured size."""
+    return aanets * AANET_CPU_SECONDS / joblib.cpu_count()
 
 
 def make_plan(study: Study) -> Plan:
@@ -97,7 +100,9 @@ def make_plan(study: Study) -> Plan:
     index = np.min_scalar_type(latents.number - 1).itemsize
     multiplied = size.multiplied + sae // 2
     speed, speed_from = _speed(study)
-    clusters = sum(study.n_clusters)
+    clusters, copies = sum(study.n_clusters), study.trust.replicates
+    shuffles_of_n = {n: shuffles_for(study.trust.nulls, n) for n in study.n_clusters}
+    nulls = sum(n * shuffles for n, shuffles in shuffles_of_n.items())
     return Plan(
         tokens=tokens,
         size=size,
@@ -106,7 +111,8 @@ def make_plan(study: Study) -> Plan:
         working_memory=width * size.read + 4 * sae + batch * per_token,
         cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 6)),
         rows_disk=sum(
-            4 * latents.number * min(study.rows.max_rows, tokens) for _ in study.n_clusters
+            4 * latents.number * min(study.rows.max_rows, tokens) * (1 + shuffles)
+            for shuffles in shuffles_of_n.values()
         ),
         models_disk=clusters * len(study.ks) * AANET_BYTES * size.d_model
         if study.aanet.export_pt
@@ -115,6 +121,7 @@ def make_plan(study: Study) -> Plan:
         speed=speed,
         speed_from=speed_from,
         aanets=clusters * len(study.ks),
+        replicates=((copies - 1) * clusters + copies * nulls) * len(study.ks) if copies > 1 else 0,
     )
 
 
@@ -197,7 +204,11 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             l0,
         ),
         ("time of the cache", _duration(plan.cache_seconds), _arithmetic(plan)),
-        ("training rows", decimal(plan.rows_disk), "at most, all clusterings"),
+        (
+            "training rows",
+            decimal(plan.rows_disk),
+            "at most, all clusterings, null clusters included",
+        ),
         (
             "AANets",
             decimal(plan.models_disk),
@@ -205,9 +216,15 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
         ),
         (
             "time of the AANets",
-            _duration(plan.aanet_seconds),
+            _duration(_training_seconds(plan.aanets)),
             f"at {AANET_CPU_SECONDS} CPU seconds each on {joblib.cpu_count()} cores, as measured "
             "for 50,000 rows a cluster at d_model 3584",
+        ),
+        (
+            "time of the replicates",
+            _duration(_training_seconds(plan.replicates)),
+            f"{plan.replicates:,} further AANets, those of null clusters among them "
+            "(trust.replicates)",
         ),
     ]
 

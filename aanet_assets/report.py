@@ -25,12 +25,22 @@ def _frame(study: Study, sql: str) -> pd.DataFrame:
 
 
 def _print_recovery(study: Study, n: int, console: Console) -> None:
-    recovery = _frame(study, f"FROM recovery WHERE n_clusters_total = {n} ORDER BY component")
+    recovery = _frame(
+        study,
+        f"""SELECT r.*, simplex_k, simplex_fit, calibrated_category
+            FROM recovery r
+            LEFT JOIN evidence e
+              ON (e.n_clusters_total, e.cluster_id) = (r.n_clusters_total, r.cluster_id)
+              AND NOT is_null
+            LEFT JOIN selected_clusters s
+              ON (s.n_clusters_total, s.cluster_id) = (r.n_clusters_total, r.cluster_id)
+            WHERE r.n_clusters_total = {n} ORDER BY component""",
+    )
     if recovery.empty:
         return
     table = Table(
         "component", "cluster", "R² of belief", "from the letter alone", "leak", "true k",
-        "elbow k", "R² barycentric", "vertex purity",
+        "elbow k", "best fit", "verdict", "R² barycentric", "vertex purity",
         title=f"What was recovered of the truth at n_clusters {n}",
     )  # fmt: skip
     for row in recovery.to_dict("records"):
@@ -40,6 +50,8 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
             _number(row["cluster_id"], 0),
             *(_number(row[name], 3) for name in ("r2", "token_r2", "leak")),
             *(_number(value, 0) for value in whole),
+            _number(row["simplex_fit"], 2),
+            f"simplex of {row['simplex_k']}" if row["calibrated_category"] == "S" else "no simplex",
             _number(row["barycentric_r2"], 3),
             _number(row["vertex_purity"], 3),
         )

@@ -54,7 +54,9 @@ def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> Non
     pretend(study, Partition("aanet_models", n=7, k=3), "other")
     assert stale(study) == {
         "aanet_metrics [n_clusters 7, k 3]",
+        "replicates [n_clusters 7, k 3]",
         "consolidated_metrics [n_clusters 7]",
+        "evidence [n_clusters 7]",
         "analysis_plots [n_clusters 7]",
         "selected_clusters [n_clusters 7]",
         "refit_models [n_clusters 7]",

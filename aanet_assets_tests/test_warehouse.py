@@ -17,6 +17,7 @@ def funnel(n: int, rows: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n_clusters_total": n,
+            "mode": "guide",
             "position": range(rows),
             "filter": "f",
             "setting": "s",

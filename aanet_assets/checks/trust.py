@@ -15,7 +15,7 @@ from aanet_assets.warehouse import read_table
 
 
 def check_nulls(paths: StudyPaths, n: int, nulls: int) -> list[Finding]:
-    """Check the null clusters of one n against the real ones."""
+    """Check the null clusters of one n against the real ones; their rows if these match."""
     real, shuffles = load_labels(paths.clustering(n)), shuffles_for(nulls, n)
     labels = load_labels(paths.null_clustering(n))
     sizes = np.bincount(real[real >= 0], minlength=n)
@@ -24,15 +24,18 @@ def check_nulls(paths: StudyPaths, n: int, nulls: int) -> list[Finding]:
     )
     table = read_table(paths, "null_clusters", Partition("null_clusters", n=n))
     whole = sorted(table["cluster_id"]) == list(range(shuffles * n))
+    matched = Finding(
+        "matched",
+        alike and whole,
+        f"{len(labels)} shuffles with {len(table)} clusters in the table; there must be "
+        f"{shuffles} with {n} clusters each, of the real clusters' sizes",
+    )
+    if not matched.passed:
+        return [matched]
     rows = load_rows(paths.null_rows(n), paths.null_clustering(n), range(shuffles * n))
-    infinite = [r.cluster_id for r in rows if not (np.isfinite(r.train).all())]
+    infinite = [own.cluster_id for own in rows if not np.isfinite(own.train).all()]
     return [
-        Finding(
-            "matched",
-            alike and whole,
-            f"{len(labels)} shuffles with {len(table)} clusters in the table; there must be "
-            f"{shuffles} with {n} clusters each, of the real clusters' sizes",
-        ),
+        matched,
         Finding(
             "rows",
             not infinite,

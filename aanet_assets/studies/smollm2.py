@@ -10,6 +10,7 @@ from aanet_assets.settings import (
     LocalSettings,
     SaeSettings,
     SelectionSettings,
+    TrustSettings,
 )
 from aanet_assets.study import Study
 
@@ -28,6 +29,7 @@ study = Study(
         heldout_shards=6,
     ),
     n_clusters=(64, 128, 256),
+    trust=TrustSettings(replicates=1),
     # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken
     # are the strongest reconstruction elbows (category B).
     selection=SelectionSettings(

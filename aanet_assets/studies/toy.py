@@ -38,14 +38,19 @@ study = Study(
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     # Faint activations of other components' tokens would blur the simplex and move its elbow.
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
-    # Seven clusters are too few for limits of three standard deviations: here a reconstruction
-    # elbow stronger than the average one is enough (category B). The archetypal loss of a simplex
-    # that fits is close to zero, and its elbow and order are noise: they decide nothing here.
+    # What follows the mode is for the guide's verdict, which stands beside: seven clusters are too
+    # few for limits of three standard deviations, so that a reconstruction elbow stronger than the
+    # average one is enough (category B). The archetypal loss of a simplex that fits is close to
+    # zero, and its elbow and order are noise: they decide nothing here.
     selection=SelectionSettings(
-        b_sd=0.0, arch_monotonic=False, max_k_differential=6, k_from="reconstruction"
+        mode="calibrated",
+        b_sd=0.0,
+        arch_monotonic=False,
+        max_k_differential=6,
+        k_from="reconstruction",
     ),
-    # Replicates of a hundred null clusters would take longer than all the rest.
-    trust=TrustSettings(replicates=1),
+    # Replicates of so many null clusters would take longer than all the rest.
+    trust=TrustSettings(nulls=60, replicates=1),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union7"),
 )

@@ -107,8 +107,9 @@ def test_a_partition_shows_its_plot(page: "Page", dagit: Dagit, picture) -> None
 def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit, picture) -> None:
     before = latest_run(page, dagit, "vertex_samples", "7").inner_text()
     dagit.seed += 1
-    dagit.make("aanet_metrics", 7)
-    dagit.make("aanet_metrics", 8)
+    for n in (7, 8):
+        for step in ("aanet_metrics", "cluster_shapes", "replicates"):
+            dagit.make(step, n)
     visit(page, dagit, "/deployment/locations")
     page.get_by_role("button", name="Reload all").click()
     visit(page, dagit, "/automation")

@@ -13,15 +13,15 @@ PARTITION = Partition("selected_clusters", n=7)
 
 def checked(paths: StudyPaths, table: str, change) -> dict[str, str]:
     edit_table(paths, table, PARTITION, change)
-    return failures(check_selection(paths, 7, (2, 3, 4)))
+    return failures(check_selection(paths, 7, (2, 3, 4), "guide"))
 
 
 def test_a_good_selection_passes(paths: StudyPaths) -> None:
-    assert failures(check_selection(paths, 7, (2, 3, 4))) == {}
+    assert failures(check_selection(paths, 7, (2, 3, 4), "guide")) == {}
 
 
 def test_that_nothing_is_selected_passes(paths: StudyPaths) -> None:
-    findings = check_selection(paths, 6, (2, 3, 4))
+    findings = check_selection(paths, 6, (2, 3, 4), "guide")
     assert failures(findings) == {}
     assert findings[1].said.startswith("0 of 0 selected clusters lack")
 

@@ -6,12 +6,13 @@ import sys
 import dagster as dg
 import pytest
 
-from aanet_assets.studies import gemma_2_9b, gpt2_small, smollm2, toy
+from aanet_assets.studies import gemma_2_9b, gpt2_small, smollm2, toy, toy_large
 
 
 def test_loading_the_studies_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from aanet_assets.studies import toy, smollm2, gpt2_small, gemma_2_9b; "
+        "import sys; from aanet_assets.studies import "
+        "toy, toy_large, smollm2, gpt2_small, gemma_2_9b; "
         "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -46,8 +47,13 @@ def test_the_toys_graph() -> None:
         "toy/consolidated_metrics": (
             "toy_1d_metrics", 4, ["aanet_metrics", "aanet_models", "cluster_rows"],
         ),
+        "toy/null_clusters": ("toy_1e_trust", 4, ["activation_cache", "clustering"]),
+        "toy/cluster_shapes": (
+            "toy_1e_trust", 4, ["activation_cache", "cluster_rows", "clustering", "null_clusters"],
+        ),
+        "toy/evidence": ("toy_1e_trust", 4, ["cluster_shapes", "consolidated_metrics"]),
         "toy/analysis_plots": ("toy_2_review", 4, ["consolidated_metrics"]),
-        "toy/selected_clusters": ("toy_2_review", 4, ["consolidated_metrics"]),
+        "toy/selected_clusters": ("toy_2_review", 4, ["consolidated_metrics", "evidence"]),
         "toy/refit_models": (
             "toy_3_vertices", 4,
             ["aanet_models", "cluster_rows", "clustering", "selected_clusters"],
@@ -59,6 +65,13 @@ def test_the_toys_graph() -> None:
             "toy_truth", 4, ["aanet_models", "activation_cache", "consolidated_metrics"],
         ),
     }  # fmt: skip
+
+
+def test_replicates_are_assets_where_the_study_has_them() -> None:
+    graph = described(toy_large.defs)
+    read = ["aanet_models", "cluster_rows", "clustering", "null_clusters"]
+    assert graph["toy_large/replicates"] == ("toy_large_1e_trust", 7, read)
+    assert "replicates" in graph["toy_large/evidence"][2]
 
 
 def test_the_guides_study_has_the_guides_settings() -> None:
@@ -107,7 +120,10 @@ def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
         defs: {asset.key.path[1]: asset.op.pool for asset in module.defs.assets or ()}
         for defs, module in (("gemma", gemma_2_9b), ("toy", toy))
     }
-    users = {"sae_fit", "activation_cache", "aanet_models", "refit_models", "vertex_samples"}
+    users = {
+        "sae_fit", "activation_cache", "aanet_models", "replicates", "refit_models",
+        "vertex_samples",
+    }  # fmt: skip
     assert {name for name, pool in pools["gemma"].items() if pool == "cuda"} == users
     assert set(pools["toy"].values()) == {None}
 

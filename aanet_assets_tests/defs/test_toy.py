@@ -25,6 +25,16 @@ def test_the_toys_simplices_are_found(home: Path) -> None:
     assert (triangles["recon_elbow_k"] == 3).all()
     assert triangles["barycentric_r2"].min() >= 0.95
     assert triangles["vertex_purity"].min() >= 0.9
+    verdicts = warehouse.query(
+        toy.study.paths,
+        """SELECT component, kind, true_k, s.category, s.k
+           FROM recovery JOIN selected_clusters s USING (n_clusters_total, cluster_id)
+           WHERE n_clusters_total = 7""",
+    ).df()
+    decoys = verdicts["kind"] == "tom_quantum"
+    assert verdicts[decoys]["category"].isna().all()
+    assert (verdicts[~decoys]["category"] == "S").all()
+    assert (verdicts[~decoys]["k"] == verdicts[~decoys]["true_k"]).all()
     for cluster_id in triangles["cluster_id"]:
         stats = warehouse.query(
             toy.study.paths,

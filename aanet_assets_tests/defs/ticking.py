@@ -26,12 +26,13 @@ def made(*names: str, n: int | None = None, content: str = "a", study: Study = S
 
 def inputs() -> None:
     """Everything up to the training rows is there."""
-    made("corpus", "sae_fit", "activation_cache", "clustering", "cluster_rows")
+    made("corpus", "sae_fit", "activation_cache", "clustering", "cluster_rows", "null_clusters",
+         "cluster_shapes")  # fmt: skip
 
 
 def metrics(n: int, content: str, *ks: int) -> None:
     for k in ks or KS:
-        for step in ("aanet_models", "aanet_metrics"):
+        for step in ("aanet_models", "aanet_metrics", "replicates"):
             pretend(STUDY, Partition(step, n=n, k=k), content)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aanet_assets.toy.process import UNION7, UnionProcess, mess, tom_quantum
+from aanet_assets.toy.process import UNION7, UNION22, UnionProcess, bloch, mess, tom_quantum
 
 CHAINS = ((2, 0.20, 0.75), (3, 0.05, 0.6))  # n, x, a
 SWITCH = 0.15
@@ -111,6 +111,32 @@ def test_tom_quantum_follows_the_weak_measurements_of_a_qubit(alpha, beta, lette
         np.testing.assert_allclose(predicted[position], p, atol=1e-6)
 
 
+_PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.05, 0.95), st.lists(st.integers(0, 5), min_size=1, max_size=16))
+def test_bloch_follows_the_density_matrix_of_a_qubit(strength, letters):
+    process = UnionProcess([bloch(strength), mess(2, 0.1, 0.8)], switch_rate=0.0)
+    found = process.beliefs(np.array([letters]))
+    predicted = process.predictive(np.array([letters]))[0]
+    # The measurement operators are square roots of (1 + r sigma) / 2, with r = +-strength.
+    high, low = (np.sqrt((1 + r) / 2) for r in (strength, -strength))
+    operators = [
+        (high + low) / 2 * np.eye(2) + sign * (high - low) / 2 * axis
+        for axis in _PAULI
+        for sign in (1, -1)
+    ]
+    state = np.eye(2) / 2
+    for position, letter in enumerate(letters):
+        state = operators[letter] @ state @ operators[letter].conj().T
+        state = state / np.trace(state)
+        b = [np.trace(state @ axis).real for axis in _PAULI]
+        np.testing.assert_allclose(found.belief[0, position], [1, *b], atol=1e-6)
+        p = [np.trace(m @ state @ m.conj().T).real / 3 for m in operators]
+        np.testing.assert_allclose(predicted[position], [*p, 0, 0], atol=1e-6)
+
+
 def test_beliefs_of_tom_quantum_equal_the_matrix_product():
     component = UNION7.components[5]
     first = list(UNION7.component_of_letter).index(5)
@@ -187,6 +213,7 @@ def test_sampling_depends_on_the_seed_alone():
         (lambda: tom_quantum(1.0, 1.0), "alpha is 1.0 and beta is 1.0; both must be positive"),
         (lambda: tom_quantum(-1.0, 2.0), "alpha is -1.0"),
         (lambda: tom_quantum(1.0, float("inf")), "beta is inf"),
+        (lambda: bloch(1.0), "strength is 1.0; it must lie between 0 and 1"),
         (lambda: UnionProcess([mess(2, 0.1, 0.8)], 0.1), "has 2 to 26 components, not 1"),
         (lambda: UnionProcess(UNION7.components, 1.0), "switch_rate is 1.0"),
         (lambda: UNION7.beliefs(np.array([[0, 23]])), "letters 0 to 22"),
@@ -195,3 +222,18 @@ def test_sampling_depends_on_the_seed_alone():
 def test_bad_values_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_union22_has_sixteen_simplices_and_six_decoys():
+    assert [c.true_k for c in UNION22.components] == (
+        4 * [2] + 5 * [3] + 4 * [4] + 3 * [5] + 6 * [None]
+    )
+    assert len(UNION22.letters) == 84
+    beliefs = UNION22.beliefs(UNION22.sample(2_000, 16, seed=1))
+    for i, component in enumerate(UNION22.components):
+        own = beliefs.belief[beliefs.component == i][:, : len(component.stationary)]
+        np.testing.assert_allclose(own @ component.readout, 1)
+        if component.true_k is None:
+            assert (np.square(own[:, 1:]).sum(axis=1) <= 1 + 1e-9).all()
+        else:
+            assert own.min() >= 0

@@ -1,4 +1,4 @@
-"""The shipped toy: small, loadable, close to the best possible, and recoverable."""
+"""The shipped toys: small, loadable, close to the best possible, and recoverable."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.methods import cluster_latents
 from aanet_assets.lm.sae_training import sae_quality
 from aanet_assets.settings import ClusteringSettings
-from aanet_assets.toy.process import UNION7
+from aanet_assets.toy.process import UNION7, UNION22
 from aanet_assets.toy.recovery import recover, summary
 from aanet_assets.toy.transformer import quality, residuals
 
@@ -65,3 +65,14 @@ def test_its_clusters_are_the_components(model, sae):
     assert sorted(table["cluster_id"]) == list(range(7))
     assert summary(table)["mean_r2"] > 0.93
     assert summary(table)["max_leak"] < 0.10
+
+
+def test_the_large_toy_is_as_good():
+    folder = SHIPPED.parent / "toy_large"
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 4_000_000
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    letters = UNION22.sample(1_000, 16, seed=77)
+    found = quality(model, UNION22, letters)
+    assert 0 <= found.loss - found.bayes_loss < 0.002
+    sae = SAE.load_from_disk(folder / "sae")
+    assert sae_quality(sae, residuals(model, UNION22, letters, layer=2)).explained_variance > 0.98
