@@ -189,6 +189,23 @@ def _cell(value: object) -> str:
 
 
 @app.command()
+def review(
+    study: StudyName,
+    n_clusters: Annotated[int | None, typer.Option(help="Which clustering.")] = None,
+) -> None:
+    """Open the review page of a study, by default of its last clustering that has one."""
+    paths, own = load(study).study.paths, load(study).study.n_clusters
+    if n_clusters is not None and n_clusters not in own:
+        raise stop(f"this study has n_clusters {own}, not {n_clusters}")
+    wanted = own[::-1] if n_clusters is None else (n_clusters,)
+    there = [page for n in wanted if (page := paths.review(n)).is_file()]
+    if not there:
+        raise stop(f"there is no review page yet. Run: aanet run {study}")
+    console.print(there[0].as_uri(), soft_wrap=True)
+    typer.launch(there[0].as_uri())
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port of Dagit.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

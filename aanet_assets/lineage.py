@@ -156,6 +156,23 @@ _STEPS = (
         code_version="2",
         on_device=True,
     ),
+    Step(
+        "review_page",
+        "n_clusters",
+        (
+            "clustering",
+            "cluster_rows",
+            "aanet_models",
+            "consolidated_metrics",
+            "cluster_shapes",
+            "replicates",
+            "evidence",
+            "selected_clusters",
+            "refit_models",
+            "vertex_samples",
+        ),
+        ("ks", "selection", "trust"),
+    ),
 )
 _TRUTH = (
     Step("corpus", "none", (), ("truth.process", "truth.seed", "cache.documents_per_shard",

@@ -64,6 +64,10 @@ class StudyPaths:
         """Folder of the five plots."""
         return self.stage1(n) / "plots"
 
+    def review(self, n: int) -> Path:
+        """The page for people."""
+        return self.stage1(n) / f"review_n{n}.html"
+
     @property
     def corpus(self) -> Path:
         """Folder of a corpus that is made here."""
@@ -158,6 +162,7 @@ NAMES = {
     "cluster_shapes": ("tables/cluster_shapes/n{n}.parquet",),
     "replicates": ("tables/replicates/n{n}_k{k}.parquet",),
     "evidence": ("tables/evidence/n{n}.parquet",),
+    "review_page": ("clusters_{n}/review_n*.html",),
     "recovery": (
         "clusters_{n}/plots/recovery_n*.png",
         "tables/recovery/n{n}.parquet",

@@ -47,7 +47,7 @@ def test_all_is_good_after_all_is_written(study: Study) -> None:
 def test_a_partition_whose_work_began_and_did_not_end_is_missing(study: Study) -> None:
     discard_record(study, Partition("vertex_samples", n=7))
     assert Standing(study).problem(Partition("vertex_samples", n=7)) == MISSING
-    assert stale(study) == {"vertex_samples [n_clusters 7]"}
+    assert stale(study) == {"vertex_samples [n_clusters 7]", "review_page [n_clusters 7]"}
 
 
 def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> None:
@@ -61,6 +61,7 @@ def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> Non
         "selected_clusters [n_clusters 7]",
         "refit_models [n_clusters 7]",
         "vertex_samples [n_clusters 7]",
+        "review_page [n_clusters 7]",
         "recovery [n_clusters 7]",
     }
 

@@ -41,7 +41,11 @@ class AANet(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_model"]:
         """Reconstruction, without noise."""
-        return _through(self.decoder_layers, self.embed(x))
+        return self.decode(self.embed(x))
+
+    def decode(self, points: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows d_model"]:
+        """What bottleneck points stand for; for `vertices` the archetypes."""
+        return _through(self.decoder_layers, points)
 
 
 def _through(layers: nn.ModuleList, x: Tensor) -> Tensor:

@@ -83,6 +83,10 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "distances": "No sample is farther from its vertex than allowed.",
         "held_out": "Every sample comes from a held-out shard.",
     },
+    "review_page": {
+        "whole": "The page holds every cluster.",
+        "size": "The page is smaller than 5 MB.",
+    },
     "recovery": {
         "complete": "Every component of the process has its row.",
         "scores": "Scores are at most 1.",

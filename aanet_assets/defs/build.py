@@ -5,6 +5,7 @@ import dagster as dg
 from aanet_assets.defs import (
     automation,
     local,
+    review,
     stage1_aanets,
     stage1_latents,
     stage2,
@@ -30,6 +31,7 @@ _ASSETS = (
     (stage2.selected_clusters, "2_review", {"pandas", "duckdb"}),
     (stage3.refit_models, "3_vertices", {"pytorch"}),
     (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
+    (review.review_page, "3_vertices", {"plotly"}),
 )
 _REPLICATE_ASSETS = ((trust.replicates, "1e_trust", {"pytorch", "duckdb"}),)
 _LOCAL_ASSETS = (

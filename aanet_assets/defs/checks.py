@@ -119,6 +119,12 @@ def _vertex_samples(study: Study, partition: Partition) -> list[Finding]:
     return check_samples(study.paths, _n(partition), study.heldout_shards, study.training_shards)
 
 
+def _review_page(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.review import check_page
+
+    return check_page(study.paths.review(_n(partition)), _n(partition))
+
+
 def _null_clusters(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.trust import check_nulls
 
@@ -170,6 +176,7 @@ CHECKS: Mapping[str, Callable[[Study, Partition], list[Finding]]] = {
     "aanet_metrics": _aanet_metrics,
     "consolidated_metrics": _consolidated_metrics,
     "analysis_plots": _analysis_plots,
+    "review_page": _review_page,
     "null_clusters": _null_clusters,
     "cluster_shapes": _cluster_shapes,
     "replicates": _replicates,

@@ -34,10 +34,7 @@ def archetypes_of(
     if model.status != "ok":
         return None
     network = subspace_network(model.weights, model.k, settings)
-    points = network.vertices.to(torch.get_default_dtype())
-    for layer in network.decoder_layers[:-1]:
-        points = layer(points).relu()
-    return network.decoder_layers[-1](points).double().numpy()
+    return network.decode(network.vertices.to(torch.get_default_dtype())).double().numpy()
 
 
 def vertex_shift(

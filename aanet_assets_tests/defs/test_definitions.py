@@ -61,6 +61,12 @@ def test_the_toys_graph() -> None:
         "toy/vertex_samples": (
             "toy_3_vertices", 4, ["activation_cache", "cluster_rows", "refit_models"],
         ),
+        "toy/review_page": (
+            "toy_3_vertices", 4,
+            ["aanet_models", "cluster_rows", "cluster_shapes", "clustering",
+             "consolidated_metrics", "evidence", "refit_models", "selected_clusters",
+             "vertex_samples"],
+        ),
         "toy/recovery": (
             "toy_truth", 4, ["aanet_models", "activation_cache", "consolidated_metrics"],
         ),

@@ -1,0 +1,150 @@
+"""What the review page shows, as plain numbers and texts: tables in, a JSON-able dict out."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aanet_assets.analysis.categories import limits_of
+from aanet_assets.analysis.quality import clusters_of, failures_of, quality_filters
+from aanet_assets.settings import SelectionSettings, TrustSettings
+
+DIGITS = 4
+"""Significant digits of every number: more would only make the page large."""
+CURVE_POINTS = 60
+SAMPLES_PER_VERTEX = 6
+WORDS_PER_VERTEX = 8
+WORDS_AROUND = 12
+
+
+def number(value: object) -> float | int | None:
+    """A number short enough for the page; None for what is missing or not finite."""
+    if value is None or pd.isna(value) or not math.isfinite(value):  # pyright: ignore
+        return None
+    if isinstance(value, int | np.integer | bool):
+        return int(value)
+    return float(f"{value:.{DIGITS}g}")
+
+
+def numbers(values: Iterable[object]) -> list[float | int | None]:
+    """Each of them by `number`."""
+    return [number(value) for value in values]
+
+
+def cluster_rows(
+    metrics: pd.DataFrame, evidence: pd.DataFrame, verdicts: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """One entry per cluster: what is known of it and does not depend on k, and its losses."""
+    known = evidence[~evidence["is_null"]].set_index("cluster_id")
+    verdicts = verdicts.set_index("cluster_id")
+    found = []
+    for cluster_id, own in metrics.sort_values("aanet_k").groupby("cluster_id"):
+        first, trust, verdict = own.iloc[0], known.loc[cluster_id], verdicts.loc[cluster_id]
+        found.append(
+            {
+                "id": int(str(cluster_id)),
+                "latents": [int(i) for i in first["latent_indices"]],
+                "rank": number(first["decoder_dir_rank"]),
+                "pca": number(first["activation_pca_rank"]),
+                "reconK": number(first["aanet_recon_loss_elbow_k"]),
+                "recon": number(first["aanet_recon_loss_elbow_strength"]),
+                "archK": number(first["aanet_archetypal_loss_elbow_k"]),
+                "arch": number(first["aanet_archetypal_loss_elbow_strength"]),
+                "differential": number(first["k_differential"]),
+                "reconLoss": numbers(own["aanet_recon_loss"]),
+                "archLoss": numbers(own["aanet_archetypal_loss"]),
+                "coactivity": number(trust["coactivity"]),
+                "q": number(trust["coactivity_q"]),
+                "fit": number(trust["simplex_fit"]),
+                "fitK": number(trust["simplex_k"]),
+                "elbowShare": number(trust["elbow_k_share"]),
+                "elbowP": number(trust["elbow_strength_p"]),
+                "selected": bool(verdict["selected"]),
+                "category": _text(verdict["category"]),
+                "k": number(verdict["k"]),
+                "guide": _text(verdict["guide_category"]),
+                "guideReason": _text(verdict["guide_reason"]),
+                "calibrated": _text(verdict["calibrated_category"]),
+                "calibratedReason": _text(verdict["calibrated_reason"]),
+            }
+        )
+    return found
+
+
+def guide_limits(metrics: pd.DataFrame, settings: SelectionSettings) -> dict[str, Any]:
+    """Which clusters pass the guide's filters; mean and deviation of their two strengths."""
+    clusters, filters = clusters_of(metrics), quality_filters(settings)
+    passing = [c for c in clusters if c.elbows and not failures_of(c, filters)]
+    limits = limits_of([c.elbows for c in passing if c.elbows], settings)
+    recon = np.array([c.elbows.recon_strength for c in passing if c.elbows])
+    arch = np.array([c.elbows.arch_strength for c in passing if c.elbows])
+    usable = limits is not None
+    return {
+        "passing": [c.cluster_id for c in passing] if usable else [],
+        "means": [number(v.mean()) for v in (recon, arch)] if usable else [0, 0],
+        "sds": [number(v.std(ddof=1)) for v in (recon, arch)] if usable else [0, 0],
+    }
+
+
+def bands(replicates: pd.DataFrame | None, ks: Sequence[int]) -> dict[str, Any]:
+    """Losses over k, relative to the first k: ranges of replicates, 80% of null clusters."""
+    if replicates is None:
+        return {"replicates": {}, "null": None}
+    curves = replicates.pivot(
+        index=["is_null", "cluster_id", "replicate"], columns="k", values="aanet_recon_loss"
+    )[list(ks)].astype("float64")
+    curves = curves.div(curves[ks[0]], axis=0)
+    real, null = (curves.xs(is_null, level="is_null") for is_null in (False, True))
+    ranges = real.groupby("cluster_id").agg(["min", "max"])
+    return {
+        "replicates": {
+            int(str(cluster_id)): [numbers(row[(k, edge)] for k in ks) for edge in ("min", "max")]
+            for cluster_id, row in ranges.iterrows()
+        },
+        "null": [numbers(null.quantile(share)) for share in (0.1, 0.5, 0.9)],
+    }
+
+
+def thinned(values: Sequence[float]) -> dict[str, list]:
+    """Some of the points of a training curve, the last among them."""
+    places = np.unique(np.linspace(0, len(values) - 1, min(CURVE_POINTS, len(values))).astype(int))
+    return {"steps": [int(i) + 1 for i in places], "loss": numbers(values[i] for i in places)}
+
+
+def vertex_texts(samples: pd.DataFrame, vertex_id: int) -> dict[str, Any]:
+    """The most frequent trigger words of a vertex, and the samples nearest to it."""
+    own = samples[samples["vertex_id"] == vertex_id]
+    words = Counter(word for row in own["trigger_words"] for word in row)
+    nearest = own.assign(nearest=own["distances_to_vertex"].map(min)).sort_values("nearest")
+    return {
+        "samples": len(own),
+        "words": [[word, count] for word, count in words.most_common(WORDS_PER_VERTEX)],
+        "texts": [
+            _excerpt(row["full_text"].split(), set(row["trigger_word_indices"]))
+            for row in nearest.head(SAMPLES_PER_VERTEX).to_dict("records")
+        ],
+    }
+
+
+def _excerpt(words: list[str], marked: set[int]) -> list[list]:
+    """Words around the first trigger, each with whether it is marked."""
+    first = min(marked, default=0)
+    places = range(max(0, first - WORDS_AROUND), min(len(words), first + WORDS_AROUND + 1))
+    return [[words[i], int(i in marked)] for i in places]
+
+
+def limits(selection: SelectionSettings, trust: TrustSettings) -> dict[str, float]:
+    """The thresholds in use, by the names of their settings."""
+    return {
+        **{name: getattr(selection, name) for name in ("a_sd", "b_sd", "c_sd", "d_sd")},
+        "min_latents": selection.min_latents,
+        "max_q": trust.max_q,
+        "min_fit": trust.min_fit,
+    }
+
+
+def _text(value: object) -> str:
+    return "" if value is None or pd.isna(value) else str(value)  # pyright: ignore

@@ -1,0 +1,247 @@
+"use strict";
+// The rules of selection are those of analysis/categories.py and trust/verdicts.py.
+const data = JSON.parse(document.getElementById("data").textContent);
+const at = id => document.getElementById(id);
+const byId = new Map(data.clusters.map(c => [c.id, c]));
+const passing = new Set(data.guide.passing);
+const COLOURS = {S: "#1b7837", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
+const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};
+const LEGEND = {showlegend: true, legend: {orientation: "h", font: {size: 10}, x: 0, y: 1.02, yanchor: "bottom"}, margin: {...LAYOUT.margin, t: 30}};
+const CONFIG = {responsive: true, displaylogo: false};
+const SLIDERS = {
+  calibrated: {min_fit: [0, 1, 0.01], max_q: [0, 1, 0.005]},
+  guide: {a_sd: [-2, 5, 0.1], b_sd: [-2, 8, 0.1], c_sd: [-2, 8, 0.1], d_sd: [-2, 5, 0.1]},
+};
+const limits = {...data.limits};
+let mode = data.mode, picked = null, sorting = {column: "id", down: false};
+
+function show(value, digits = 3) {
+  if (value === null || value === undefined || value === "") return "–";
+  return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(digits)).toString() : String(value);
+}
+
+function element(name, text = "", attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return Object.assign(made, attributes);
+}
+
+function calibrated(c) {
+  const sound = c.latents.length >= limits.min_latents && c.q !== null && c.fit !== null;
+  return sound && c.q <= limits.max_q && c.fit >= limits.min_fit ? "S" : "";
+}
+
+function guide(c) {
+  if (!passing.has(c.id)) return "";
+  const above = (value, axis, sd) => value > data.guide.means[axis] + limits[sd] * data.guide.sds[axis];
+  if (above(c.recon, 0, "a_sd") && above(c.arch, 1, "a_sd")) return "A";
+  if (c.differential === 0 && above(c.recon, 0, "d_sd") && above(c.arch, 1, "d_sd")) return "D";
+  if (above(c.recon, 0, "b_sd")) return "B";
+  return above(c.arch, 1, "c_sd") ? "C" : "";
+}
+
+const category = c => mode === "guide" ? guide(c) : calibrated(c);
+
+const PLOTS = {
+  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex"),
+  "elbow strengths, reconstruction against archetypal": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss"),
+  "PCA rank against geometric rank": scatter("rank", "pca", "geometric rank (of the decoder rows)", "PCA rank (of the activations)"),
+  "geometric ranks": histogram("rank", "geometric rank (of the decoder rows)"),
+  "elbow strengths of the reconstruction loss": histogram("recon", "elbow strength of the reconstruction loss"),
+  "elbow strengths of the archetypal loss": histogram("arch", "elbow strength of the archetypal loss"),
+};
+
+function hover(c) {
+  return `<b>cluster ${c.id}</b>, ${c.latents.length} latents<br>elbows: k ${show(c.reconK)} (${show(c.recon)}), k ${show(c.archK)} (${show(c.arch)})` +
+    `<br>best fit ${show(c.fit)} at k ${show(c.fitK)}, q ${show(c.q)}<br>guide ${c.guide || "no"}, calibrated ${c.calibrated || "no"}`;
+}
+
+function scatter(x, y, xTitle, yTitle) {
+  return () => {
+    const shown = data.clusters.filter(c => c[x] !== null && c[y] !== null);
+    const trace = {
+      type: "scatter", mode: "markers", x: shown.map(c => c[x]), y: shown.map(c => c[y]),
+      customdata: shown.map(c => c.id), text: shown.map(hover), hoverinfo: "text",
+      marker: {size: shown.map(c => c.id === picked ? 15 : 9), color: shown.map(c => COLOURS[category(c)]),
+               line: {width: shown.map(c => c.id === picked ? 3 : 1), color: shown.map(c => c.id === picked ? "#d00" : "#fff")}},
+    };
+    const shapes = y === "fit" ? [{type: "line", xref: "paper", x0: 0, x1: 1, y0: limits.min_fit, y1: limits.min_fit, line: {dash: "dot", color: "#1b7837"}}] : [];
+    return [[trace], {...LAYOUT, shapes, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
+  };
+}
+
+function histogram(x, title) {
+  return () => [[{type: "histogram", x: data.clusters.map(c => c[x]).filter(v => v !== null), marker: {color: "#7a9cc6"}}],
+                {...LAYOUT, xaxis: {title: {text: title}}, yaxis: {title: {text: "clusters"}}}];
+}
+
+function drawChart() {
+  const [traces, layout] = PLOTS[at("plot").value]();
+  Plotly.react("chart", traces, layout, CONFIG);
+}
+
+function drawSliders() {
+  at("sliders").replaceChildren(...Object.entries(SLIDERS[mode]).map(([name, [min, max, step]]) => {
+    const label = element("label", name), value = element("span", show(limits[name]));
+    const slider = element("input", "", {type: "range", min, max, step, value: limits[name], id: name});
+    slider.addEventListener("input", () => { limits[name] = Number(slider.value); value.textContent = show(limits[name]); refresh(); });
+    label.append(slider, value);
+    return label;
+  }));
+}
+
+function settings() {
+  const changed = Object.keys(SLIDERS[mode]).map(name => `${name}=${limits[name]}`).join(", ");
+  return mode === "guide" ? `selection=SelectionSettings(mode="guide", ${changed})`
+                          : `selection=SelectionSettings(mode="calibrated"), trust=TrustSettings(${changed})`;
+}
+
+const COLUMNS = {
+  id: c => c.id, latents: c => c.latents.length, now: c => category(c), fit: c => c.fit, "fit k": c => c.fitK,
+  together: c => c.coactivity, q: c => c.q, "elbow k": c => c.reconK, strength: c => c.recon, "arch. k": c => c.archK,
+  "arch. strength": c => c.arch, guide: c => c.guide, calibrated: c => c.calibrated,
+};
+
+function drawTable() {
+  const head = element("tr");
+  for (const name of Object.keys(COLUMNS)) {
+    const cell = element("th", name + (sorting.column === name ? (sorting.down ? " ▾" : " ▴") : ""));
+    cell.addEventListener("click", () => { sorting = {column: name, down: sorting.column === name && !sorting.down}; drawTable(); });
+    head.append(cell);
+  }
+  at("clusters").tHead.replaceChildren(head);
+  const wanted = at("filter").value.toLowerCase(), value = COLUMNS[sorting.column];
+  const order = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    // What is missing goes last, whichever way the rest is sorted.
+    if (x === null || x === "") return y === null || y === "" ? a.id - b.id : 1;
+    if (y === null || y === "") return -1;
+    return (x < y ? -1 : x > y ? 1 : a.id - b.id) * (sorting.down ? -1 : 1);
+  };
+  const rows = data.clusters.filter(c => !wanted || [c.id, category(c), c.guideReason, c.calibratedReason].join(" ").toLowerCase().includes(wanted));
+  at("clusters").tBodies[0].replaceChildren(...rows.sort(order).map(c => {
+    const row = element("tr", "", {className: c.id === picked ? "picked" : ""});
+    row.dataset.cluster = c.id;
+    row.append(...Object.values(COLUMNS).map(cell => element("td", show(cell(c)))));
+    row.addEventListener("click", () => pick(c.id));
+    return row;
+  }));
+}
+
+function refresh() {
+  const chosen = data.clusters.filter(category);
+  at("chosen").textContent = `${chosen.length} of ${data.clusters.length} clusters selected` +
+    (chosen.length ? `: ${chosen.slice(0, 40).map(c => c.id).join(", ")}${chosen.length > 40 ? ", …" : ""}` : "");
+  at("settings").textContent = settings();
+  drawChart();
+  drawTable();
+}
+
+function pick(id) {
+  picked = id;
+  refresh();
+  const c = byId.get(id), detail = data.details[id], panel = element("div", "", {className: "panel"});
+  const section = at("cluster");
+  section.replaceChildren(
+    element("h2", `Cluster ${id}: ${c.latents.length} latents`),
+    element("p", `guide: ${c.guide || "not selected"} (${c.guideReason})`),
+    element("p", `calibrated: ${c.calibrated || "not selected"} (${c.calibratedReason})`),
+    element("p", `latents ${c.latents.slice(0, 60).join(", ")}${c.latents.length > 60 ? ", …" : ""}`, {className: "hint"}),
+    panel);
+  const elbows = element("div"), shapes = element("div");
+  panel.append(elbows, shapes);
+  Plotly.newPlot(elbows, elbowTraces(c), {...LAYOUT, ...LEGEND,
+    xaxis: {title: {text: "k"}, dtick: 1}, yaxis: {title: {text: "loss, relative to the first k"}}}, CONFIG);
+  const fits = data.shapes[id] || [];
+  Plotly.newPlot(shapes, [["PCA's share of variance", 1], ["occupancy", 2], ["fit", 3]].map(([name, i]) => ({
+    name, x: fits.map(f => f[0]), y: fits.map(f => f[i]), mode: "lines+markers", line: {width: i === 3 ? 3 : 1}})),
+    {...LAYOUT, ...LEGEND, xaxis: {title: {text: "k"}, dtick: 1}, yaxis: {title: {text: "how a simplex fits"}, range: [0, 1.05]}}, CONFIG);
+  if (!detail) {
+    section.append(element("p", "Coordinates, vertices and texts are kept for clusters that the study selects, by either mode.", {className: "hint"}));
+    return;
+  }
+  const curve = element("div"), cloud = element("div");
+  panel.append(curve, cloud);
+  Plotly.newPlot(curve, [{x: detail.curve.steps, y: detail.curve.loss, mode: "lines"}],
+    {...LAYOUT, xaxis: {title: {text: "step"}}, yaxis: {title: {text: `total loss at k ${detail.k}`}, type: "log"}}, CONFIG);
+  drawCloud(cloud, detail);
+  detail.vertices.forEach((vertex, i) => section.append(...vertexParts(vertex, i)));
+}
+
+function elbowTraces(c) {
+  const relative = losses => losses.map(v => v === null || !losses[0] ? null : v / losses[0]);
+  const band = (low, high, colour, name) => [
+    {x: data.ks, y: low, mode: "lines", line: {width: 0}, showlegend: false, hoverinfo: "skip"},
+    {x: data.ks, y: high, mode: "lines", line: {width: 0}, fill: "tonexty", fillcolor: colour, name, hoverinfo: "skip"}];
+  const own = data.bands.replicates[c.id], none = data.bands.null;
+  return [...(none ? band(none[0], none[2], "rgba(0,0,0,.08)", "null clusters, 80%") : []),
+          ...(own ? band(own[0], own[1], "rgba(33,102,172,.2)", "replicates") : []),
+          {x: data.ks, y: relative(c.reconLoss), mode: "lines+markers", name: "reconstruction", line: {color: "#2166ac"}},
+          {x: data.ks, y: relative(c.archLoss), mode: "lines+markers", name: "archetypal", line: {color: "#b2182b", dash: "dot"}}];
+}
+
+function drawCloud(where, detail) {
+  const points = detail.points, marker = {size: 4, opacity: 0.6, color: points.map(p => p.indexOf(Math.max(...p))), colorscale: "Portland"};
+  if (detail.k === 3) {
+    const axis = i => ({title: {text: `v${i}`}, min: 0});
+    Plotly.newPlot(where, [{type: "scatterternary", mode: "markers", a: points.map(p => p[0]), b: points.map(p => p[1]), c: points.map(p => p[2]), marker}],
+      {...LAYOUT, margin: {l: 30, r: 30, t: 25, b: 25}, ternary: {aaxis: axis(0), baxis: axis(1), caxis: axis(2)}}, CONFIG);
+  } else if (detail.k === 2) {
+    Plotly.newPlot(where, [{type: "histogram", x: points.map(p => p[0]), nbinsx: 40}],
+      {...LAYOUT, xaxis: {title: {text: "barycentric coordinate of vertex 0"}}, yaxis: {title: {text: "tokens"}}}, CONFIG);
+  } else {
+    // Pair by pair; plotly's own matrix of scatter plots needs WebGL, which not every browser has.
+    const side = detail.k - 1, traces = [], axes = {};
+    for (let i = 1; i <= side; i++) {
+      for (let j = 0; j < i; j++) {
+        const place = (i - 1) * side + j + 1, name = place === 1 ? "" : place;
+        traces.push({type: "scatter", mode: "markers", x: points.map(p => p[j]), y: points.map(p => p[i]), xaxis: `x${name}`, yaxis: `y${name}`, marker: {...marker, size: 2.5}});
+        axes[`xaxis${name}`] = {title: {text: i === side ? `v${j}` : ""}, showticklabels: i === side, range: [-0.1, 1.1]};
+        axes[`yaxis${name}`] = {title: {text: j === 0 ? `v${i}` : ""}, showticklabels: j === 0, range: [-0.1, 1.1]};
+      }
+    }
+    Plotly.newPlot(where, traces, {...LAYOUT, ...axes, font: {size: 9}, grid: {rows: side, columns: side, pattern: "independent", xgap: 0.08, ygap: 0.08}}, CONFIG);
+  }
+}
+
+function vertexParts(vertex, i) {
+  const words = element("div", "", {className: "words"});
+  for (const [word, count] of vertex.words) {
+    const shown = element("span", `${word} `);
+    shown.append(element("small", count));
+    words.append(shown);
+  }
+  const quotes = vertex.texts.map(text => {
+    const quote = element("blockquote");
+    for (const [word, marked] of text) quote.append(marked ? element("mark", word) : word, " ");
+    return quote;
+  });
+  const latents = vertex.latents.map(([latent, cosine]) => `${latent} (${show(cosine, 2)})`).join(", ");
+  return [element("h3", `Vertex ${i}: ${vertex.samples} samples`), element("p", `latents nearest in direction: ${latents}`, {className: "hint"}), words, ...quotes];
+}
+
+async function start() {
+  const bytes = Uint8Array.from(atob(at("plotly").textContent), c => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  document.head.append(element("script", await new Response(stream).text()));
+  at("summary").textContent = data.summary;
+  at("plot").replaceChildren(...Object.keys(PLOTS).map(name => element("option", name)));
+  at("plot").addEventListener("change", () => { drawChart(); });
+  at("filter").addEventListener("input", drawTable);
+  for (const radio of document.querySelectorAll("[name=mode]")) {
+    radio.checked = radio.value === mode;
+    radio.addEventListener("change", () => { mode = radio.value; drawSliders(); refresh(); });
+  }
+  at("copy").addEventListener("click", async () => {
+    await navigator.clipboard.writeText(settings());
+    at("copy").textContent = "Copied";
+    setTimeout(() => { at("copy").textContent = "Copy settings"; }, 1500);
+  });
+  drawSliders();
+  refresh();
+  at("chart").on("plotly_click", event => { const id = event.points[0].customdata; if (id !== undefined) pick(id); });
+  const first = data.clusters.find(c => c.selected);
+  if (first) pick(first.id);
+}
+
+start();

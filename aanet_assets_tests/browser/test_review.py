@@ -1,0 +1,125 @@
+"""The review page as a person uses it, opened as a file by a browser without a network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aanet_assets_tests.conftest import Finished
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+NONE = "\u2013"
+"""What the page shows for what is not there."""
+
+
+@pytest.fixture
+def shown(browser: "Browser", finished: Finished) -> Iterator["Page"]:
+    """The page of the small study at n_clusters 7; nothing may go wrong in its script."""
+    context = browser.new_context(
+        viewport={"width": 1500, "height": 1400},
+        offline=True,
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(70_000)
+    page.goto(finished.study.paths.review(7).as_uri())
+    page.locator("#cluster h2").wait_for()
+    yield page
+    assert errors == []
+    context.close()
+
+
+def expect(locator):
+    from playwright.sync_api import expect as expecting
+
+    return expecting(locator)
+
+
+def test_it_opens_on_a_selected_cluster_with_its_simplex_and_texts(
+    shown: "Page", tmp_path: Path
+) -> None:
+    expect(shown.locator("header p")).to_contain_text("2 of 7 clusters selected (guide mode)")
+    expect(shown.locator("#cluster h2")).to_contain_text("Cluster 0")
+    expect(shown.locator("#cluster .panel .plot-container")).to_have_count(4)
+    expect(shown.locator("#cluster h3")).to_have_count(3)
+    # Each sample has its trigger words marked.
+    quotes = shown.locator("#cluster blockquote")
+    assert quotes.count() > 0
+    assert all(quote.locator("mark").count() > 0 for quote in quotes.all())
+    shown.screenshot(path=tmp_path / "review.png")
+
+
+def test_a_point_says_what_it_is_and_a_click_opens_its_cluster(shown: "Page") -> None:
+    points = shown.locator("#chart .points path")
+    expect(points).to_have_count(7)
+    # Plotly listens on a layer above its points, so that the pointer itself has to go there.
+    box = points.nth(5).bounding_box()
+    assert box is not None
+    where = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown.mouse.move(*where)
+    expect(shown.locator("#chart .hovertext")).to_contain_text("latents")
+    number = shown.locator("#chart .hovertext").inner_text().split("cluster ")[1].split(",")[0]
+    shown.mouse.click(*where)
+    expect(shown.locator("#cluster h2")).to_contain_text(f"Cluster {number}:")
+    expect(shown.locator("tr.picked td").first).to_have_text(number)
+
+
+def test_every_plot_draws(shown: "Page") -> None:
+    for i in range(shown.locator("#plot option").count()):
+        shown.locator("#plot").select_option(index=i)
+        expect(shown.locator("#chart .points path, #chart .point path").first).to_be_visible()
+
+
+def test_a_slider_changes_the_selection_and_the_settings_to_copy(shown: "Page") -> None:
+    shown.locator("[value=calibrated]").check()
+    shown.locator("#max_q").fill("1")
+    counts = []
+    for fit in ("0", "0.8", "1"):
+        shown.locator("#min_fit").fill(fit)
+        text = shown.locator("#chosen").inner_text()
+        counts.append(int(text.split(" of 7")[0]))
+        selected = shown.locator("#clusters tbody td:nth-child(3)").all_inner_texts()
+        assert selected.count("S") == counts[-1]
+    assert counts[0] == 7
+    assert counts[0] > counts[1] >= counts[2]
+    shown.locator("#copy").click()
+    copied = shown.evaluate("navigator.clipboard.readText()")
+    assert copied == (
+        'selection=SelectionSettings(mode="calibrated"), trust=TrustSettings(min_fit=1, max_q=1)'
+    )
+
+
+def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
+    from aanet_assets.analysis.selection import select_clusters
+    from aanet_assets.lineage import Partition
+    from aanet_assets.settings import SelectionSettings
+    from aanet_assets.warehouse import read_table
+
+    study = finished.study
+    metrics = read_table(
+        study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=7)
+    )
+    shown.locator("[value=guide]").check()
+    for sds in ((0.0, 0.0, 0.0, 0.0), (0.5, 0.3, 1.0, -0.5), (5.0, 1.5, 0.2, 5.0)):
+        named = dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))
+        for name, sd in named.items():
+            shown.locator(f"#{name}").fill(str(sd))
+        settings = study.selection.model_copy(update={**named, "manual_clusters": ""})
+        expected = select_clusters(metrics, SelectionSettings(**settings.model_dump()), 7)
+        categories = expected.verdicts.sort_values("cluster_id")["category"].fillna(NONE).tolist()
+        assert shown.locator("#clusters tbody td:nth-child(3)").all_inner_texts() == categories
+
+
+def test_rows_can_be_filtered_and_sorted(shown: "Page") -> None:
+    shown.locator("th", has_text="latents").click()
+    sizes = shown.locator("#clusters tbody td:nth-child(2)").all_inner_texts()
+    assert [int(size) for size in sizes] == sorted(int(size) for size in sizes)
+    shown.locator("#filter").fill("manual pick")
+    expect(shown.locator("#clusters tbody tr")).to_have_count(2)
+    shown.locator("#clusters tbody tr").last.click()
+    expect(shown.locator("#cluster p").first).to_contain_text("manual pick")

@@ -1,0 +1,119 @@
+"""The page is whole, small, and safe from what its texts hold."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aanet_assets.checks.review import check_page
+from aanet_assets.review.contents import bands, number, thinned, vertex_texts
+from aanet_assets.review.page import write_page
+from aanet_assets_tests.checks.damage import failures
+from aanet_assets_tests.conftest import Finished, said
+
+
+def data_of(path: Path) -> dict:
+    found = re.search(r'<script id="data".*?>(.*?)</script>', path.read_text(), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_texts_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script> @@PLOTLY@@"
+    path = tmp_path / "page.html"
+    write_page(path, "<b>title</b>", {"clusters": [{"id": 0}], "text": evil})
+    assert data_of(path)["text"].startswith("</script><script>alert(1)")
+    assert "<title>&lt;b&gt;title" in path.read_text()
+    assert failures(check_page(path, 1)) == {}
+
+
+def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished) -> None:
+    page = data_of(finished.study.paths.review(7))
+    one = page["clusters"][3]
+    one |= {"latents": list(range(21)), "guideReason": 300 * "x", "calibratedReason": 120 * "x"}
+    one |= {"reconLoss": 7 * [0.1234], "archLoss": 7 * [0.1234]}
+    clusters = [{**one, "id": i} for i in range(768)]
+    details = {i: next(iter(page["details"].values())) for i in range(60)}
+    shapes = {i: [[k, 0.1234, 0.1234, 0.1234] for k in range(2, 9)] for i in range(768)}
+    replicates = {i: [7 * [0.1234], 7 * [0.1234]] for i in range(768)}
+    whole = {**page, "clusters": clusters, "details": details, "shapes": shapes,
+             "bands": {"replicates": replicates, "null": 3 * [7 * [0.1234]]}}  # fmt: skip
+    write_page(tmp_path / "page.html", "large", whole)
+    assert failures(check_page(tmp_path / "page.html", 768)) == {}
+
+
+def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    write_page(path, "t", {"clusters": [{"id": 0}]})
+    assert list(failures(check_page(path, 2))) == ["whole"]
+    path.write_text(path.read_text().replace('"clusters"', '"clusters'))
+    assert list(failures(check_page(path, 1))) == ["whole"]
+    path.write_text(5_000_000 * "x")
+    assert list(failures(check_page(path, 1))) == ["whole", "size"]
+
+
+def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_page(tmp_path / name, "t", {"clusters": []})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_numbers_are_short_and_what_is_missing_is_null() -> None:
+    assert [number(v) for v in (1 / 3, np.int64(7), np.nan, pd.NA, None, np.inf)] == [
+        0.3333, 7, None, None, None, None,
+    ]  # fmt: skip
+
+
+def test_a_curve_keeps_its_ends() -> None:
+    curve = thinned(list(range(1, 901)))
+    assert (curve["steps"][0], curve["steps"][-1], curve["loss"][-1]) == (1, 900, 900)
+    assert len(curve["steps"]) == 60
+    assert thinned([3.0, 2.0])["steps"] == [1, 2]
+
+
+def test_bands_are_ranges_of_replicates_and_quantiles_of_nulls() -> None:
+    rows = [
+        (False, 0, r, k, loss)
+        for r, curve in enumerate(([4, 2], [8, 2]))
+        for k, loss in zip((2, 3), curve, strict=True)
+    ]
+    rows += [(True, i, 0, k, loss) for i in range(11) for k, loss in ((2, 10), (3, i))]
+    columns = ["is_null", "cluster_id", "replicate", "k", "aanet_recon_loss"]
+    found = bands(pd.DataFrame(rows, columns=columns), [2, 3])
+    assert found["replicates"] == {0: [[1, 0.25], [1, 0.5]]}
+    assert found["null"] == [[1, 0.1], [1, 0.5], [1, 0.9]]
+    assert bands(None, [2, 3]) == {"replicates": {}, "null": None}
+
+
+def test_the_texts_of_a_vertex_are_the_nearest_with_their_triggers_marked() -> None:
+    text = " ".join(f"w{i}" for i in range(40))
+    samples = pd.DataFrame(
+        {
+            "vertex_id": [0, 0, 1],
+            "trigger_words": [["w20", "w21"], ["w20"], ["x"]],
+            "trigger_word_indices": [[20, 21], [20], [0]],
+            "distances_to_vertex": [[0.5, 0.02], [0.1], [0.0]],
+            "full_text": [text, "near", "x"],
+        }
+    )
+    found = vertex_texts(samples, 0)
+    assert (found["samples"], found["words"]) == (2, [["w20", 2], ["w21", 1]])
+    assert [word for word, marked in found["texts"][0] if marked] == ["w20", "w21"]
+    assert len(found["texts"][0]) == 25
+
+
+def test_the_command_says_where_the_page_is(
+    finished: Finished, study_module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    name = study_module("small_reviewed")
+    page = finished.study.paths.review(7).as_uri()
+    assert page in said("review", name, code=0).replace(" ", "")
+    assert opened == [page]
+    assert "n_clusters (6, 7), not 9" in said("review", name, "--n-clusters", "9", code=1)
+    empty = study_module("small_unreviewed", "name='unreviewed'")
+    assert "there is no review page yet" in said("review", empty, code=1)
