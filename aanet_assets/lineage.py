@@ -135,6 +135,12 @@ _STEPS = (
         ("trust.replicates",),
     ),
     Step(
+        "reproducibility",
+        "n_clusters",
+        ("clustering", "cluster_rows", "replicates", "evidence"),
+        ("ks", "selection", "trust"),
+    ),
+    Step(
         "selected_clusters",
         "n_clusters",
         ("consolidated_metrics", "evidence"),
@@ -193,6 +199,10 @@ _LOCAL = (
 )  # fmt: skip
 
 
+REPLICATED = ("replicates", "reproducibility")
+"""Steps that only studies with replicates have."""
+
+
 def steps(study: Study) -> dict[str, Step]:
     """The study's steps by name, in an order in which they can run."""
     if study.truth is not None:
@@ -206,7 +216,7 @@ def steps(study: Study) -> dict[str, Step]:
         rest = [
             replace(step, upstream=tuple(name for name in step.upstream if name != "replicates"))
             for step in rest
-            if step.name != "replicates"
+            if step.name not in REPLICATED
         ]
     fit = replace(fit, upstream=made_here)
     cache = replace(cache, upstream=(*made_here, *cache.upstream))

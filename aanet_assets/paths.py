@@ -167,11 +167,16 @@ NAMES = {
         "clusters_{n}/plots/recovery_n*.png",
         "tables/recovery/n{n}.parquet",
     ),
-    "analysis_plots": ("clusters_{n}/plots/*_n*.png",),
+    "reproducibility": (
+        "clusters_{n}/plots/reproducibility_n*.png",
+        "tables/reproducibility/n{n}.parquet",
+    ),
     "selected_clusters": (
+        "clusters_{n}/plots/selection_funnel_n*.png",
         "tables/selected_clusters/n{n}.parquet",
         "tables/selection_funnel/n{n}.parquet",
     ),
+    "analysis_plots": ("clusters_{n}/plots/*_n*.png",),
     "vertex_samples": (
         "selected_clusters/n{n}/cluster_*_vertex_*.json*",
         "selected_clusters/n{n}/manifest.json",

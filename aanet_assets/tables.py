@@ -23,13 +23,16 @@ _INTEGERS = {
     "failed_here", "failed_cumulative", "remaining", "vertex_id", "samples", "target",
     "tokens_seen", "true_k", "recon_elbow_k", "arch_elbow_k",
     "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
-    "document", "document_token", "simplex_k", "elbow_k", "replicate", "replicates", "calibrated_k",
+    "document", "document_token", "simplex_k", "elbow_k", "replicate", "replicates",
+    "only_first", "both",
+    "only_second", "same_k", "calibrated_k",
 }  # fmt: skip
 _BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target", "is_null"}
 _TEXTS = {
     "aanet_status", "aanet_reason", "sae_id", "category", "k_source", "reason", "filter",
     "setting", "extrema_problem", "full_text", "component", "kind",
     "use", "sha256", "made_from", "corpus_revision", "mode", "guide_category", "guide_reason",
+    "unavailable",
     "calibrated_category", "calibrated_reason",
 }  # fmt: skip
 _INTEGER_LISTS = {
@@ -72,6 +75,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "heldout_in_simplex", "heldout_occupancy", "vertex_shift",
     ),
     "evidence": ("n_clusters_total", *TYPES),
+    "reproducibility": (
+        "n_clusters_total", "mode", "only_first", "both", "only_second", "same_k", "jaccard",
+    ),
     "selected_clusters": (
         "n_clusters_total", "cluster_id", "selected", "category", "k", "k_source", "reason",
         "guide_category", "guide_reason", "calibrated_category", "calibrated_k",

@@ -57,18 +57,24 @@ def test_vertex_samples_read_only_shards_that_train_nothing() -> None:
     ("changes", "stale"),
     [
         ({"vertices": {"distance": 0.3}}, {"vertex_samples"}),
-        ({"selection": {"b_sd": 0.5}}, {"analysis_plots", "selected_clusters", "review_page"}),
+        (
+            {"selection": {"b_sd": 0.5}},
+            {"analysis_plots", "selected_clusters", "reproducibility", "review_page"},
+        ),
         ({"refit": {"mode": "stage1"}}, {"refit_models"}),
         ({"aanet": {"lr": 0.1}}, {"aanet_models", "replicates", "refit_models"}),
         (
             {"trust": {"nulls": 8, "replicates": 2, "min_fit": 0.5}},
-            {"selected_clusters", "review_page"},
+            {"selected_clusters", "reproducibility", "review_page"},
         ),
         (
             {"trust": {"nulls": 8, "replicates": 3}},
-            {"replicates", "evidence", "review_page"},
+            {"replicates", "evidence", "reproducibility", "review_page"},
         ),
-        ({"trust": {"nulls": 9, "replicates": 2}}, {"null_clusters", "review_page"}),
+        (
+            {"trust": {"nulls": 9, "replicates": 2}},
+            {"null_clusters", "reproducibility", "review_page"},
+        ),
         ({"device": "cuda", "description": "x"}, set()),
         ({"dtype": "float16"}, {"sae_fit", "activation_cache"}),
         ({"fit": {"max_unexplained": 0.9}}, {"sae_fit"}),

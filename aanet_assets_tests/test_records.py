@@ -57,6 +57,7 @@ def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> Non
         "replicates [n_clusters 7, k 3]",
         "consolidated_metrics [n_clusters 7]",
         "evidence [n_clusters 7]",
+        "reproducibility [n_clusters 7]",
         "analysis_plots [n_clusters 7]",
         "selected_clusters [n_clusters 7]",
         "refit_models [n_clusters 7]",

@@ -73,6 +73,7 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "complete": "Every cluster has one verdict, with a reason.",
         "k_and_category": "Every selected cluster has one of the ks and a category.",
         "funnel": "The funnel adds up and agrees with the verdicts.",
+        "drawn": "The funnel's picture is a PNG file that shows something.",
     },
     "refit_models": {
         "models": "Every selected cluster, and no other, has a sound model or a reason why not.",
@@ -83,6 +84,7 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "distances": "No sample is farther from its vertex than allowed.",
         "held_out": "Every sample comes from a held-out shard.",
     },
+    "reproducibility": {"drawn": "The picture is a PNG file that shows something."},
     "review_page": {
         "whole": "The page holds every cluster.",
         "size": "The page is smaller than 5 MB.",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from aanet_assets.checks.finding import Finding, listed
+from aanet_assets.checks.plots import drawn
 from aanet_assets.lineage import Partition
 from aanet_assets.paths import StudyPaths
 from aanet_assets.warehouse import read_table
@@ -43,6 +44,7 @@ def check_selection(paths: StudyPaths, n: int, ks: Sequence[int], mode: str) -> 
         _complete(verdicts, n),
         _k_and_category(verdicts[verdicts["selected"]], ks),
         _funnel(funnel[funnel["mode"] == mode], verdicts, n),
+        drawn([paths.plots(n) / f"selection_funnel_n{n}.png"]),
     ]
 
 

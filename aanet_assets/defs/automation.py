@@ -26,6 +26,7 @@ def job_steps(study: Study) -> dict[str, tuple[str, ...]]:
     """The jobs and the steps of each, in the order in which they make sense."""
     after_review = (
         "analysis_plots", "selected_clusters", "refit_models", "vertex_samples", "review_page",
+        *(("reproducibility",) if study.trust.replicates > 1 else ()),
     )  # fmt: skip
     truth = () if study.truth is None else ("recovery",)
     replicates = ("replicates",) if study.trust.replicates > 1 else ()

@@ -33,7 +33,10 @@ _ASSETS = (
     (stage3.vertex_samples, "3_vertices", {"json", "duckdb"}),
     (review.review_page, "3_vertices", {"plotly"}),
 )
-_REPLICATE_ASSETS = ((trust.replicates, "1e_trust", {"pytorch", "duckdb"}),)
+_REPLICATE_ASSETS = (
+    (trust.replicates, "1e_trust", {"pytorch", "duckdb"}),
+    (trust.reproducibility, "2_review", {"matplotlib", "duckdb"}),
+)
 _LOCAL_ASSETS = (
     (local.language_model, "0_local", {"huggingface"}),
     (local.prose, "0_local", {"parquet"}),

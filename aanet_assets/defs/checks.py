@@ -119,6 +119,13 @@ def _vertex_samples(study: Study, partition: Partition) -> list[Finding]:
     return check_samples(study.paths, _n(partition), study.heldout_shards, study.training_shards)
 
 
+def _reproducibility(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.plots import drawn
+
+    n = _n(partition)
+    return [drawn([study.paths.plots(n) / f"reproducibility_n{n}.png"])]
+
+
 def _review_page(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.review import check_page
 
@@ -176,6 +183,7 @@ CHECKS: Mapping[str, Callable[[Study, Partition], list[Finding]]] = {
     "aanet_metrics": _aanet_metrics,
     "consolidated_metrics": _consolidated_metrics,
     "analysis_plots": _analysis_plots,
+    "reproducibility": _reproducibility,
     "review_page": _review_page,
     "null_clusters": _null_clusters,
     "cluster_shapes": _cluster_shapes,

@@ -18,6 +18,8 @@ def selected_clusters(study: Study, partition: Partition) -> Outcome:
     """
     import pandas as pd
 
+    from aanet_assets.analysis.canvas import save
+    from aanet_assets.analysis.funnel_plot import selection_funnel
     from aanet_assets.analysis.selection import explain_none, select_clusters
     from aanet_assets.trust.verdicts import select_calibrated
 
@@ -46,6 +48,8 @@ def selected_clusters(study: Study, partition: Partition) -> Outcome:
         write_table(study.paths, "selected_clusters", partition, verdicts),
         write_table(study.paths, "selection_funnel", partition, funnel),
     ]
+    picture = study.paths.plots(n) / f"selection_funnel_n{n}.png"
+    files.append(save(selection_funnel(funnel, study.selection.mode, n), picture))
     outcome = (
         f"{len(selection.selected)} of {n} clusters selected"
         if len(selection.selected)
@@ -58,5 +62,6 @@ def selected_clusters(study: Study, partition: Partition) -> Outcome:
             "outcome": dg.MetadataValue.text(outcome),
             "verdicts": pictures.table(verdicts),
             "funnel": pictures.table(selection.funnel),
+            "funnel_of_both_modes": pictures.thumbnail(picture),
         },
     )

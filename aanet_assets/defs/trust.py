@@ -216,3 +216,52 @@ def evidence(study: Study, partition: Partition) -> Outcome:
     parquet = write_table(paths, "evidence", partition, table)
     real = table[~table["is_null"]].drop(columns=["n_clusters_total", "is_null"])
     return Outcome([parquet], {"dagster/row_count": len(table), "evidence": pictures.table(real)})
+
+
+def reproducibility(study: Study, partition: Partition) -> Outcome:
+    """Whether the same clusters are selected again, in both modes; a table and a picture.
+
+    The guide's selection is made twice from disjoint sets of replicates, the calibrated one from
+    disjoint halves of the rows.
+    """
+    import pandas as pd
+
+    from aanet_assets.analysis.canvas import save
+    from aanet_assets.cache.rows import load_rows
+    from aanet_assets.trust.reproducibility import (
+        agreement,
+        calibrated_by_rows,
+        guide_by_replicates,
+        reproducibility_plot,
+    )
+
+    n, paths = partition.n, study.paths
+    assert n is not None
+    known = read_table(paths, "evidence", Partition("evidence", n=n))
+    grid = [Partition("replicates", n=n, k=k) for k in study.ks]
+    trained = read_table(paths, "replicates", *grid)
+    sizes = known[~known["is_null"]].set_index("cluster_id")["n_latents"]
+    rows = load_rows(paths.rows(n), paths.clustering(n), range(n))
+    found = [
+        agreement(
+            "guide",
+            *guide_by_replicates(trained[~trained["is_null"]], sizes, study.selection, n),
+        ),
+        agreement(
+            "calibrated",
+            *calibrated_by_rows(known, rows, study.ks, study.selection, study.trust, n),
+        ),
+    ]
+    picture = save(reproducibility_plot(found, n), paths.plots(n) / f"reproducibility_n{n}.png")
+    table = pd.DataFrame(
+        [{"n_clusters_total": n, **own._asdict(), "jaccard": own.jaccard} for own in found]
+    )
+    parquet = write_table(paths, "reproducibility", partition, table)
+    return Outcome(
+        [parquet, picture],
+        {
+            "dagster/row_count": len(table),
+            "agreement": pictures.table(table),
+            "picture": pictures.thumbnail(picture),
+        },
+    )

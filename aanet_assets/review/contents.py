@@ -104,7 +104,7 @@ def bands(replicates: pd.DataFrame | None, ks: Sequence[int]) -> dict[str, Any]:
             int(str(cluster_id)): [numbers(row[(k, edge)] for k in ks) for edge in ("min", "max")]
             for cluster_id, row in ranges.iterrows()
         },
-        "null": [numbers(null.quantile(share)) for share in (0.1, 0.5, 0.9)],
+        "null": [numbers(null[k].quantile(share) for k in ks) for share in (0.1, 0.5, 0.9)],
     }
 
 

@@ -31,6 +31,7 @@ TYPES = {
     "elbow_strength_sd": "float64",
     "elbow_strength_p": "float64",
     "elbow_strength_q": "float64",
+    "unavailable": "string",
 }
 """Columns of `gather_evidence` and their types."""
 
@@ -112,6 +113,7 @@ def gather_evidence(shapes: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
 
     simplex_k is the k of the best fit, simplex_fit that fit. The p- and q-values, given the
     cluster's size, are those of real clusters against null ones; null clusters have none.
+    `unavailable` says why else something is null.
     """
     keys = ["cluster_id", "is_null"]
     best = shapes.sort_values([*keys, "fit", "k"], ascending=[True, True, False, True])
@@ -121,7 +123,27 @@ def gather_evidence(shapes: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     real = ~table["is_null"].to_numpy(dtype=bool)
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         _compare(table, name, real)
+    table["unavailable"] = [_unavailable(row) for row in table.to_dict("records")]
     return table[list(TYPES)].astype(TYPES)
+
+
+def _unavailable(row: dict) -> str:
+    """Which statistics a cluster has not, and why; empty where it has all."""
+    reasons = []
+    if pd.isna(row["coactivity"]):
+        reasons.append("coactivity: the cluster is active at no token")
+    if pd.isna(row["simplex_fit"]):
+        reasons.append("simplex_fit: its rows do not vary, or are too few")
+    if pd.isna(row["replicates"]):
+        reasons.append("elbow: no AANets were trained on it (trust.replicates is 1)")
+    elif pd.isna(row["elbow_strength"]):
+        reasons.append("elbow: no replicate has finite losses at three ks or more")
+    elif row["replicates"] == 1:
+        reasons.append("elbow_strength_sd: one replicate has no spread")
+    for name in ("coactivity", "simplex_fit", "elbow_strength"):
+        if not row["is_null"] and pd.notna(row[name]) and pd.isna(row[f"{name}_p"]):
+            reasons.append(f"{name}_p: no null cluster has a {name}")
+    return "; ".join(reasons)
 
 
 def _compare(table: pd.DataFrame, name: str, real: Sequence[bool] | np.ndarray) -> None:

@@ -63,7 +63,9 @@ def test_a_point_says_what_it_is_and_a_click_opens_its_cluster(shown: "Page") ->
     where = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     shown.mouse.move(*where)
     expect(shown.locator("#chart .hovertext")).to_contain_text("latents")
-    number = shown.locator("#chart .hovertext").inner_text().split("cluster ")[1].split(",")[0]
+    text = shown.locator("#chart .hovertext").text_content()
+    assert text is not None
+    number = text.split("cluster ")[1].split(",")[0]
     shown.mouse.click(*where)
     expect(shown.locator("#cluster h2")).to_contain_text(f"Cluster {number}:")
     expect(shown.locator("tr.picked td").first).to_have_text(number)

@@ -67,3 +67,8 @@ def test_funnel(paths: StudyPaths, change) -> None:
 def test_more_clusters_by_the_rules_than_the_funnel_leaves(paths: StudyPaths) -> None:
     failed = checked(paths, "selected_clusters", put("category", "A"))
     assert "and 1 clusters are selected by its rules" in failed["funnel"]
+
+
+def test_a_funnel_that_was_not_drawn(paths: StudyPaths) -> None:
+    (paths.plots(7) / "selection_funnel_n7.png").unlink()
+    assert list(failures(check_selection(paths, 7, (2, 3, 4), "guide"))) == ["drawn"]

@@ -78,6 +78,7 @@ def test_replicates_are_assets_where_the_study_has_them() -> None:
     read = ["aanet_models", "cluster_rows", "clustering", "null_clusters"]
     assert graph["toy_large/replicates"] == ("toy_large_1e_trust", 7, read)
     assert "replicates" in graph["toy_large/evidence"][2]
+    assert "toy_large/reproducibility" in graph
 
 
 def test_the_guides_study_has_the_guides_settings() -> None:

@@ -110,3 +110,30 @@ def test_manual_picks_are_taken_whatever_the_evidence() -> None:
     picked = selection.selected.set_index("cluster_id").loc[1]
     assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
     assert selection.verdicts["reason"][1].startswith("manual pick; by the evidence: its latents")
+
+
+def test_what_is_not_there_is_null_and_says_why() -> None:
+    """Two ks, losses that do not change, and no null cluster with an AANet."""
+    table = shapes([2.0, 2.0], nulls=0)
+    table.loc[table["cluster_id"] == 1, ["coactivity", "k", "fit"]] = np.nan
+    two_ks = losses([[9.0, 1.0], [9.0, 2.0]])
+    found = gather_evidence(table, two_ks).set_index("cluster_id")
+    numbers = found.drop(columns=["unavailable", "is_null", "n_latents", "interior", "replicates"])
+    assert numbers.loc[1].isna().all()
+    assert numbers.loc[0].drop(["coactivity", "simplex_k", "simplex_fit"]).isna().all()
+    assert found["unavailable"][0] == (
+        "elbow: no replicate has finite losses at three ks or more; "
+        "coactivity_p: no null cluster has a coactivity; "
+        "simplex_fit_p: no null cluster has a simplex_fit"
+    )
+    assert found["unavailable"][1] == (
+        "coactivity: the cluster is active at no token; "
+        "simplex_fit: its rows do not vary, or are too few; "
+        "elbow: no AANets were trained on it (trust.replicates is 1)"
+    )
+
+
+def test_losses_that_do_not_change_have_an_elbow_of_no_meaning_but_finite_numbers() -> None:
+    (row,) = elbow_spread(losses([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])).to_dict("records")
+    assert np.isfinite(row["elbow_strength"])
+    assert row["elbow_strength_sd"] == 0
