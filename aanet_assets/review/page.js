@@ -169,23 +169,28 @@ function pick(id) {
 }
 
 function elbowTraces(c) {
-  const relative = losses => losses.map(v => v === null || !losses[0] ? null : v / losses[0]);
+  const relative = (losses, to) => losses.map(v => v === null || !to ? null : v / to);
   const band = (low, high, colour, name) => [
     {x: data.ks, y: low, mode: "lines", line: {width: 0}, showlegend: false, hoverinfo: "skip"},
     {x: data.ks, y: high, mode: "lines", line: {width: 0}, fill: "tonexty", fillcolor: colour, name, hoverinfo: "skip"}];
   const own = data.bands.replicates[c.id], none = data.bands.null;
   return [...(none ? band(none[0], none[2], "rgba(0,0,0,.08)", "null clusters, 80%") : []),
           ...(own ? band(own[0], own[1], "rgba(33,102,172,.2)", "replicates") : []),
-          {x: data.ks, y: relative(c.reconLoss), mode: "lines+markers", name: "reconstruction", line: {color: "#2166ac"}},
-          {x: data.ks, y: relative(c.archLoss), mode: "lines+markers", name: "archetypal", line: {color: "#b2182b", dash: "dot"}}];
+          {x: data.ks, y: relative(c.reconLoss, c.reconLoss[0]), mode: "lines+markers", name: "reconstruction", line: {color: "#2166ac"}},
+          {x: data.ks, y: relative(c.archLoss, Math.max(...c.archLoss)), mode: "lines+markers", name: "archetypal, relative to its largest", line: {color: "#b2182b", dash: "dot"}}];
 }
 
 function drawCloud(where, detail) {
   const points = detail.points, marker = {size: 4, opacity: 0.6, color: points.map(p => p.indexOf(Math.max(...p))), colorscale: "Portland"};
   if (detail.k === 3) {
-    const axis = i => ({title: {text: `v${i}`}, min: 0});
-    Plotly.newPlot(where, [{type: "scatterternary", mode: "markers", a: points.map(p => p[0]), b: points.map(p => p[1]), c: points.map(p => p[2]), marker}],
-      {...LAYOUT, margin: {l: 30, r: 30, t: 25, b: 25}, ternary: {aaxis: axis(0), baxis: axis(1), caxis: axis(2)}}, CONFIG);
+    // Not plotly's ternary plot, which leaves out points outside the triangle.
+    const corners = [[0.5, Math.sqrt(0.75)], [0, 0], [1, 0]], place = (p, axis) => p.reduce((sum, b, i) => sum + b * corners[i][axis], 0);
+    const outline = [0, 1, 2, 0].map(i => corners[i]), bare = {visible: false};
+    Plotly.newPlot(where, [
+      {type: "scatter", mode: "lines", x: outline.map(c => c[0]), y: outline.map(c => c[1]), line: {color: "#444", width: 1}, hoverinfo: "skip"},
+      {type: "scatter", mode: "markers", x: points.map(p => place(p, 0)), y: points.map(p => place(p, 1)), text: points.map(p => p.map(b => show(b, 2)).join(", ")), hoverinfo: "text", marker},
+    ], {...LAYOUT, margin: {l: 20, r: 20, t: 20, b: 20}, xaxis: bare, yaxis: {...bare, scaleanchor: "x"},
+        annotations: corners.map(([x, y], i) => ({x, y, text: `v${i}`, showarrow: false, yshift: i === 0 ? 12 : -12}))}, CONFIG);
   } else if (detail.k === 2) {
     Plotly.newPlot(where, [{type: "histogram", x: points.map(p => p[0]), nbinsx: 40}],
       {...LAYOUT, xaxis: {title: {text: "barycentric coordinate of vertex 0"}}, yaxis: {title: {text: "tokens"}}}, CONFIG);

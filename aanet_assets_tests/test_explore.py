@@ -1,0 +1,29 @@
+"""The notebook runs from its first cell to its last on a finished study."""
+
+import os
+import subprocess
+import sys
+
+from aanet_assets_tests.conftest import PROJECT, Finished
+
+
+def explored(study: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "docs/explore.py"), study],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(PROJECT)},
+    )
+
+
+def test_the_notebook_shows_what_the_study_found(finished: Finished) -> None:
+    done = explored(finished.study.name)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "consolidated_metrics",
+        "guide: ",
+        "calibrated: ",
+        "reaches a category",
+        "vertex_id",
+    ):
+        assert said in done.stdout
