@@ -7,21 +7,23 @@ done again.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score, roc_curve
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from aanet_assets.analysis.elbows import elbow
 from aanet_assets.archetypes.train import train_aanets
-from aanet_assets.cache.rows import Cluster, gather_rows
+from aanet_assets.cache.rows import Cluster, activity_limit, gather_rows
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import usable_latents
 from aanet_assets.clustering.methods import cluster_latents
@@ -32,10 +34,10 @@ from aanet_assets.studies.toy import study
 from aanet_assets.threads import torch_threads
 from aanet_assets.toy.recovery import recover
 from aanet_assets.toy.sae import train_topk_sae
-from aanet_assets.toy.train import LAYER, RECIPES, sae_metadata
+from aanet_assets.toy.train import LAYER, RECIPES, Recipe, sae_metadata
 from aanet_assets.toy.transformer import LENGTH, residuals
-from aanet_assets.trust.evidence import gather_evidence
-from aanet_assets.trust.nulls import matched_shuffle
+from aanet_assets.trust.evidence import empirical_p, gather_evidence, q_values
+from aanet_assets.trust.nulls import matched_shuffle, shuffles_for
 from aanet_assets.trust.replicates import (
     archetypes_of,
     heldout_occupancy,
@@ -69,44 +71,85 @@ KS_PICKED = {
 }
 
 
-def clusters_of_toy(process_name: str, sae_seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Evidence with further statistics, and the truth, of one toy with an SAE of this seed."""
+class Toy(NamedTuple):
+    """A toy with an SAE of its own, and the clustering of its latents."""
+
+    name: str
+    recipe: Recipe
+    model: PreTrainedModel
+    sae: SAE
+    letters: np.ndarray
+    codes: csr_matrix
+    decoder: np.ndarray
+    activity: np.ndarray
+    labels: np.ndarray
+
+
+def make_toy(process_name: str, sae_seed: int) -> Toy:
+    """The shipped transformer with an SAE of this seed."""
     recipe = RECIPES[process_name]
     process, n = recipe.process, len(recipe.process.components)
     model = AutoModelForCausalLM.from_pretrained(f"{recipe.folder}/model").eval()
     name = f"{process_name} {sae_seed}"
-    train = residuals(
-        model, process, process.sample(32_768, LENGTH, seed_for(sae_seed, name)), LAYER
+    train = process.sample(32_768, LENGTH, seed_for(sae_seed, name))
+    sae = train_topk_sae(
+        residuals(model, process, train, LAYER),
+        1_500,
+        sae_seed,
+        sae_metadata(recipe),
+        latents=recipe.latents,
+        active=recipe.active,
     )
-    sae = train_topk_sae(train, 1_500, sae_seed, sae_metadata(recipe), latents=recipe.latents,
-                         active=recipe.active)  # fmt: skip
     letters = process.sample(DOCUMENTS, LENGTH, seed_for(sae_seed, name, "study"))
     codes = csr_matrix(sae.encode(residuals(model, process, letters, LAYER)).detach().numpy())
     decoder, settings = sae.W_dec.detach().numpy(), study.clustering
-    activity = codes.getnnz(axis=0) / codes.shape[0]  # pyright: ignore[reportGeneralTypeIssues]
+    activity = codes.getnnz(axis=0) / len(codes.indptr[1:])
     usable = usable_latents(decoder, activity, 0, settings.duplicate_cosine)
     affinity = cooccurrence(codes, study.cache.activity_threshold, settings.cooccurrence)
-    real = cluster_latents(decoder, usable, n, settings, affinity)
-    null = matched_shuffle(real, activity, sae_seed)
-    by_latent, shapes, losses = codes.tocsc(), [], []
-    for is_null, labels in ((False, real), (True, null)):
+    labels = cluster_latents(decoder, usable, n, settings, affinity)
+    return Toy(name, recipe, model, sae, letters, codes, decoder, activity, labels)
+
+
+def together(toy: Toy, latents: np.ndarray) -> float | None:
+    """Coactivity of a group of latents where it is active."""
+    own = toy.codes[:, latents].toarray()
+    summed = own.sum(axis=1)
+    active = summed > activity_limit(summed, study.rows)
+    return coactivity(own[active] * np.linalg.norm(toy.decoder[latents], axis=1))
+
+
+def chance(process_name: str, sae_seed: int) -> pd.DataFrame:
+    """Sizes and coactivities of a hundred null clusters; no AANet is needed for these."""
+    toy, n = make_toy(process_name, sae_seed), len(RECIPES[process_name].process.components)
+    groups = []
+    for shuffle in range(shuffles_for(TrustSettings().nulls, n)):
+        labels = matched_shuffle(toy.labels, toy.activity, seed_for(sae_seed, "shuffle", shuffle))
+        groups += [np.flatnonzero(labels == i) for i in range(n)]
+    rows = [(len(latents), together(toy, latents)) for latents in groups]
+    return pd.DataFrame(rows, columns=["n_latents", "coactivity"])
+
+
+def clusters_of_toy(process_name: str, sae_seed: int) -> pd.DataFrame:
+    """Evidence with further statistics, and the truth, of the clusters of one toy."""
+    toy = make_toy(process_name, sae_seed)
+    process, n, name = toy.recipe.process, len(toy.recipe.process.components), toy.name
+    null = matched_shuffle(toy.labels, toy.activity, sae_seed)
+    by_latent, shapes, losses = toy.codes.tocsc(), [], []
+    for is_null, labels in ((False, toy.labels), (True, null)):
         gathered = []
         for cluster_id in range(n):
             latents = np.flatnonzero(labels == cluster_id)
-            columns = span_basis(decoder[latents])
-            cluster = Cluster(cluster_id, latents, columns, decoder[latents] @ orthonormal(columns))
+            columns = span_basis(toy.decoder[latents])
+            coordinates = toy.decoder[latents] @ orthonormal(columns)
+            cluster = Cluster(cluster_id, latents, columns, coordinates)
             seed = seed_for(sae_seed, name, is_null, cluster_id)
             found = gather_rows(by_latent, cluster, study.rows, study.extrema, KS[-1], seed)
             gathered.append(found.rows)
-            own = codes[:, latents].toarray()
-            own = own[own.sum(axis=1) > found.activity_limit] * np.linalg.norm(
-                decoder[latents], axis=1
-            )
             known = {
                 "cluster_id": cluster_id,
                 "is_null": is_null,
                 "n_latents": len(latents),
-                "coactivity": coactivity(own),
+                "coactivity": together(toy, latents),
                 "interior": interior(found.rows.train),
             }
             for shape in shapes_of(found.rows.train, KS, seed):
@@ -115,12 +158,19 @@ def clusters_of_toy(process_name: str, sae_seed: int) -> tuple[pd.DataFrame, pd.
     table = gather_evidence(pd.DataFrame(shapes), pd.DataFrame(losses))
     table = table.merge(_further(pd.DataFrame(losses), pd.DataFrame(shapes)), on=KEYS)
     held = process.sample(8_000, LENGTH, seed_for(sae_seed, name, "heldout"))
-    held_codes = csr_matrix(sae.encode(residuals(model, process, held, LAYER)).detach().numpy())
+    activations = residuals(toy.model, process, held, LAYER)
+    held_codes = csr_matrix(toy.sae.encode(activations).detach().numpy())
     no_elbows = table[~table["is_null"]].assign(
         aanet_recon_loss_elbow_k=None, aanet_archetypal_loss_elbow_k=None
     )
-    truth = recover(process, letters, codes, held, held_codes, real, no_elbows, lambda *_: None)
-    return table, truth
+    truth = recover(
+        process, toy.letters, toy.codes, held, held_codes, toy.labels, no_elbows, lambda *_: None
+    )
+    known = truth[["cluster_id", "true_k", "r2"]].assign(is_null=False)
+    table = table.merge(known, on=KEYS, how="left")
+    simplex = table["true_k"].notna()
+    table["what"] = np.where(table["is_null"], "null", np.where(simplex, "simplex", "decoy"))
+    return table
 
 
 def _replicates(gathered, is_null: bool, name: str, seed: int) -> Iterator[dict]:
@@ -175,24 +225,30 @@ def _further(losses: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def judged(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Clusters with `what` they are (simplex, decoy, null) and the true k."""
-    known = truth[["cluster_id", "true_k", "r2"]].assign(is_null=False)
-    table = table.merge(known, on=KEYS, how="left")
-    simplex = table["true_k"].notna()
-    table["what"] = np.where(table["is_null"], "null", np.where(simplex, "simplex", "decoy"))
-    selection = select_calibrated(table, study.selection, TrustSettings(), len(truth))
-    chosen = set(selection.selected["cluster_id"])
-    table["selected"] = ~table["is_null"] & table["cluster_id"].isin(chosen)
-    return table
+def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """The clusters of one toy, null ones too, with the verdict of the calibrated mode on each."""
+
+    def floats(frame: pd.DataFrame, name: str) -> np.ndarray:
+        return frame[name].to_numpy(dtype=float)
+
+    names = ("coactivity", "n_latents")
+    against = [floats(references, name) for name in names]
+    verdicts = []
+    for _, own in table.groupby("is_null"):
+        # Null clusters are judged as if they were real, to see how often one would be selected.
+        p = empirical_p(*(floats(own, name) for name in names), *against)
+        own = own.assign(is_null=False, coactivity_q=q_values(p))
+        chosen = select_calibrated(own, study.selection, TrustSettings(), len(own)).selected
+        verdicts.append(own["cluster_id"].isin(chosen["cluster_id"]))
+    return table.assign(selected=pd.concat(verdicts))
 
 
 def print_tables(clusters: pd.DataFrame, console: Console) -> None:
     """Areas under the curves, k found, and what the calibrated mode selects."""
     for process, own in clusters.groupby("process"):
-        counts = own["what"].value_counts()
+        counts = ", ".join(f"{n} {what}" for what, n in own["what"].value_counts().items())
         table = Table("statistic", "against decoys", "against nulls", "against both",
-                      title=f"{process}: area under the ROC curve, {dict(counts)}")  # fmt: skip
+                      title=f"{process}: area under the ROC curve ({counts})")  # fmt: skip
         for said, column in STATISTICS.items():
             table.add_row(said, *(f"{_auc(own, column, others):.3f}" for others in
                                   (["decoy"], ["null"], ["decoy", "null"])))  # fmt: skip
@@ -245,15 +301,24 @@ def main() -> None:
     found = []
     for process in arguments.processes:
         for seed in arguments.seeds:
-            path = arguments.folder / f"{process}_{seed}.parquet"
-            if not path.exists():
-                with torch_threads(1):
-                    table = judged(*clusters_of_toy(process, seed))
-                table.assign(process=process, sae_seed=seed).to_parquet(path)
-            found.append(pd.read_parquet(path))
+            with torch_threads(1):
+                clusters, references = (
+                    _kept(
+                        arguments.folder / f"{process}_{seed}{ending}.parquet", make, process, seed
+                    )
+                    for ending, make in (("", clusters_of_toy), ("_chance", chance))
+                )
+            table = judged(clusters, references)
+            found.append(table.assign(process=process, sae_seed=seed))
     clusters = pd.concat(found)
     print_tables(clusters, Console())
     draw(clusters, arguments.folder / "roc.png")
+
+
+def _kept(path: Path, make: Callable[..., pd.DataFrame], *arguments) -> pd.DataFrame:
+    if not path.exists():
+        make(*arguments).to_parquet(path)
+    return pd.read_parquet(path)
 
 
 if __name__ == "__main__":

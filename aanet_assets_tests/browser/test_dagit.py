@@ -123,6 +123,8 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
         for n in ("7", "8"):
             expect(latest_run(page, dagit, asset, n)).not_to_have_text(before)
             expect(page.get_by_role("link", name="stage3")).to_be_visible()
+    # Dagit draws no assets that lie outside the window.
+    page.set_viewport_size({"width": 1600, "height": 1400})
     show_graph(page, dagit, "small", other="toy")
     green = page.locator("foreignObject [style*='background-green']")
     expect(green).to_have_count(len(steps(study_with(dagit.seed))))

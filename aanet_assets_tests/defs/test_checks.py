@@ -191,7 +191,7 @@ def test_a_blocking_check_stops_the_rest_of_a_job(
     assert not result.success
     started = [event.step_key for event in result.all_events if event.is_step_start]
     assert {"small__selected_clusters"} <= {*started} <= {
-        "small__selected_clusters", "small__analysis_plots",
+        "small__selected_clusters", "small__analysis_plots", "small__reproducibility",
     }  # fmt: skip
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     shown = failure.step_failure_data.user_failure_data
