@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -63,6 +64,8 @@ STATISTICS = {
     "AANet's explained variance times occupancy, best k": "aanet_fit",
     "PCA's explained variance times occupancy of the enclosing simplex, best k": "simplex_fit",
 }
+BOLD = {"strength": "#1f4e9c", "coactivity": "#1b7837", "simplex_fit": "#b2182b"}
+"""What is drawn in a colour of its own."""
 KS_PICKED = {
     "elbow, first seed (the guide's)": "k_first",
     "elbow of most replicates": "elbow_k",
@@ -276,15 +279,18 @@ def _labelled(clusters: pd.DataFrame, column: str, others: list[str]):
 
 def draw(clusters: pd.DataFrame, path: Path) -> None:
     """ROC curves against decoys and against nulls."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
     for axes, others in zip(figure.subplots(1, 2), (["decoy"], ["null"]), strict=True):
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)  # pyright: ignore
         for said, column in STATISTICS.items():
             false, true, _ = roc_curve(*_labelled(clusters, column, others))
-            strong = column in ("strength", "coactivity", "simplex_fit")
-            axes.plot(false, true, label=said, linewidth=2.5 if strong else 0.9)
+            style = (
+                {"color": BOLD[column], "linewidth": 3} if column in BOLD else {"linewidth": 0.9}
+            )
+            axes.plot(false, true, label=said, **style)
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
         axes.set(title=f"simplices against {others[0]}s", xlabel="false positives",
-                 ylabel="true positives", aspect="equal")  # fmt: skip
+                 ylabel="true positives")  # fmt: skip
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center",
                   fontsize=7)  # fmt: skip
     figure.savefig(path, dpi=110)
