@@ -165,8 +165,8 @@ def readme_queries() -> list[str]:
     return re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_readme_has_five_queries() -> None:
-    assert len(readme_queries()) == 5
+def test_the_readme_has_six_queries() -> None:
+    assert len(readme_queries()) == 6
 
 
 @pytest.mark.parametrize("place", range(5))
