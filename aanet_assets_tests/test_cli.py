@@ -169,7 +169,7 @@ def test_the_readme_has_six_queries() -> None:
     assert len(readme_queries()) == 6
 
 
-@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("place", range(6))
 def test_the_readmes_queries_answer(finished: Finished, study_module, place: int) -> None:
     output = said("sql", study_module(f"small_readme_{place}"), readme_queries()[place], code=0)
     assert output.count("│") > 4, "an answer with rows"
