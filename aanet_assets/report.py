@@ -103,6 +103,7 @@ def _print_places(study: Study, console: Console) -> None:
         "table": shown(paths.metrics_csv(n)),
         "samples": shown(paths.stage3(n)),
         "database": shown(paths.database),
+        "review": f"aanet review {study.name}",
         "Dagit": "make ui, then http://127.0.0.1:3000",
         "SQL": escape(
             f'aanet sql {study.name} "SELECT cluster_id, k, category FROM selected_clusters '

@@ -296,6 +296,23 @@ def draw(clusters: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_p_values(references: list[pd.DataFrame], path: Path) -> None:
+    """The p-values of null clusters among the others, which should be as often small as they say."""
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    p = []
+    for nulls in references:
+        values, sizes = (nulls[name].to_numpy(float) for name in ("coactivity", "n_latents"))
+        for i in range(len(nulls)):
+            others = np.arange(len(nulls)) != i
+            p += [*empirical_p(values[[i]], sizes[[i]], values[others], sizes[others])]
+    axes.plot(np.sort(p), np.arange(1, len(p) + 1) / len(p), color="#1b7837", linewidth=2)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+    axes.set(xlabel="p-value of the coactivity", ylabel="share of null clusters at most there",
+             title=f"{len(p)} null clusters, each among the others")  # fmt: skip
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Every toy that is not yet in the folder; then tables and picture of all."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -304,7 +321,7 @@ def main() -> None:
     parser.add_argument("--processes", nargs="+", default=["union7", "union22"])
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    found, all_references = [], []
     for process in arguments.processes:
         for seed in arguments.seeds:
             with torch_threads(1):
@@ -314,11 +331,13 @@ def main() -> None:
                     )
                     for ending, make in (("", clusters_of_toy), ("_chance", chance))
                 )
+            all_references.append(references)
             table = judged(clusters, references)
             found.append(table.assign(process=process, sae_seed=seed))
     clusters = pd.concat(found)
     print_tables(clusters, Console())
     draw(clusters, arguments.folder / "roc.png")
+    draw_p_values(all_references, arguments.folder / "p_values.png")
 
 
 def _kept(path: Path, make: Callable[..., pd.DataFrame], *arguments) -> pd.DataFrame:
