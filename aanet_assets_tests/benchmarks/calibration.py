@@ -297,7 +297,7 @@ def draw(clusters: pd.DataFrame, path: Path) -> None:
 
 
 def draw_p_values(references: list[pd.DataFrame], path: Path) -> None:
-    """The p-values of null clusters among the others, which should be as often small as they say."""
+    """The p-values of null clusters among the others: they should be uniform."""
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     p = []
