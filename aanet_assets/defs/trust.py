@@ -105,7 +105,7 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
             latents = np.asarray(cluster["latent_indices"], dtype=np.int64)
             members = member_codes(codes, latents)
             active = np.flatnonzero(summed_activation(members) > cluster["activity_limit"])
-            together = coactivity(members[active].toarray() * lengths[latents])
+            together = coactivity(members[active], lengths[latents])
             seed = seed_for(study.rows.seed, study.name, n, "shape", cluster["cluster_id"])
             known = {
                 "n_clusters_total": n,

@@ -42,10 +42,13 @@ def enclosing_simplex(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray
 
     def objective(rows: Float[np.ndarray, "entries"]) -> tuple[float, np.ndarray]:
         q = whole(rows)
+        log_volume = -np.linalg.slogdet(q)[1]
+        if not np.isfinite(log_volume):
+            return np.inf, np.zeros_like(rows)  # a step too far, which L-BFGS takes back
         outside = np.maximum(-homogeneous @ q.T, 0)
         hinge = np.where(outside < SMOOTH, outside**2 / (2 * SMOOTH), outside - SMOOTH / 2)
         slope = -np.minimum(outside / SMOOTH, 1) * (PENALTY / n)
-        value = -np.linalg.slogdet(q)[1] + PENALTY * hinge.sum() / n
+        value = log_volume + PENALTY * hinge.sum() / n
         gradient = slope.T @ homogeneous - np.linalg.inv(q).T
         return float(value), (gradient[:-1] - gradient[-1]).ravel()
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.sparse import csr_matrix
 from scipy.stats import chi2
 
 from aanet_assets.trust.enclosing import enclosing_simplex
@@ -79,16 +80,18 @@ def interior(rows: Float[np.ndarray, "rows rank"]) -> float | None:
     return float((squares < chi2.ppf(CORE, whitened.shape[1])).mean() / CORE)
 
 
-def coactivity(activations: Float[np.ndarray, "tokens members"]) -> float | None:
+def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, "members"]) -> float | None:
     """How many of a cluster's latents are active together, on average over tokens.
 
     The effective number (sum a)^2 / sum a^2 of the activations at each token, which is 1 where one
-    latent is active alone. `activations` should be scaled by the lengths of the decoder rows, and
-    some latent must be active at every token. None for no tokens.
+    latent is active alone. `activations` has a row for each token, a column for each latent, and in
+    every row some latent that is active; they are scaled by `lengths`, those of the decoder rows.
+    None for no tokens.
     """
-    if not len(activations):
+    if not activations.nnz:
         return None
-    return float((activations.sum(axis=1) ** 2 / np.square(activations).sum(axis=1)).mean())
+    total = activations @ lengths
+    return float((total**2 / (activations.power(2) @ lengths**2)).mean())
 
 
 def _principal_axes(

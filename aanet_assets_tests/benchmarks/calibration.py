@@ -24,7 +24,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from aanet_assets.analysis.elbows import elbow
 from aanet_assets.archetypes.train import train_aanets
-from aanet_assets.cache.rows import Cluster, activity_limit, gather_rows
+from aanet_assets.cache.rows import (
+    Cluster,
+    activity_limit,
+    gather_rows,
+    member_codes,
+    summed_activation,
+)
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import usable_latents
 from aanet_assets.clustering.methods import cluster_latents
@@ -115,10 +121,10 @@ def make_toy(process_name: str, sae_seed: int) -> Toy:
 
 def together(toy: Toy, latents: np.ndarray) -> float | None:
     """Coactivity of a group of latents where it is active."""
-    own = toy.codes[:, latents].toarray()
-    summed = own.sum(axis=1)
-    active = summed > activity_limit(summed, study.rows)
-    return coactivity(own[active] * np.linalg.norm(toy.decoder[latents], axis=1))
+    own = member_codes(toy.codes, latents)
+    summed = summed_activation(own)
+    active = np.flatnonzero(summed > activity_limit(summed, study.rows))
+    return coactivity(own[active], np.linalg.norm(toy.decoder[latents], axis=1))
 
 
 def chance(process_name: str, sae_seed: int) -> pd.DataFrame:

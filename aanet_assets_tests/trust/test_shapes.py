@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from aanet_assets.settings import TrustSettings
 from aanet_assets.trust.shapes import coactivity, interior, shapes_of
@@ -71,8 +72,11 @@ def test_the_middle_of_a_gaussian_is_as_full_as_that_of_a_gaussian() -> None:
 
 
 def test_coactivity_is_the_effective_number_of_latents() -> None:
-    alone = np.diag([1.0, 2.0, 5.0])
-    assert coactivity(alone) == pytest.approx(1)
-    assert coactivity(np.full((4, 3), 2.0)) == pytest.approx(3)
-    assert coactivity(np.array([[1.0, 1, 0], [3, 0, 0]])) == pytest.approx(1.5)
-    assert coactivity(np.zeros((0, 3))) is None
+    ones, alone = np.ones(3), csr_matrix(np.diag([1.0, 2.0, 5.0]))
+    assert coactivity(alone, ones) == pytest.approx(1)
+    assert coactivity(csr_matrix(np.full((4, 3), 2.0)), ones) == pytest.approx(3)
+    mixed = csr_matrix([[1.0, 1, 0], [3, 0, 0]])
+    assert coactivity(mixed, ones) == pytest.approx(1.5)
+    # (2 + 1)^2 / (4 + 1) with the first decoder row twice as long.
+    assert coactivity(mixed, np.array([2.0, 1, 1])) == pytest.approx((9 / 5 + 1) / 2)
+    assert coactivity(csr_matrix((0, 3)), ones) is None
