@@ -119,7 +119,7 @@ _STEPS = (
         "cluster_shapes",
         "n_clusters",
         ("activation_cache", "clustering", "cluster_rows", "null_clusters"),
-        ("ks",),
+        ("ks", "rows", "trust.chance", "trust.seed"),
     ),
     Step(
         "replicates",

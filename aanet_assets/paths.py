@@ -159,7 +159,10 @@ NAMES = {
         "clusters_{n}/null_rows.safetensors",
         "tables/null_clusters/n{n}.parquet",
     ),
-    "cluster_shapes": ("tables/cluster_shapes/n{n}.parquet",),
+    "cluster_shapes": (
+        "tables/cluster_shapes/n{n}.parquet",
+        "tables/chance_groups/n{n}.parquet",
+    ),
     "replicates": ("tables/replicates/n{n}_k{k}.parquet",),
     "evidence": ("tables/evidence/n{n}.parquet",),
     "review_page": ("clusters_{n}/review_n*.html",),

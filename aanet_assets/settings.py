@@ -328,6 +328,10 @@ class TrustSettings(Settings):
 
     nulls: Count = 100
     """Null clusters, at least; they come in whole shuffles, each as many as there are clusters."""
+    chance: Count = 2_000
+    """Chance groups, at least, with which coactivities are compared. They are made like null
+    clusters, but get no rows and no AANets, so that there can be many, and even a few clusters
+    among hundreds can be told from chance."""
     replicates: Count = 5
     """AANets per cluster and k, each with a seed of its own; of the null clusters as well. With 1
     there are only those of stage 1, and elbows are not compared with null clusters'."""

@@ -69,6 +69,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "n_clusters_total", "cluster_id", "is_null", "n_latents", "coactivity", "interior", "k",
         "pca_explained", "occupancy", "fit",
     ),
+    "chance_groups": ("n_clusters_total", "n_latents", "coactivity"),
     "replicates": (
         "n_clusters_total", "cluster_id", "is_null", "k", "replicate", "aanet_status",
         "aanet_recon_loss", "aanet_archetypal_loss", "heldout_explained_variance",

@@ -48,7 +48,7 @@ def small_study(**changes: Any) -> Study:
             manual_clusters="7:0,3",
             manual_k="7:0=3;7:3=2",
         ),
-        "trust": TrustSettings(nulls=8, replicates=2),
+        "trust": TrustSettings(nulls=8, chance=60, replicates=2),
         "vertices": VertexSettings(samples_per_vertex=20, distance=0.5),
         "truth": TruthSettings(),
     }

@@ -64,15 +64,15 @@ def test_vertex_samples_read_only_shards_that_train_nothing() -> None:
         ({"refit": {"mode": "stage1"}}, {"refit_models"}),
         ({"aanet": {"lr": 0.1}}, {"aanet_models", "replicates", "refit_models"}),
         (
-            {"trust": {"nulls": 8, "replicates": 2, "min_fit": 0.5}},
+            {"trust": {"nulls": 8, "chance": 60, "replicates": 2, "min_fit": 0.5}},
             {"selected_clusters", "reproducibility", "review_page"},
         ),
         (
-            {"trust": {"nulls": 8, "replicates": 3}},
+            {"trust": {"nulls": 8, "chance": 60, "replicates": 3}},
             {"replicates", "evidence", "reproducibility", "review_page"},
         ),
         (
-            {"trust": {"nulls": 9, "replicates": 2}},
+            {"trust": {"nulls": 9, "chance": 60, "replicates": 2}},
             {"null_clusters", "reproducibility", "review_page"},
         ),
         ({"device": "cuda", "description": "x"}, set()),

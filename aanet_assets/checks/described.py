@@ -58,6 +58,7 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "rows": "Every null cluster has rows, and they are finite.",
     },
     "cluster_shapes": {
+        "chance": "There are as many chance groups as the study asks for.",
         "complete": "Every cluster, real or null, is there once per k.",
         "ranges": "Shares and coactivities are in range.",
     },

@@ -55,8 +55,8 @@ def _found(table: pd.DataFrame) -> set[tuple[int, bool]]:
     return {(int(cluster_id), bool(is_null)) for cluster_id, is_null in pairs}
 
 
-def check_shapes(paths: StudyPaths, n: int, ks: Sequence[int]) -> list[Finding]:
-    """Check the table of shapes of one n."""
+def check_shapes(paths: StudyPaths, n: int, ks: Sequence[int], chance: int) -> list[Finding]:
+    """Check the shapes and chance groups of one n."""
     table = read_table(paths, "cluster_shapes", Partition("cluster_shapes", n=n))
     twice = int(table.duplicated(["cluster_id", "is_null", "k"]).sum())
     strange = int((~table["k"].dropna().isin(ks)).sum())
@@ -65,7 +65,14 @@ def check_shapes(paths: StudyPaths, n: int, ks: Sequence[int]) -> list[Finding]:
     together = table["coactivity"].to_numpy(dtype=np.float64)
     most = table["n_latents"].to_numpy(dtype=np.float64)
     odd = (together < 1 - 1e-6) | (together > most * (1 + 1e-6))
+    groups = read_table(paths, "chance_groups", Partition("cluster_shapes", n=n))
+    expected = shuffles_for(chance, n) * n
     return [
+        Finding(
+            "chance",
+            len(groups) == expected,
+            f"{len(groups)} chance groups; there must be {expected}",
+        ),
         Finding(
             "complete",
             _found(table) == _kinds(paths, n) and not twice and not strange,

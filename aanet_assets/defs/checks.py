@@ -141,7 +141,7 @@ def _null_clusters(study: Study, partition: Partition) -> list[Finding]:
 def _cluster_shapes(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.trust import check_shapes
 
-    return check_shapes(study.paths, _n(partition), study.ks)
+    return check_shapes(study.paths, _n(partition), study.ks, study.trust.chance)
 
 
 def _replicates(study: Study, partition: Partition) -> list[Finding]:

@@ -76,21 +76,36 @@ def null_clusters(study: Study, partition: Partition) -> Outcome:
 def cluster_shapes(study: Study, partition: Partition) -> Outcome:
     """How well a simplex of k vertices fits the rows of each cluster, without any AANet.
 
-    Real and null clusters alike. `coactivity` is the effective number of latents active together.
+    Real and null clusters alike. `coactivity` is the effective number of latents active together;
+    the table `chance_groups` has it for many more groups made by chance.
     """
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.cache.rows import load_rows, member_codes, summed_activation
+    from aanet_assets.cache.rows import (
+        activity_limit,
+        load_labels,
+        load_rows,
+        member_codes,
+        summed_activation,
+    )
     from aanet_assets.cache.shards import counted_codes
     from aanet_assets.lm.sae import decoder_rows, load_sae
     from aanet_assets.progress import Progress
+    from aanet_assets.trust.nulls import matched_shuffle, shuffles_for
     from aanet_assets.trust.shapes import coactivity, interior, shapes_of
 
     n, paths = partition.n, study.paths
     assert n is not None
     lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
     codes = counted_codes(paths.shard(s) for s in study.training_shards).tocsc()
+
+    def together(latents: np.ndarray) -> float | None:
+        members = member_codes(codes, latents)
+        summed = summed_activation(members)
+        active = np.flatnonzero(summed > activity_limit(summed, study.rows))
+        return coactivity(members[active], lengths[latents])
+
     real = read_table(paths, "clusters", Partition("cluster_rows", n=n))
     null = read_table(paths, "null_clusters", Partition("null_clusters", n=n))
     kinds = (
@@ -103,16 +118,13 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
         for cluster, own in zip(frame.sort_values("cluster_id").to_dict("records"), rows,
                                 strict=True):  # fmt: skip
             latents = np.asarray(cluster["latent_indices"], dtype=np.int64)
-            members = member_codes(codes, latents)
-            active = np.flatnonzero(summed_activation(members) > cluster["activity_limit"])
-            together = coactivity(members[active], lengths[latents])
             seed = seed_for(study.rows.seed, study.name, n, "shape", cluster["cluster_id"])
             known = {
                 "n_clusters_total": n,
                 "cluster_id": cluster["cluster_id"],
                 "is_null": cluster["is_null"],
                 "n_latents": len(latents),
-                "coactivity": together,
+                "coactivity": together(latents),
                 "interior": interior(own.train),
             }
             shapes = shapes_of(own.train, study.ks, seed)
@@ -121,11 +133,25 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
                 none = ("k", "pca_explained", "occupancy", "fit")
                 found.append({**known, **dict.fromkeys(none)})
             progress.advance()
+    labels, activity = load_labels(paths.clustering(n)), codes.getnnz(axis=0) / codes.shape[0]
+    chance, shuffles = [], shuffles_for(study.trust.chance, n)
+    progress = Progress(shuffles * n, "groups", f"chance groups, n_clusters {n}")
+    for shuffle in range(shuffles):
+        seed = seed_for(study.trust.seed, study.name, n, "chance", shuffle)
+        shuffled = matched_shuffle(labels, activity, seed)
+        for i in range(n):
+            group = np.flatnonzero(shuffled == i)
+            chance.append((n, len(group), together(group)))
+            progress.advance()
+    groups = pd.DataFrame(chance, columns=["n_clusters_total", "n_latents", "coactivity"])
     shapes = pd.DataFrame(found)
-    parquet = write_table(paths, "cluster_shapes", partition, shapes)
+    files = [
+        write_table(paths, "cluster_shapes", partition, shapes),
+        write_table(paths, "chance_groups", partition, groups),
+    ]
     best = shapes[~shapes["is_null"]].sort_values("fit", ascending=False)
     shown = best.drop_duplicates("cluster_id").drop(columns=["n_clusters_total", "is_null"])
-    return Outcome([parquet], {"dagster/row_count": len(shapes), "best": pictures.table(shown)})
+    return Outcome(files, {"dagster/row_count": len(shapes), "best": pictures.table(shown)})
 
 
 def replicates(study: Study, partition: Partition) -> Outcome:
@@ -211,7 +237,8 @@ def evidence(study: Study, partition: Partition) -> Outcome:
         metrics = Partition("consolidated_metrics", n=n)
         losses = read_table(paths, "consolidated_metrics", metrics)
         losses = losses.rename(columns={"aanet_k": "k"}).assign(is_null=False, replicate=0)
-    table = gather_evidence(shapes, losses)
+    chance = read_table(paths, "chance_groups", Partition("cluster_shapes", n=n))
+    table = gather_evidence(shapes, losses, chance)
     table.insert(0, "n_clusters_total", n)
     parquet = write_table(paths, "evidence", partition, table)
     real = table[~table["is_null"]].drop(columns=["n_clusters_total", "is_null"])

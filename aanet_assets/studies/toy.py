@@ -50,7 +50,7 @@ study = Study(
         k_from="reconstruction",
     ),
     # Replicates of so many null clusters would take longer than all the rest.
-    trust=TrustSettings(replicates=1),
+    trust=TrustSettings(chance=500, replicates=1),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union7"),
 )

@@ -1,16 +1,15 @@
 """What speaks for a cluster being a simplex, side by side: a row per cluster, real or null."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from aanet_assets.analysis.elbows import elbow
 
-REFERENCES = 100
-"""Null clusters that a real one is compared with, at most: those nearest in size."""
+NEIGHBOURS = 100
+"""Null clusters, those nearest in size, that say what a statistic is like at a size."""
 
 TYPES = {
     "cluster_id": "Int64",
@@ -42,19 +41,44 @@ def empirical_p(
     null_values: Float[np.ndarray, "nulls"],
     null_sizes: Float[np.ndarray, "nulls"],
 ) -> Float[np.ndarray, "clusters"]:
-    """How often chance reaches a value: (1 + nulls at least as large) / (1 + nulls).
+    """How often chance reaches a value: (1 + nulls that stand out as much) / (1 + nulls).
 
-    Each value is compared with the 100 null clusters nearest to its own in size (ratio of sizes;
-    all of them where there are fewer). NaN where a value is, or where there is no null with one.
+    What stands out is told given the size: a value less the mean of the 100 null clusters nearest
+    in size (ratio of sizes), over their standard deviation. For a null cluster these are others
+    than itself. NaN where a value is, or where there is no null with one.
     """
     known = np.isfinite(null_values)
     null_values, null_sizes = null_values[known], null_sizes[known]
     p = np.full(len(values), np.nan)
-    for i in np.flatnonzero(np.isfinite(values)) if len(null_values) else ():
-        apart = np.abs(np.log(null_sizes) - np.log(sizes[i]))
-        nearest = np.argsort(apart, kind="stable")[:REFERENCES]
-        p[i] = (1 + (null_values[nearest] >= values[i]).sum()) / (1 + len(nearest))
+    there = np.isfinite(values)
+    if not len(null_values) or not there.any():
+        return p
+    nulls = _standing_out(null_values, null_sizes, null_values, null_sizes, itself=True)
+    own = _standing_out(values[there], sizes[there], null_values, null_sizes, itself=False)
+    p[there] = (1 + (nulls >= own[:, None]).sum(axis=1)) / (1 + len(nulls))
     return p
+
+
+def _standing_out(
+    values: Float[np.ndarray, "clusters"],
+    sizes: Float[np.ndarray, "clusters"],
+    null_values: Float[np.ndarray, "nulls"],
+    null_sizes: Float[np.ndarray, "nulls"],
+    itself: bool,
+) -> Float[np.ndarray, "clusters"]:
+    """Standard deviations from the nulls of like size; with `itself`, the values are the nulls."""
+    if len(null_values) < 3:
+        return values
+    found = np.empty(len(values))
+    for i, (value, size) in enumerate(zip(values, sizes, strict=True)):
+        apart = np.abs(np.log(null_sizes) - np.log(size))
+        if itself:
+            apart[i] = np.inf
+        nearest = np.argsort(apart, kind="stable")[: min(NEIGHBOURS, len(apart) - itself)]
+        # Nulls may all be equal, as where no two latents of any are ever active together.
+        spread = max(float(null_values[nearest].std()), 1e-9 * (1 + abs(value)))
+        found[i] = (value - null_values[nearest].mean()) / spread
+    return found
 
 
 def q_values(p: Float[np.ndarray, "clusters"]) -> Float[np.ndarray, "clusters"]:
@@ -103,13 +127,16 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def gather_evidence(shapes: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+def gather_evidence(
+    shapes: pd.DataFrame, losses: pd.DataFrame, chance: pd.DataFrame
+) -> pd.DataFrame:
     """One row per cluster, real ones first, with the columns of `TYPES`.
 
     Args:
         shapes: one row per cluster_id, is_null and k, with n_latents, coactivity, interior, fit;
             one row with a null k where no simplex could be fitted.
         losses: as `elbow_spread` takes them; may lack the null clusters.
+        chance: n_latents and coactivity of chance groups, with which coactivities are compared.
 
     simplex_k is the k of the best fit, simplex_fit that fit. The p- and q-values, given the
     cluster's size, are those of real clusters against null ones; null clusters have none.
@@ -121,8 +148,9 @@ def gather_evidence(shapes: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     table = best.merge(elbow_spread(losses), on=keys, how="left")
     table = table.sort_values(["is_null", "cluster_id"]).reset_index(drop=True)
     real = ~table["is_null"].to_numpy(dtype=bool)
+    null = table[~real]
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
-        _compare(table, name, real)
+        _compare(table, name, real, chance if name == "coactivity" else null)
     table["unavailable"] = [_unavailable(row) for row in table.to_dict("records")]
     return table[list(TYPES)].astype(TYPES)
 
@@ -146,12 +174,17 @@ def _unavailable(row: dict) -> str:
     return "; ".join(reasons)
 
 
-def _compare(table: pd.DataFrame, name: str, real: Sequence[bool] | np.ndarray) -> None:
+def _compare(
+    table: pd.DataFrame, name: str, real: Bool[np.ndarray, "clusters"], null: pd.DataFrame
+) -> None:
     """Add the p- and q-values of one column, in place."""
-    values = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    sizes = table["n_latents"].to_numpy(dtype=np.float64)
-    table[f"{name}_p"] = np.nan
-    p = empirical_p(values[real], sizes[real], values[~np.asarray(real)], sizes[~np.asarray(real)])
-    table.loc[real, f"{name}_p"] = p
-    table[f"{name}_q"] = np.nan
-    table.loc[real, f"{name}_q"] = q_values(p)
+
+    def floats(frame: pd.DataFrame, column: str) -> Float[np.ndarray, "clusters"]:
+        return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    of = (name, "n_latents")
+    own, others = ([floats(frame, c) for c in of] for frame in (table[real], null))
+    p = empirical_p(*own, *others)
+    for ending, values in (("p", p), ("q", q_values(p))):
+        table[f"{name}_{ending}"] = np.nan
+        table.loc[real, f"{name}_{ending}"] = values

@@ -128,10 +128,10 @@ def together(toy: Toy, latents: np.ndarray) -> float | None:
 
 
 def chance(process_name: str, sae_seed: int) -> pd.DataFrame:
-    """Sizes and coactivities of a hundred null clusters; no AANet is needed for these."""
+    """Sizes and coactivities of chance groups; no AANet is needed for these."""
     toy, n = make_toy(process_name, sae_seed), len(RECIPES[process_name].process.components)
     groups = []
-    for shuffle in range(shuffles_for(TrustSettings().nulls, n)):
+    for shuffle in range(shuffles_for(study.trust.chance, n)):
         labels = matched_shuffle(toy.labels, toy.activity, seed_for(sae_seed, "shuffle", shuffle))
         groups += [np.flatnonzero(labels == i) for i in range(n)]
     rows = [(len(latents), together(toy, latents)) for latents in groups]
@@ -164,7 +164,8 @@ def clusters_of_toy(process_name: str, sae_seed: int) -> pd.DataFrame:
             for shape in shapes_of(found.rows.train, KS, seed):
                 shapes.append({**known, **shape._asdict(), "fit": shape.fit})
         losses += _replicates(gathered, is_null, name, sae_seed)
-    table = gather_evidence(pd.DataFrame(shapes), pd.DataFrame(losses))
+    none = pd.DataFrame({"n_latents": [], "coactivity": []}, dtype=float)
+    table = gather_evidence(pd.DataFrame(shapes), pd.DataFrame(losses), none)
     table = table.merge(_further(pd.DataFrame(losses), pd.DataFrame(shapes)), on=KEYS)
     held = process.sample(8_000, LENGTH, seed_for(sae_seed, name, "heldout"))
     activations = residuals(toy.model, process, held, LAYER)

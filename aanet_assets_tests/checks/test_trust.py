@@ -9,13 +9,13 @@ from aanet_assets.settings import TrustSettings
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 
 KS = (2, 3, 4)
-TRUST = TrustSettings(nulls=8, replicates=2)
+TRUST = TrustSettings(nulls=8, chance=60, replicates=2)
 
 
 def test_what_the_study_wrote_passes(paths: StudyPaths) -> None:
     for n in (6, 7):
         assert failures(check_nulls(paths, n, TRUST.nulls)) == {}
-        assert failures(check_shapes(paths, n, KS)) == {}
+        assert failures(check_shapes(paths, n, KS, 60)) == {}
         assert failures(check_evidence(paths, n, KS)) == {}
         assert failures(check_replicates(paths, n, 3, TRUST)) == {}
 
@@ -53,7 +53,11 @@ def test_null_rows_that_are_not_finite(paths: StudyPaths) -> None:
 )
 def test_shapes(paths: StudyPaths, change, failed: str) -> None:
     edit_table(paths, "cluster_shapes", Partition("cluster_shapes", n=7), change)
-    assert list(failures(check_shapes(paths, 7, KS))) == [failed]
+    assert list(failures(check_shapes(paths, 7, KS, 60))) == [failed]
+
+
+def test_too_few_chance_groups(paths: StudyPaths) -> None:
+    assert list(failures(check_shapes(paths, 7, KS, 64))) == ["chance"]
 
 
 @pytest.mark.parametrize(

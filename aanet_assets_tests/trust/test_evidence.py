@@ -36,10 +36,10 @@ def test_p_is_one_plus_those_at_least_as_large_over_one_plus_all() -> None:
     assert np.isnan(none).all()
 
 
-def test_only_nulls_of_like_size_are_compared_with() -> None:
+def test_a_value_stands_out_among_nulls_of_like_size() -> None:
     nulls, sizes = np.repeat([0.0, 10.0], 150), np.repeat([3.0, 30.0], 150)
     p = empirical_p(np.array([5.0, 5.0]), np.array([4.0, 25.0]), nulls, sizes)
-    np.testing.assert_allclose(p, [1 / 101, 1])
+    np.testing.assert_allclose(p, [1 / 301, 1])
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
@@ -73,6 +73,10 @@ def test_the_elbow_is_the_one_that_most_replicates_have() -> None:
     assert none["elbow_k"] is None
 
 
+CHANCE = pd.DataFrame({"n_latents": 4, "coactivity": 1 + np.arange(50) / 1000})
+NONE = CHANCE.iloc[:0]
+
+
 def shapes(coactivities: list[float], nulls: int = 50) -> pd.DataFrame:
     rows = [(i, False, 4, c, 1.0, k, f) for i, c in enumerate(coactivities)
             for k, f in ((2, 0.5), (3, 0.9 - i / 10))]  # fmt: skip
@@ -82,7 +86,7 @@ def shapes(coactivities: list[float], nulls: int = 50) -> pd.DataFrame:
 
 
 def test_one_row_per_cluster_with_its_best_fit() -> None:
-    found = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    found = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     assert list(found.columns) == list(TYPES)
     real = found[~found["is_null"]]
     assert real["simplex_k"].tolist() == [3, 3, 3]
@@ -93,7 +97,7 @@ def test_one_row_per_cluster_with_its_best_fit() -> None:
 
 
 def test_calibrated_selection_says_why_it_turned_each_cluster_down() -> None:
-    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     selection = select_calibrated(known, SelectionSettings(), TrustSettings(), 3)
     assert selection.selected[["cluster_id", "category", "k"]].values.tolist() == [[0, "S", 3]]
     reasons = selection.verdicts["reason"].tolist()
@@ -104,7 +108,7 @@ def test_calibrated_selection_says_why_it_turned_each_cluster_down() -> None:
 
 
 def test_manual_picks_are_taken_whatever_the_evidence() -> None:
-    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]))
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     settings = SelectionSettings(manual_clusters="3:1", manual_k="3:1=2")
     selection = select_calibrated(known, settings, TrustSettings(), 3)
     picked = selection.selected.set_index("cluster_id").loc[1]
@@ -117,7 +121,7 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     table = shapes([2.0, 2.0], nulls=0)
     table.loc[table["cluster_id"] == 1, ["coactivity", "k", "fit"]] = np.nan
     two_ks = losses([[9.0, 1.0], [9.0, 2.0]])
-    found = gather_evidence(table, two_ks).set_index("cluster_id")
+    found = gather_evidence(table, two_ks, NONE).set_index("cluster_id")
     numbers = found.drop(columns=["unavailable", "is_null", "n_latents", "interior", "replicates"])
     assert numbers.loc[1].isna().all()
     assert numbers.loc[0].drop(["coactivity", "simplex_k", "simplex_fit"]).isna().all()
