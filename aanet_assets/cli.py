@@ -193,16 +193,20 @@ def review(
     study: StudyName,
     n_clusters: Annotated[int | None, typer.Option(help="Which clustering.")] = None,
 ) -> None:
-    """Open the review page of a study, by default of its last clustering that has one."""
-    paths, own = load(study).study.paths, load(study).study.n_clusters
+    """Open a study's review page, by default of the clustering that its summary shows."""
+    import webbrowser
+
+    subject: Study = load(study).study
+    paths, own = subject.paths, subject.n_clusters
     if n_clusters is not None and n_clusters not in own:
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")
-    wanted = own[::-1] if n_clusters is None else (n_clusters,)
+    shown = (subject.truth.n_clusters,) if subject.truth else ()
+    wanted = (*shown, *own[::-1]) if n_clusters is None else (n_clusters,)
     there = [page for n in wanted if (page := paths.review(n)).is_file()]
     if not there:
         raise stop(f"there is no review page yet. Run: aanet run {study}")
     console.print(there[0].as_uri(), soft_wrap=True)
-    typer.launch(there[0].as_uri())
+    webbrowser.open(there[0].as_uri())
 
 
 @app.command()

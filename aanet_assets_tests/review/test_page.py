@@ -109,11 +109,14 @@ def test_the_command_says_where_the_page_is(
     finished: Finished, study_module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    monkeypatch.setattr("typer.launch", opened.append)
+    monkeypatch.setattr("webbrowser.open", opened.append)
     name = study_module("small_reviewed")
     page = finished.study.paths.review(7).as_uri()
     assert page in said("review", name, code=0).replace(" ", "")
     assert opened == [page]
+    assert finished.study.paths.review(6).as_uri() in said(
+        "review", name, "--n-clusters", "6", code=0
+    ).replace(" ", "")
     assert "n_clusters (6, 7), not 9" in said("review", name, "--n-clusters", "9", code=1)
     empty = study_module("small_unreviewed", "name='unreviewed'")
     assert "there is no review page yet" in said("review", empty, code=1)
