@@ -120,12 +120,14 @@ _STEPS = (
         "n_clusters",
         ("activation_cache", "clustering", "cluster_rows", "null_clusters"),
         ("ks", "rows", "trust.chance", "trust.seed"),
+        code_version="2",
     ),
     Step(
         "replicates",
         "grid",
         ("clustering", "cluster_rows", "aanet_models", "null_clusters"),
         ("aanet", "trust.replicates"),
+        code_version="2",
         on_device=True,
     ),
     Step(
@@ -133,6 +135,7 @@ _STEPS = (
         "n_clusters",
         ("consolidated_metrics", "cluster_shapes", "replicates"),
         ("trust.replicates",),
+        code_version="2",
     ),
     Step(
         "reproducibility",

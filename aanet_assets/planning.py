@@ -102,7 +102,6 @@ def make_plan(study: Study) -> Plan:
     speed, speed_from = _speed(study)
     clusters, copies = sum(study.n_clusters), study.trust.replicates
     shuffles_of_n = {n: shuffles_for(study.trust.nulls, n) for n in study.n_clusters}
-    nulls = sum(n * shuffles for n, shuffles in shuffles_of_n.items())
     return Plan(
         tokens=tokens,
         size=size,
@@ -121,7 +120,8 @@ def make_plan(study: Study) -> Plan:
         speed=speed,
         speed_from=speed_from,
         aanets=clusters * len(study.ks),
-        replicates=((copies - 1) * clusters + copies * nulls) * len(study.ks) if copies > 1 else 0,
+        # Stage 1 has one of them; as many null clusters have all.
+        replicates=(2 * copies - 1) * clusters * len(study.ks) if copies > 1 else 0,
     )
 
 

@@ -333,8 +333,9 @@ class TrustSettings(Settings):
     clusters, but get no rows and no AANets, so that there can be many, and even a few clusters
     among hundreds can be told from chance."""
     replicates: Count = 5
-    """AANets per cluster and k, each with a seed of its own; of the null clusters as well. With 1
-    there are only those of stage 1, and elbows are not compared with null clusters'."""
+    """AANets per cluster and k, each with a seed of its own; of as many null clusters as well, so
+    that all take twice this many times what stage 1 does. With 1 there are only those of stage 1,
+    and elbows are not compared with null clusters'."""
     max_q: Share = 0.05
     """Largest q-value at which latents count as firing together."""
     min_fit: Share = 0.8

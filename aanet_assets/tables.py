@@ -37,7 +37,7 @@ _TEXTS = {
 }  # fmt: skip
 _INTEGER_LISTS = {
     "latent_indices", "chunk_token_ids", "trigger_token_indices", "trigger_token_ids",
-    "trigger_word_indices",
+    "trigger_word_indices", "elbow_ks",
 }  # fmt: skip
 _FLOAT_LISTS = {"distances_to_vertex", *(f"{name}_history" for name in _LOSSES)}
 _TEXT_LISTS = {"trigger_words"}
@@ -69,7 +69,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "n_clusters_total", "cluster_id", "is_null", "n_latents", "coactivity", "interior", "k",
         "pca_explained", "occupancy", "fit",
     ),
-    "chance_groups": ("n_clusters_total", "n_latents", "coactivity"),
+    "chance_groups": ("n_clusters_total", "is_null", "n_latents", "coactivity"),
     "replicates": (
         "n_clusters_total", "cluster_id", "is_null", "k", "replicate", "aanet_status",
         "aanet_recon_loss", "aanet_archetypal_loss", "heldout_explained_variance",

@@ -63,7 +63,7 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
         "ranges": "Shares and coactivities are in range.",
     },
     "replicates": {
-        "complete": "Every cluster, real or null, has all of its replicates.",
+        "complete": "Every cluster, and as many null clusters, have all of their replicates.",
         "losses": "Losses are there where training succeeded, and are not negative.",
     },
     "evidence": {

@@ -91,7 +91,7 @@ def check_shapes(paths: StudyPaths, n: int, ks: Sequence[int], chance: int) -> l
 def check_replicates(paths: StudyPaths, n: int, k: int, trust: TrustSettings) -> list[Finding]:
     """Check the replicates of one (n, k)."""
     table = read_table(paths, "replicates", Partition("replicates", n=n, k=k))
-    expected = len(_kinds(paths, n)) * trust.replicates
+    expected = 2 * n * trust.replicates
     once = not table.duplicated(["cluster_id", "is_null", "replicate"]).any()
     numbers = sorted(set(table["replicate"]))
     whole = len(table) == expected and once and numbers == list(range(trust.replicates))
@@ -104,7 +104,8 @@ def check_replicates(paths: StudyPaths, n: int, k: int, trust: TrustSettings) ->
         Finding(
             "complete",
             whole,
-            f"{len(table)} rows; there must be {expected}, {trust.replicates} for each cluster",
+            f"{len(table)} rows; there must be {expected}, {trust.replicates} for each of {n} "
+            f"clusters and of {n} null clusters",
         ),
         Finding(
             "losses",

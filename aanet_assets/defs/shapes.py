@@ -141,9 +141,10 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
         shuffled = matched_shuffle(labels, activity, seed)
         for i in range(n):
             group = np.flatnonzero(shuffled == i)
-            chance.append((n, len(group), together(group)))
+            chance.append((n, True, len(group), together(group)))
             progress.advance()
-    groups = pd.DataFrame(chance, columns=["n_clusters_total", "n_latents", "coactivity"])
+    columns = ["n_clusters_total", "is_null", "n_latents", "coactivity"]
+    groups = pd.DataFrame(chance, columns=columns)
     shapes = pd.DataFrame(found)
     files = [
         write_table(paths, "cluster_shapes", partition, shapes),

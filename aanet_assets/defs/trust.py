@@ -12,30 +12,24 @@ from aanet_assets.warehouse import read_table, write_table
 
 
 def replicates(study: Study, partition: Partition) -> Outcome:
-    """AANets of every cluster at one k with further seeds, and of the null clusters with as many.
+    """AANets of every cluster at one k with further seeds, and of as many null clusters.
 
-    Replicate 0 of a real cluster is the model of stage 1.
+    Replicate 0 of a real cluster is the model of stage 1. The null clusters are those of the first
+    shuffle, one for each real cluster: with them the whole takes twice what the replicates do.
     """
     import pandas as pd
 
     from aanet_assets.archetypes.export import load_stack
     from aanet_assets.archetypes.train import train_aanets
     from aanet_assets.cache.rows import load_rows
-    from aanet_assets.trust.nulls import shuffles_for
-    from aanet_assets.trust.replicates import (
-        archetypes_of,
-        heldout_occupancy,
-        tasks_of,
-        vertex_shift,
-    )
+    from aanet_assets.trust.replicates import replicate_rows, tasks_of
 
     n, k, paths = partition.n, partition.k, study.paths
     assert n is not None
     assert k is not None
     number, settings = study.trust.replicates, study.aanet
     real = load_rows(paths.rows(n), paths.clustering(n), range(n))
-    nulls = range(shuffles_for(study.trust.nulls, n) * n)
-    null = load_rows(paths.null_rows(n), paths.null_clustering(n), nulls)
+    null = load_rows(paths.null_rows(n), paths.null_clustering(n), range(n))
     further = tasks_of(real, k, range(1, number), settings.seed, study.name, n)
     chance = tasks_of(null, k, range(number), settings.seed, study.name, n, "null")
     trained = train_aanets([*further, *chance], settings, study.device)
@@ -46,29 +40,9 @@ def replicates(study: Study, partition: Partition) -> Outcome:
     found = []
     for rows, is_null, models in groups:
         models += [next(others) for _ in range(number - len(models))]
-        reference = archetypes_of(models[0], settings)
-        for replicate, model in enumerate(models):
-            own, losses, heldout = archetypes_of(model, settings), model.losses, model.heldout
-            shift = None
-            if replicate and reference is not None and own is not None:
-                shift = vertex_shift(reference, own, rows.train)
-            found.append(
-                {
-                    "n_clusters_total": n,
-                    "cluster_id": rows.cluster_id,
-                    "is_null": is_null,
-                    "k": k,
-                    "replicate": replicate,
-                    "aanet_status": model.status,
-                    "aanet_recon_loss": (losses or {}).get("recon_loss"),
-                    "aanet_archetypal_loss": (losses or {}).get("archetypal_loss"),
-                    "heldout_explained_variance": (heldout or {}).get("explained_variance"),
-                    "heldout_in_simplex": (heldout or {}).get("in_simplex"),
-                    "heldout_occupancy": heldout_occupancy(model, rows.heldout, settings),
-                    "vertex_shift": shift,
-                }
-            )
+        found += replicate_rows(rows, is_null, models, settings)
     frame = pd.DataFrame(found)
+    frame.insert(0, "n_clusters_total", n)
     parquet = write_table(paths, "replicates", partition, frame)
     return Outcome(
         [parquet],

@@ -36,7 +36,7 @@ study = Study(
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
     selection=SelectionSettings(mode="calibrated"),
-    trust=TrustSettings(nulls=44, replicates=5),
+    trust=TrustSettings(replicates=5),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union22", n_clusters=22),
 )

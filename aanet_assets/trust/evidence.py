@@ -26,6 +26,7 @@ TYPES = {
     "replicates": "Int64",
     "elbow_k": "Int64",
     "elbow_k_share": "float64",
+    "elbow_ks": "object",
     "elbow_strength": "float64",
     "elbow_strength_sd": "float64",
     "elbow_strength_p": "float64",
@@ -101,6 +102,7 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     - replicates: those that have an elbow
     - elbow_k: the elbow that most of them have, the smallest of several
     - elbow_k_share: the share of those
+    - elbow_ks: the elbows of all of them, in the order of k
     - elbow_strength, elbow_strength_sd: mean and standard deviation (ddof 1) of the strengths
     """
     found = []
@@ -118,11 +120,12 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
                 len(at),
                 mode,
                 times / len(at) if at else None,
+                sorted(at) or None,
                 np.mean(strengths) if at else None,
                 np.std(strengths, ddof=1) if len(at) > 1 else None,
             )
         )
-    columns = ["cluster_id", "is_null", "replicates", "elbow_k", "elbow_k_share",
+    columns = ["cluster_id", "is_null", "replicates", "elbow_k", "elbow_k_share", "elbow_ks",
                "elbow_strength", "elbow_strength_sd"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
@@ -152,6 +155,7 @@ def gather_evidence(
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         _compare(table, name, real, chance if name == "coactivity" else null)
     table["unavailable"] = [_unavailable(row) for row in table.to_dict("records")]
+    table["elbow_ks"] = table["elbow_ks"].where(table["elbow_ks"].notna(), None)
     return table[list(TYPES)].astype(TYPES)
 
 
@@ -163,7 +167,10 @@ def _unavailable(row: dict) -> str:
     if pd.isna(row["simplex_fit"]):
         reasons.append("simplex_fit: its rows do not vary, or are too few")
     if pd.isna(row["replicates"]):
-        reasons.append("elbow: no AANets were trained on it (trust.replicates is 1)")
+        reasons.append(
+            "elbow: no AANets were trained on it; of null clusters the first n_clusters have some, "
+            "where trust.replicates is more than 1"
+        )
     elif pd.isna(row["elbow_strength"]):
         reasons.append("elbow: no replicate has finite losses at three ks or more")
     elif row["replicates"] == 1:

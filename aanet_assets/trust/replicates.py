@@ -1,6 +1,7 @@
 """AANets of one cluster and k that differ in nothing but their seed, compared with one another."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,3 +65,36 @@ def heldout_occupancy(
     near = int(np.ceil(NEAR_SHARE * len(rows)))
     nearest = np.sort(coordinates.double().numpy(), axis=0)[-near:].mean(axis=0)
     return float(np.clip(nearest.min(), 0, 1))
+
+
+def replicate_rows(
+    rows: ClusterRows, is_null: bool, models: Sequence[TrainedAANet], settings: AANetSettings
+) -> list[dict[str, Any]]:
+    """What the table of replicates says of one cluster's models of one k, in the order given.
+
+    `vertex_shift` is from the first model; it is None for that one itself, and where one of the two
+    has no vertices.
+    """
+    first = archetypes_of(models[0], settings)
+    found = []
+    for replicate, model in enumerate(models):
+        own, losses, heldout = archetypes_of(model, settings), model.losses, model.heldout
+        shift = None
+        if replicate and first is not None and own is not None:
+            shift = vertex_shift(first, own, rows.train)
+        found.append(
+            {
+                "cluster_id": rows.cluster_id,
+                "is_null": is_null,
+                "k": model.k,
+                "replicate": replicate,
+                "aanet_status": model.status,
+                "aanet_recon_loss": (losses or {}).get("recon_loss"),
+                "aanet_archetypal_loss": (losses or {}).get("archetypal_loss"),
+                "heldout_explained_variance": (heldout or {}).get("explained_variance"),
+                "heldout_in_simplex": (heldout or {}).get("in_simplex"),
+                "heldout_occupancy": heldout_occupancy(model, rows.heldout, settings),
+                "vertex_shift": shift,
+            }
+        )
+    return found

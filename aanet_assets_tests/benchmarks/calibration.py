@@ -1,15 +1,14 @@
 """How well statistics tell simplices from decoys and null clusters, over several toys.
 
-Trains further SAEs on the shipped transformers, clusters their latents, makes one shuffle of null
+Trains further SAEs on a toy's transformer, clusters their latents, makes one shuffle of null
 clusters, trains AANets with replicates, and prints tables and the ROC curves:
 `python -m aanet_assets_tests.benchmarks.calibration FOLDER`. What is finished in FOLDER is not
 done again.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,45 +16,15 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from sae_lens import SAE
-from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score, roc_curve
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from aanet_assets.analysis.elbows import elbow
-from aanet_assets.archetypes.train import train_aanets
-from aanet_assets.cache.rows import (
-    Cluster,
-    activity_limit,
-    gather_rows,
-    member_codes,
-    summed_activation,
-)
-from aanet_assets.clustering.cooccurrence import cooccurrence
-from aanet_assets.clustering.decoder import usable_latents
-from aanet_assets.clustering.methods import cluster_latents
-from aanet_assets.clustering.ranks import orthonormal, span_basis
-from aanet_assets.seeds import seed_for
-from aanet_assets.settings import AANetSettings, TrustSettings
+from aanet_assets.settings import TrustSettings
 from aanet_assets.studies.toy import study
 from aanet_assets.threads import torch_threads
-from aanet_assets.toy.recovery import recover
-from aanet_assets.toy.sae import train_topk_sae
-from aanet_assets.toy.train import LAYER, RECIPES, Recipe, sae_metadata
-from aanet_assets.toy.transformer import LENGTH, residuals
-from aanet_assets.trust.evidence import empirical_p, gather_evidence, q_values
-from aanet_assets.trust.nulls import matched_shuffle, shuffles_for
-from aanet_assets.trust.replicates import (
-    archetypes_of,
-    heldout_occupancy,
-    tasks_of,
-    vertex_shift,
-)
-from aanet_assets.trust.shapes import coactivity, interior, shapes_of
+from aanet_assets.trust.evidence import empirical_p, q_values
 from aanet_assets.trust.verdicts import select_calibrated
+from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy
 
-KS, REPLICATES, DOCUMENTS = study.ks, 3, 32_000
-KEYS = ["cluster_id", "is_null"]
 STATISTICS = {
     "elbow strength, first seed (the guide's)": "strength",
     "the same, 0 where the loss rises or the strength is above 0.707": "guarded",
@@ -69,8 +38,11 @@ STATISTICS = {
     "latents active together": "coactivity",
     "AANet's explained variance times occupancy, best k": "aanet_fit",
     "PCA's explained variance times occupancy of the enclosing simplex, best k": "simplex_fit",
+    "the smaller of that and 1 - p of latents active together": "both",
 }
-BOLD = {"strength": "#1f4e9c", "coactivity": "#1b7837", "simplex_fit": "#b2182b"}
+BOLD = {
+    "strength": "#1f4e9c", "coactivity": "#1b7837", "simplex_fit": "#b2182b", "both": "black",
+}  # fmt: skip
 """What is drawn in a colour of its own."""
 KS_PICKED = {
     "elbow, first seed (the guide's)": "k_first",
@@ -78,179 +50,39 @@ KS_PICKED = {
     "AANet's explained variance times occupancy": "k_aanet",
     "PCA's explained variance times occupancy of the enclosing simplex": "simplex_k",
 }
-
-
-class Toy(NamedTuple):
-    """A toy with an SAE of its own, and the clustering of its latents."""
-
-    name: str
-    recipe: Recipe
-    model: PreTrainedModel
-    sae: SAE
-    letters: np.ndarray
-    codes: csr_matrix
-    decoder: np.ndarray
-    activity: np.ndarray
-    labels: np.ndarray
-
-
-def make_toy(process_name: str, sae_seed: int) -> Toy:
-    """The shipped transformer with an SAE of this seed."""
-    recipe = RECIPES[process_name]
-    process, n = recipe.process, len(recipe.process.components)
-    model = AutoModelForCausalLM.from_pretrained(f"{recipe.folder}/model").eval()
-    name = f"{process_name} {sae_seed}"
-    train = process.sample(32_768, LENGTH, seed_for(sae_seed, name))
-    sae = train_topk_sae(
-        residuals(model, process, train, LAYER),
-        1_500,
-        sae_seed,
-        sae_metadata(recipe),
-        latents=recipe.latents,
-        active=recipe.active,
-    )
-    letters = process.sample(DOCUMENTS, LENGTH, seed_for(sae_seed, name, "study"))
-    codes = csr_matrix(sae.encode(residuals(model, process, letters, LAYER)).detach().numpy())
-    decoder, settings = sae.W_dec.detach().numpy(), study.clustering
-    activity = codes.getnnz(axis=0) / len(codes.indptr[1:])
-    usable = usable_latents(decoder, activity, 0, settings.duplicate_cosine)
-    affinity = cooccurrence(codes, study.cache.activity_threshold, settings.cooccurrence)
-    labels = cluster_latents(decoder, usable, n, settings, affinity)
-    return Toy(name, recipe, model, sae, letters, codes, decoder, activity, labels)
-
-
-def together(toy: Toy, latents: np.ndarray) -> float | None:
-    """Coactivity of a group of latents where it is active."""
-    own = member_codes(toy.codes, latents)
-    summed = summed_activation(own)
-    active = np.flatnonzero(summed > activity_limit(summed, study.rows))
-    return coactivity(own[active], np.linalg.norm(toy.decoder[latents], axis=1))
-
-
-def chance(process_name: str, sae_seed: int) -> pd.DataFrame:
-    """Sizes and coactivities of chance groups; no AANet is needed for these."""
-    toy, n = make_toy(process_name, sae_seed), len(RECIPES[process_name].process.components)
-    groups = []
-    for shuffle in range(shuffles_for(study.trust.chance, n)):
-        labels = matched_shuffle(toy.labels, toy.activity, seed_for(sae_seed, "shuffle", shuffle))
-        groups += [np.flatnonzero(labels == i) for i in range(n)]
-    rows = [(len(latents), together(toy, latents)) for latents in groups]
-    return pd.DataFrame(rows, columns=["n_latents", "coactivity"])
-
-
-def clusters_of_toy(process_name: str, sae_seed: int) -> pd.DataFrame:
-    """Evidence with further statistics, and the truth, of the clusters of one toy."""
-    toy = make_toy(process_name, sae_seed)
-    process, n, name = toy.recipe.process, len(toy.recipe.process.components), toy.name
-    null = matched_shuffle(toy.labels, toy.activity, sae_seed)
-    by_latent, shapes, losses = toy.codes.tocsc(), [], []
-    for is_null, labels in ((False, toy.labels), (True, null)):
-        gathered = []
-        for cluster_id in range(n):
-            latents = np.flatnonzero(labels == cluster_id)
-            columns = span_basis(toy.decoder[latents])
-            coordinates = toy.decoder[latents] @ orthonormal(columns)
-            cluster = Cluster(cluster_id, latents, columns, coordinates)
-            seed = seed_for(sae_seed, name, is_null, cluster_id)
-            found = gather_rows(by_latent, cluster, study.rows, study.extrema, KS[-1], seed)
-            gathered.append(found.rows)
-            known = {
-                "cluster_id": cluster_id,
-                "is_null": is_null,
-                "n_latents": len(latents),
-                "coactivity": together(toy, latents),
-                "interior": interior(found.rows.train),
-            }
-            for shape in shapes_of(found.rows.train, KS, seed):
-                shapes.append({**known, **shape._asdict(), "fit": shape.fit})
-        losses += _replicates(gathered, is_null, name, sae_seed)
-    none = pd.DataFrame({"n_latents": [], "coactivity": []}, dtype=float)
-    table = gather_evidence(pd.DataFrame(shapes), pd.DataFrame(losses), none)
-    table = table.merge(_further(pd.DataFrame(losses), pd.DataFrame(shapes)), on=KEYS)
-    held = process.sample(8_000, LENGTH, seed_for(sae_seed, name, "heldout"))
-    activations = residuals(toy.model, process, held, LAYER)
-    held_codes = csr_matrix(toy.sae.encode(activations).detach().numpy())
-    no_elbows = table[~table["is_null"]].assign(
-        aanet_recon_loss_elbow_k=None, aanet_archetypal_loss_elbow_k=None
-    )
-    truth = recover(
-        process, toy.letters, toy.codes, held, held_codes, toy.labels, no_elbows, lambda *_: None
-    )
-    known = truth[["cluster_id", "true_k", "r2"]].assign(is_null=False)
-    table = table.merge(known, on=KEYS, how="left")
-    simplex = table["true_k"].notna()
-    table["what"] = np.where(table["is_null"], "null", np.where(simplex, "simplex", "decoy"))
-    return table
-
-
-def _replicates(gathered, is_null: bool, name: str, seed: int) -> Iterator[dict]:
-    settings = AANetSettings()
-    for k in KS:
-        models = iter(
-            train_aanets(tasks_of(gathered, k, range(REPLICATES), seed, name, is_null), settings)
-        )
-        for rows in gathered:
-            first = None
-            for replicate in range(REPLICATES):
-                model = next(models)
-                own, heldout = archetypes_of(model, settings), model.heldout or {}
-                first = own if first is None else first
-                yield {
-                    "cluster_id": rows.cluster_id,
-                    "is_null": is_null,
-                    "k": k,
-                    "replicate": replicate,
-                    "aanet_recon_loss": (model.losses or {}).get("recon_loss"),
-                    "explained": heldout.get("explained_variance"),
-                    "in_simplex": heldout.get("in_simplex"),
-                    "occupancy": heldout_occupancy(model, rows.heldout, settings),
-                    "shift": None
-                    if own is None or first is None or not replicate
-                    else vertex_shift(first, own, rows.train),
-                }
-
-
-def _further(losses: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame:
-    """The statistics that the evidence has not."""
-    found = []
-    for key, own in losses.groupby(KEYS):
-        first = own[own["replicate"] == 0].set_index("k")
-        at = elbow(list(KS), first["aanet_recon_loss"].to_numpy(dtype=float))
-        sound = at.is_monotonic and (at.strength or 0) <= 0.7072
-        means = own.groupby("k")[["explained", "in_simplex", "occupancy", "shift"]].mean()
-        cluster = shapes[(shapes["cluster_id"] == key[0]) & (shapes["is_null"] == key[1])]
-        pca = cluster.set_index("k")["pca_explained"]
-        fit = means["explained"].clip(lower=0) * means["occupancy"]
-        k = at.k if at.k is not None else KS[0]
-        found.append(
-            {
-                "cluster_id": key[0], "is_null": key[1], "k_first": at.k,
-                "strength": at.strength, "guarded": at.strength if sound else 0.0,
-                "over_pca": means["explained"][k] / pca.get(k, 1.0),
-                "in_simplex": means["in_simplex"][k],
-                "aanet_occupancy": means["occupancy"][k], "stability": -means["shift"][k],
-                "aanet_fit": fit.max(), "k_aanet": int(fit.idxmax()),
-            }
-        )  # fmt: skip
-    return pd.DataFrame(found)
+NOMINAL = (0.05, 0.1, 0.2)
+"""False discovery rates that are asked for."""
 
 
 def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
-    """The clusters of one toy, null ones too, with the verdict of the calibrated mode on each."""
+    """The clusters of one toy, null ones too, with the verdict of the calibrated mode on each.
+
+    Adds `both`, by which the mode's two numbers can be looked at as one; `selected`, where null
+    clusters are judged by themselves as if they were real; and `found_{rate}`, where real and null
+    ones stand in one list whose false discovery rate is to be controlled.
+    """
 
     def floats(frame: pd.DataFrame, name: str) -> np.ndarray:
         return frame[name].to_numpy(dtype=float)
 
     names = ("coactivity", "n_latents")
-    against = [floats(references, name) for name in names]
-    verdicts = []
-    for _, own in table.groupby("is_null"):
-        # Null clusters are judged as if they were real, to see how often one would be selected.
-        p = empirical_p(*(floats(own, name) for name in names), *against)
-        own = own.assign(is_null=False, coactivity_q=q_values(p))
-        chosen = select_calibrated(own, study.selection, TrustSettings(), len(own)).selected
-        verdicts.append(own["cluster_id"].isin(chosen["cluster_id"]))
-    return table.assign(selected=pd.concat(verdicts))
+    p = empirical_p(*(floats(f, name) for f in (table, references) for name in names))
+
+    def select(rows: pd.Series, max_q: float) -> pd.Series:
+        # The mode would look past null clusters, and their ids are those of real ones.
+        own = table[rows].assign(
+            is_null=False, coactivity_q=q_values(p[rows]), cluster_id=np.flatnonzero(rows)
+        )
+        trust = TrustSettings(max_q=max_q)
+        chosen = select_calibrated(own, study.selection, trust, len(own)).selected["cluster_id"]
+        return pd.Series(np.isin(np.arange(len(table)), chosen.astype(int)), table.index)
+
+    null = table["is_null"].astype(bool)
+    every = pd.Series(True, table.index)
+    found = {f"found_{rate}": select(every, rate) for rate in NOMINAL}
+    max_q = TrustSettings().max_q
+    both = np.fmin(floats(table, "simplex_fit"), 1 - p)
+    return table.assign(both=both, selected=select(null, max_q) | select(~null, max_q), **found)
 
 
 def print_tables(clusters: pd.DataFrame, console: Console) -> None:
@@ -271,6 +103,18 @@ def print_tables(clusters: pd.DataFrame, console: Console) -> None:
             console.print(
                 f"calibrated mode selects {int(group['selected'].sum())} of {len(group)} {what}"
             )
+        fits = own.groupby("what")["simplex_fit"]
+        console.print(
+            f"smallest fit of a simplex {fits.min()['simplex']:.3f}, largest of a decoy "
+            f"{fits.max()['decoy']:.3f}"
+        )
+    for rate in NOMINAL:
+        found = clusters[clusters[f"found_{rate}"]]
+        false = int((found["what"] != "simplex").sum())
+        console.print(
+            f"false discovery rate of {rate:.0%} asked for, real and null clusters in one list: "
+            f"{false} of {len(found)} found are no simplex ({false / max(1, len(found)):.1%})"
+        )
 
 
 def _auc(clusters: pd.DataFrame, column: str, others: list[str]) -> float:
@@ -326,6 +170,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--processes", nargs="+", default=["union7", "union22"])
+    parser.add_argument("--transformer", type=Path, help="in place of the shipped one; a FOLDER "
+                        "of results is for one transformer only")  # fmt: skip
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     found, all_references = [], []
@@ -334,7 +180,11 @@ def main() -> None:
             with torch_threads(1):
                 clusters, references = (
                     _kept(
-                        arguments.folder / f"{process}_{seed}{ending}.parquet", make, process, seed
+                        arguments.folder / f"{process}_{seed}{ending}.parquet",
+                        make,
+                        process,
+                        seed,
+                        arguments.transformer,
                     )
                     for ending, make in (("", clusters_of_toy), ("_chance", chance))
                 )

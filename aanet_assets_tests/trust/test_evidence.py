@@ -64,13 +64,14 @@ def test_the_elbow_is_the_one_that_most_replicates_have() -> None:
     missing = [9.0, np.nan, 1.0, 0.9, 0.8]
     (row,) = elbow_spread(losses([at_three, at_four, at_three, missing])).to_dict("records")
     strengths = [elbow(range(2, 7), curve).strength for curve in (at_three, at_four, at_three)]
-    assert (row["replicates"], row["elbow_k"]) == (3, 3)
+    assert (row["replicates"], row["elbow_k"], row["elbow_ks"]) == (3, 3, [3, 3, 4])
     assert row["elbow_k_share"] == pytest.approx(2 / 3)
     assert row["elbow_strength"] == pytest.approx(np.mean(strengths))
     assert row["elbow_strength_sd"] == pytest.approx(np.std(strengths, ddof=1))
     (none,) = elbow_spread(losses([missing])).to_dict("records")
     assert none["replicates"] == 0
     assert none["elbow_k"] is None
+    assert none["elbow_ks"] is None
 
 
 CHANCE = pd.DataFrame({"n_latents": 4, "coactivity": 1 + np.arange(50) / 1000})
@@ -133,7 +134,8 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     assert found["unavailable"][1] == (
         "coactivity: the cluster is active at no token; "
         "simplex_fit: its rows do not vary, or are too few; "
-        "elbow: no AANets were trained on it (trust.replicates is 1)"
+        "elbow: no AANets were trained on it; of null clusters the first n_clusters have some, "
+        "where trust.replicates is more than 1"
     )
 
 

@@ -11,6 +11,7 @@ from aanet_assets.settings import AANetSettings
 from aanet_assets.trust.replicates import (
     archetypes_of,
     heldout_occupancy,
+    replicate_rows,
     tasks_of,
     vertex_shift,
 )
@@ -46,6 +47,23 @@ def test_archetypes_are_what_the_network_makes_of_the_corners(rows: ClusterRows)
     assert occupancy is not None
     assert 0.5 < occupancy <= 1
     assert heldout_occupancy(model, rows.heldout[:0], SETTINGS) is None
+
+
+def test_the_rows_of_replicates_compare_each_with_the_first(rows: ClusterRows) -> None:
+    models = train_aanets(tasks_of([rows], 3, range(2), 43, "study"), SETTINGS)
+    few = ClusterRows(5, rows.basis, rows.train[:2], rows.heldout[:2], rows.extrema)
+    models += train_aanets(tasks_of([few], 3, [2], 43, "study"), SETTINGS)
+    first, second, failed = replicate_rows(rows, True, models, SETTINGS)
+    assert [(row["cluster_id"], row["is_null"], row["k"], row["replicate"])
+            for row in (first, second, failed)] == [(5, True, 3, i) for i in range(3)]  # fmt: skip
+    vertices = [archetypes_of(model, SETTINGS) for model in models[:2]]
+    assert second["vertex_shift"] == vertex_shift(*vertices, rows.train) > 0
+    assert first["vertex_shift"] is None
+    assert first["aanet_recon_loss"] == models[0].losses["recon_loss"]
+    assert second["heldout_explained_variance"] == models[1].heldout["explained_variance"]
+    assert failed["aanet_status"] == "insufficient_samples"
+    measured = ("aanet_recon_loss", "heldout_in_simplex", "heldout_occupancy", "vertex_shift")
+    assert {failed[name] for name in measured} == {None}
 
 
 def test_vertices_in_another_order_have_not_moved() -> None:
