@@ -96,7 +96,8 @@ def q_values(p: Float[np.ndarray, "clusters"]) -> Float[np.ndarray, "clusters"]:
 def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     """Elbows of the reconstruction loss over replicates; one row per (cluster_id, is_null).
 
-    `losses` has one row per cluster_id, is_null, k and replicate, with `aanet_recon_loss`.
+    `losses` has one row per cluster_id, is_null, k and replicate, with `aanet_recon_loss`. Where it
+    is the same at the last k as at the first there is no elbow.
 
     Columns:
     - replicates: those that have an elbow
@@ -109,7 +110,9 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     for key, own in losses.groupby(["cluster_id", "is_null"]):
         by_k = own.pivot(index="replicate", columns="k", values="aanet_recon_loss")
         ks = [int(k) for k in by_k.columns]
-        elbows = [elbow(ks, row) for row in by_k.to_numpy(dtype=np.float64)]
+        # The strength is in units of the fall from the first k to the last.
+        falls = [row for row in by_k.to_numpy(dtype=np.float64) if row[0] != row[-1]]
+        elbows = [elbow(ks, row) for row in falls]
         at = [e.k for e in elbows if e.k is not None]
         strengths = [e.strength for e in elbows if e.strength is not None]
         counts = Counter(sorted(at))
@@ -172,7 +175,7 @@ def _unavailable(row: dict) -> str:
             "where trust.replicates is more than 1"
         )
     elif pd.isna(row["elbow_strength"]):
-        reasons.append("elbow: no replicate has finite losses at three ks or more")
+        reasons.append("elbow: no replicate has finite losses, at three ks or more, that change")
     elif row["replicates"] == 1:
         reasons.append("elbow_strength_sd: one replicate has no spread")
     for name in ("coactivity", "simplex_fit", "elbow_strength"):

@@ -127,7 +127,7 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     assert numbers.loc[1].isna().all()
     assert numbers.loc[0].drop(["coactivity", "simplex_k", "simplex_fit"]).isna().all()
     assert found["unavailable"][0] == (
-        "elbow: no replicate has finite losses at three ks or more; "
+        "elbow: no replicate has finite losses, at three ks or more, that change; "
         "coactivity_p: no null cluster has a coactivity; "
         "simplex_fit_p: no null cluster has a simplex_fit"
     )
@@ -139,7 +139,13 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     )
 
 
-def test_losses_that_do_not_change_have_an_elbow_of_no_meaning_but_finite_numbers() -> None:
-    (row,) = elbow_spread(losses([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])).to_dict("records")
-    assert np.isfinite(row["elbow_strength"])
-    assert row["elbow_strength_sd"] == 0
+def test_losses_that_do_not_change_have_no_elbow() -> None:
+    constant, falls = [1.0, 1.0, 1.0], [9.0, 1.0, 0.9]
+    (row,) = elbow_spread(losses([constant, falls, constant])).to_dict("records")
+    assert (row["replicates"], row["elbow_ks"]) == (1, [3])
+    found = gather_evidence(shapes([2.0]), losses([constant]), CHANCE)
+    assert found.loc[0, ["elbow_k", "elbow_k_share", "elbow_strength", "elbow_ks"]].isna().all()
+    assert (
+        "no replicate has finite losses, at three ks or more, that change"
+        in (found.loc[0, "unavailable"])
+    )
