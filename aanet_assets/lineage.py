@@ -181,6 +181,7 @@ _STEPS = (
             "vertex_samples",
         ),
         ("ks", "selection", "trust"),
+        code_version="2",
     ),
 )
 _TRUTH = (

@@ -1,20 +1,17 @@
 """Checks of the review page."""
 
-import json
-import re
 from pathlib import Path
 
 from aanet_assets.checks.finding import Finding
+from aanet_assets.review.page import read_data
 
 LARGEST = 5_000_000
-_DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 
 
 def check_page(path: Path, n: int) -> list[Finding]:
     """Check that the page can be read and holds every cluster."""
-    found = _DATA.search(path.read_text())
     try:
-        ids = [cluster["id"] for cluster in json.loads(found[1])["clusters"]] if found else []
+        ids = [cluster["id"] for cluster in read_data(path)["clusters"]]
     except (ValueError, KeyError):
         ids = []
     size = path.stat().st_size

@@ -9,16 +9,15 @@ from aanet_assets.lineage import Partition
 from aanet_assets.study import Study
 from aanet_assets.warehouse import read_table
 
-POINTS = 400
-"""Held-out rows of a selected cluster that are drawn in its simplex."""
-LATENTS_PER_VERTEX = 4
+POINTS, POINTS_OF_OTHERS = 400, 100
+"""Held-out rows that are drawn in the simplex of a selected cluster, and of another one."""
 
 
 def review_page(study: Study, partition: Partition) -> Outcome:
     """One HTML page to look at all clusters and at thresholds; opens without server and network.
 
-    Interactive plots, each cluster's evidence and both verdicts, and for selected clusters their
-    simplex and the text near its vertices.
+    Interactive plots, each cluster's evidence, both verdicts and the simplex of its best k; for
+    selected clusters the text near its vertices.
     """
     from aanet_assets.review import contents
     from aanet_assets.review.page import write_page
@@ -36,6 +35,9 @@ def review_page(study: Study, partition: Partition) -> Outcome:
     real = shapes[~shapes["is_null"]].dropna(subset="k")
     selected = verdicts[verdicts["selected"]]
     chosen = {int(row["cluster_id"]): int(row["k"]) for row in selected.to_dict("records")}
+    fits = evidence[~evidence["is_null"]].dropna(subset="simplex_k")
+    best = {int(row["cluster_id"]): int(row["simplex_k"]) for row in fits.to_dict("records")}
+    ks_shown = dict(sorted({**best, **chosen}.items()))
     title = f"{study.name}, {n} clusters"
     page = {
         "summary": (
@@ -59,7 +61,7 @@ def review_page(study: Study, partition: Partition) -> Outcome:
             for cluster_id, own in real.groupby("cluster_id")
         },
         "bands": contents.bands(replicates, ks),
-        "details": _details(study, n, chosen),
+        "details": _details(study, n, chosen, ks_shown),
     }
     path = paths.review(n)
     write_page(path, title, page)
@@ -73,57 +75,53 @@ def review_page(study: Study, partition: Partition) -> Outcome:
     )
 
 
-def _details(study: Study, n: int, chosen: dict[int, int]) -> dict[int, dict[str, Any]]:
-    """Of each selected cluster that has a model: points, vertices, texts, training curve."""
-    from aanet_assets.checks.selection import selected
-    from aanet_assets.review import contents
+def _details(
+    study: Study, n: int, chosen: dict[int, int], ks_shown: dict[int, int]
+) -> dict[int, dict[str, Any]]:
+    """Of each cluster with a model of its k: points, vertices, training curve.
 
-    if not chosen:
-        return {}
-    paths = study.paths
-    samples = read_table(paths, "vertex_samples", Partition("vertex_samples", n=n))
-    curves = read_table(
-        paths,
-        "training_curves",
-        *(Partition("aanet_models", n=n, k=k) for k in set(chosen.values())),
-    ).set_index(["cluster_id", "aanet_k"])["loss_history"]
-    found = {}
-    for cluster in selected(paths, n):
-        model_file = cluster.file(paths, n, ".pt")
-        if not model_file.exists():
-            continue
-        points, latents = _simplex(study, n, cluster.cluster_id, model_file)
-        own = samples[samples["cluster_id"] == cluster.cluster_id]
-        found[cluster.cluster_id] = {
-            "k": cluster.k,
-            "curve": contents.thinned(curves[cluster.cluster_id, cluster.k]),
-            "points": [contents.numbers(point) for point in points],
-            "vertices": [
-                {**contents.vertex_texts(own, i), "latents": near} for i, near in enumerate(latents)
-            ],
-        }
-    return found
-
-
-def _simplex(study: Study, n: int, cluster_id: int, model_file):
-    """Barycentric coordinates of held-out rows, and the latents nearest each vertex by cosine."""
+    Of `chosen` ones the model is that of stage 3, and there are texts; of the others, and where
+    stage 3 has none, it is that of stage 1.
+    """
     import numpy as np
-    import torch
 
+    from aanet_assets.archetypes.evaluation import subspace_network
+    from aanet_assets.archetypes.export import load_stack
     from aanet_assets.archetypes.network import load_aanet
     from aanet_assets.cache.rows import load_cluster, load_rows
-    from aanet_assets.vertices.collect import barycentric_rows
+    from aanet_assets.checks.selection import selected
+    from aanet_assets.review import contents
+    from aanet_assets.review.simplex import latents_near, thousandths
 
-    (rows,) = load_rows(study.paths.rows(n), study.paths.clustering(n), [cluster_id])
-    cluster = load_cluster(study.paths.clustering(n), cluster_id)
-    network = load_aanet(model_file, study.aanet.simplex_scale)
-    points = barycentric_rows(network, rows.heldout[:POINTS], cluster.basis)
-    with torch.no_grad():
-        archetypes = network.decode(network.vertices.float()).numpy() @ cluster.basis
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
-            for x in (archetypes, cluster.coordinates)]  # fmt: skip
-    nearest = []
-    for cosines in unit[0] @ unit[1].T:
-        best = np.argsort(-cosines, kind="stable")[:LATENTS_PER_VERTEX]
-        nearest.append([[int(cluster.latents[i]), round(float(cosines[i]), 3)] for i in best])
-    return points, nearest
+    paths = study.paths
+    samples = read_table(paths, "vertex_samples", Partition("vertex_samples", n=n))
+    refitted = {c.cluster_id: c.file(paths, n, ".pt") for c in selected(paths, n)}
+    found = {}
+    for k in sorted(set(ks_shown.values())):
+        stack = load_stack(paths.stack(n, k))
+        curves = read_table(paths, "training_curves", Partition("aanet_models", n=n, k=k))
+        curves = curves.set_index("cluster_id")["loss_history"]
+        for cluster_id in (i for i, own in ks_shown.items() if own == k):
+            (rows,) = load_rows(paths.rows(n), paths.clustering(n), [cluster_id])
+            file, model = refitted.get(cluster_id), stack[cluster_id]
+            if file is not None and file.exists():
+                network, basis = load_aanet(file, study.aanet.simplex_scale), rows.basis
+            elif model.status == "ok":
+                network = subspace_network(model.weights, k, study.aanet)
+                basis = np.eye(rows.basis.shape[1], dtype=np.float32)
+            else:
+                continue
+            own = samples[samples["cluster_id"] == cluster_id]
+            drawn = POINTS if cluster_id in chosen else POINTS_OF_OTHERS
+            near = latents_near(network, basis, load_cluster(paths.clustering(n), cluster_id))
+            found[cluster_id] = {
+                "k": k,
+                "curve": contents.thinned(curves[cluster_id]),
+                "points": thousandths(network, basis, rows.heldout[:drawn]),
+                "vertices": [
+                    {"latents": latents}
+                    | (contents.vertex_texts(own, i) if cluster_id in chosen else {})
+                    for i, latents in enumerate(near)
+                ],
+            }
+    return dict(sorted(found.items()))

@@ -14,7 +14,7 @@ from aanet_assets.settings import SelectionSettings, TrustSettings
 
 DIGITS = 4
 """Significant digits of every number: more would only make the page large."""
-CURVE_POINTS = 60
+CURVE_POINTS = 40
 SAMPLES_PER_VERTEX = 6
 WORDS_PER_VERTEX = 8
 WORDS_AROUND = 12

@@ -1,9 +1,6 @@
 "use strict";
 // The rules of selection are those of analysis/categories.py and trust/verdicts.py.
-const data = JSON.parse(document.getElementById("data").textContent);
 const at = id => document.getElementById(id);
-const byId = new Map(data.clusters.map(c => [c.id, c]));
-const passing = new Set(data.guide.passing);
 const COLOURS = {S: "#1b7837", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
 const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};
 const LEGEND = {showlegend: true, legend: {orientation: "h", font: {size: 10}, x: 0, y: 1.02, yanchor: "bottom"}, margin: {...LAYOUT.margin, t: 30}};
@@ -12,8 +9,9 @@ const SLIDERS = {
   calibrated: {min_fit: [0, 1, 0.01], max_q: [0, 1, 0.005]},
   guide: {a_sd: [-2, 5, 0.1], b_sd: [-2, 8, 0.1], c_sd: [-2, 8, 0.1], d_sd: [-2, 5, 0.1]},
 };
-const limits = {...data.limits};
-let mode = data.mode, picked = null, sorting = {column: "id", down: false};
+// Filled by start(), once they are unpacked.
+let data, byId, passing, limits, mode;
+let picked = null, sorting = {column: "id", down: false};
 
 function show(value, digits = 3) {
   if (value === null || value === undefined || value === "") return "–";
@@ -43,8 +41,9 @@ function guide(c) {
 const category = c => mode === "guide" ? guide(c) : calibrated(c);
 
 const PLOTS = {
-  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex"),
+  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", () => true, () => [line("y", limits.min_fit, COLOURS.S)]),
   "elbow strengths, reconstruction against archetypal": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss"),
+  "the same, clusters that pass the quality filters, with the limits of the categories": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss", c => passing.has(c.id), categoryLimits),
   "PCA rank against geometric rank": scatter("rank", "pca", "geometric rank (of the decoder rows)", "PCA rank (of the activations)"),
   "geometric ranks": histogram("rank", "geometric rank (of the decoder rows)"),
   "elbow strengths of the reconstruction loss": histogram("recon", "elbow strength of the reconstruction loss"),
@@ -56,17 +55,29 @@ function hover(c) {
     `<br>best fit ${show(c.fit)} at k ${show(c.fitK)}, q ${show(c.q)}<br>guide ${c.guide || "no"}, calibrated ${c.calibrated || "no"}`;
 }
 
-function scatter(x, y, xTitle, yTitle) {
+function line(axis, at, color) {
+  const ends = axis === "y" ? {xref: "paper", x0: 0, x1: 1, y0: at, y1: at} : {yref: "paper", y0: 0, y1: 1, x0: at, x1: at};
+  return {type: "line", ...ends, line: {dash: "dot", color}};
+}
+
+function categoryLimits() {
+  if (!passing.size) return [];
+  const at = (axis, sd) => data.guide.means[axis] + limits[sd] * data.guide.sds[axis];
+  return [["A", "a_sd", "xy"], ["B", "b_sd", "x"], ["C", "c_sd", "y"], ["D", "d_sd", "xy"]].flatMap(
+    ([name, sd, axes]) => [...axes].map(axis => line(axis, at(axis === "x" ? 0 : 1, sd), COLOURS[name])));
+}
+
+function scatter(x, y, xTitle, yTitle, wanted = () => true, lines = () => []) {
   return () => {
-    const shown = data.clusters.filter(c => c[x] !== null && c[y] !== null);
+    const shown = data.clusters.filter(c => c[x] !== null && c[y] !== null && wanted(c));
     const trace = {
       type: "scatter", mode: "markers", x: shown.map(c => c[x]), y: shown.map(c => c[y]),
       customdata: shown.map(c => c.id), text: shown.map(hover), hoverinfo: "text",
       marker: {size: shown.map(c => c.id === picked ? 15 : 9), color: shown.map(c => COLOURS[category(c)]),
                line: {width: shown.map(c => c.id === picked ? 3 : 1), color: shown.map(c => c.id === picked ? "#d00" : "#fff")}},
     };
-    const shapes = y === "fit" ? [{type: "line", xref: "paper", x0: 0, x1: 1, y0: limits.min_fit, y1: limits.min_fit, line: {dash: "dot", color: "#1b7837"}}] : [];
-    return [[trace], {...LAYOUT, shapes, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
+    const annotations = shown.length ? [] : [{text: "There is no such cluster.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5}];
+    return [[trace], {...LAYOUT, shapes: lines(), annotations, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
   };
 }
 
@@ -157,7 +168,7 @@ function pick(id) {
     name, x: fits.map(f => f[0]), y: fits.map(f => f[i]), mode: "lines+markers", line: {width: i === 3 ? 3 : 1}})),
     {...LAYOUT, ...LEGEND, xaxis: {title: {text: "k"}, dtick: 1}, yaxis: {title: {text: "how a simplex fits"}, range: [0, 1.05]}}, CONFIG);
   if (!detail) {
-    section.append(element("p", "Coordinates, vertices and texts are kept for clusters that the study selects, by either mode.", {className: "hint"}));
+    section.append(element("p", "No AANet of this cluster could be trained, or no simplex fitted.", {className: "hint"}));
     return;
   }
   const curve = element("div"), cloud = element("div");
@@ -166,6 +177,7 @@ function pick(id) {
     {...LAYOUT, xaxis: {title: {text: "step"}}, yaxis: {title: {text: `total loss at k ${detail.k}`}, type: "log"}}, CONFIG);
   drawCloud(cloud, detail);
   detail.vertices.forEach((vertex, i) => section.append(...vertexParts(vertex, i)));
+  if (!c.selected) section.append(element("p", "Text is gathered for the clusters that the study selects.", {className: "hint"}));
 }
 
 function elbowTraces(c) {
@@ -181,7 +193,7 @@ function elbowTraces(c) {
 }
 
 function drawCloud(where, detail) {
-  const points = detail.points, marker = {size: 4, opacity: 0.6, color: points.map(p => p.indexOf(Math.max(...p))), colorscale: "Portland"};
+  const points = detail.points.map(p => p.map(b => b / 1000)), marker = {size: 4, opacity: 0.6, color: points.map(p => p.indexOf(Math.max(...p))), colorscale: "Portland"};
   if (detail.k === 3) {
     // Not plotly's ternary plot, which leaves out points outside the triangle.
     const corners = [[0.5, Math.sqrt(0.75)], [0, 0], [1, 0]], place = (p, axis) => p.reduce((sum, b, i) => sum + b * corners[i][axis], 0);
@@ -210,6 +222,8 @@ function drawCloud(where, detail) {
 }
 
 function vertexParts(vertex, i) {
+  const latents = element("p", `latents nearest in direction: ${vertex.latents.map(([latent, cosine]) => `${latent} (${show(cosine, 2)})`).join(", ")}`, {className: "hint"});
+  if (!vertex.texts) return [element("h3", `Vertex ${i}`), latents];
   const words = element("div", "", {className: "words"});
   for (const [word, count] of vertex.words) {
     const shown = element("span", `${word} `);
@@ -221,14 +235,21 @@ function vertexParts(vertex, i) {
     for (const [word, marked] of text) quote.append(marked ? element("mark", word) : word, " ");
     return quote;
   });
-  const latents = vertex.latents.map(([latent, cosine]) => `${latent} (${show(cosine, 2)})`).join(", ");
-  return [element("h3", `Vertex ${i}: ${vertex.samples} samples`), element("p", `latents nearest in direction: ${latents}`, {className: "hint"}), words, ...quotes];
+  return [element("h3", `Vertex ${i}: ${vertex.samples} samples`), latents, words, ...quotes];
+}
+
+function unpacked(id) {
+  const bytes = Uint8Array.from(atob(at(id).textContent), c => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
 async function start() {
-  const bytes = Uint8Array.from(atob(at("plotly").textContent), c => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  document.head.append(element("script", await new Response(stream).text()));
+  document.head.append(element("script", await unpacked("plotly")));
+  data = JSON.parse(await unpacked("data"));
+  byId = new Map(data.clusters.map(c => [c.id, c]));
+  passing = new Set(data.guide.passing);
+  limits = {...data.limits};
+  mode = data.mode;
   at("summary").textContent = data.summary;
   at("plot").replaceChildren(...Object.keys(PLOTS).map(name => element("option", name)));
   at("plot").addEventListener("change", () => { drawChart(); });

@@ -1,7 +1,5 @@
 """The page is whole, small, and safe from what its texts hold."""
 
-import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,48 +7,91 @@ import pandas as pd
 import pytest
 
 from aanet_assets.checks.review import check_page
+from aanet_assets.defs.review import POINTS, POINTS_OF_OTHERS
 from aanet_assets.review.contents import bands, number, thinned, vertex_texts
-from aanet_assets.review.page import write_page
+from aanet_assets.review.page import read_data, write_page
 from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.conftest import Finished, said
-
-
-def data_of(path: Path) -> dict:
-    found = re.search(r'<script id="data".*?>(.*?)</script>', path.read_text(), re.DOTALL)
-    assert found
-    return json.loads(found[1])
 
 
 def test_texts_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script> @@PLOTLY@@"
     path = tmp_path / "page.html"
     write_page(path, "<b>title</b>", {"clusters": [{"id": 0}], "text": evil})
-    assert data_of(path)["text"].startswith("</script><script>alert(1)")
+    assert read_data(path)["text"].startswith("</script><script>alert(1)")
     assert "<title>&lt;b&gt;title" in path.read_text()
     assert failures(check_page(path, 1)) == {}
 
 
 def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished) -> None:
-    page = data_of(finished.study.paths.review(7))
-    one = page["clusters"][3]
-    one |= {"latents": list(range(21)), "guideReason": 300 * "x", "calibratedReason": 120 * "x"}
-    one |= {"reconLoss": 7 * [0.1234], "archLoss": 7 * [0.1234]}
-    clusters = [{**one, "id": i} for i in range(768)]
-    details = {i: next(iter(page["details"].values())) for i in range(60)}
-    shapes = {i: [[k, 0.1234, 0.1234, 0.1234] for k in range(2, 9)] for i in range(768)}
-    replicates = {i: [7 * [0.1234], 7 * [0.1234]] for i in range(768)}
+    page = read_data(finished.study.paths.review(7))
+    # The page is packed, so that its numbers must be as varied here as they are in truth.
+    rng = np.random.default_rng(0)
+
+    def varied(*shape: int) -> list:
+        return np.round(rng.uniform(0, 1, shape), 4).tolist()
+
+    def words(n: int) -> str:
+        return " ".join(f"{value:.4g}" for value in rng.uniform(0, 1, n))
+
+    one, text = page["clusters"][3], page["details"]["0"]["vertices"][0]
+    clusters = [
+        {**one, "id": i, "latents": rng.integers(0, 16_384, 21).tolist(), "guideReason": words(50),
+         "calibratedReason": words(20), "reconLoss": varied(7), "archLoss": varied(7)}
+        for i in range(768)
+    ]  # fmt: skip
+    details = {
+        i: {
+            "k": 8,
+            "curve": {"steps": 40 * [100], "loss": varied(40)},
+            "points": rng.integers(-100, 1_000, (points, 8)).tolist(),
+            "vertices": [
+                {**more, "latents": [[int(j), float(cosine)] for j, cosine in
+                                     zip(rng.integers(0, 16_384, 4), varied(4), strict=True)]}
+                for _ in range(8)
+            ],
+        }
+        # Sixty selected ones, and all of eight vertices, the most there are.
+        for i in range(768)
+        for points, more in [(POINTS, text) if i < 60 else (POINTS_OF_OTHERS, {})]
+    }  # fmt: skip
+    shapes = {i: [[k, *varied(3)] for k in range(2, 9)] for i in range(768)}
+    replicates = {i: varied(2, 7) for i in range(768)}
     whole = {**page, "clusters": clusters, "details": details, "shapes": shapes,
-             "bands": {"replicates": replicates, "null": 3 * [7 * [0.1234]]}}  # fmt: skip
+             "bands": {"replicates": replicates, "null": varied(3, 7)}}  # fmt: skip
     write_page(tmp_path / "page.html", "large", whole)
     assert failures(check_page(tmp_path / "page.html", 768)) == {}
+
+
+def test_every_cluster_has_its_simplex_and_selected_ones_their_text(finished: Finished) -> None:
+    page = read_data(finished.study.paths.review(7))
+    details = {int(i): own for i, own in page["details"].items()}
+    best = {c["id"]: c["fitK"] for c in page["clusters"] if c["fitK"] is not None}
+    assert {i: own["k"] for i, own in details.items()} == {**best, 0: 3, 3: 2}
+    for i, own in details.items():
+        assert len(own["vertices"]) == own["k"]
+        assert len(own["points"]) <= (POINTS if i in (0, 3) else POINTS_OF_OTHERS)
+        assert {abs(sum(point) - 1000) <= own["k"] for point in own["points"]} <= {True}
+        assert {"texts" in vertex for vertex in own["vertices"]} == {i in (0, 3)}
+        latents = next(c["latents"] for c in page["clusters"] if c["id"] == i)
+        near = [latent for vertex in own["vertices"] for latent, _ in vertex["latents"]]
+        assert set(near) <= set(latents)
 
 
 def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_page(path, "t", {"clusters": [{"id": 0}]})
     assert list(failures(check_page(path, 2))) == ["whole"]
-    path.write_text(path.read_text().replace('"clusters"', '"clusters'))
-    assert list(failures(check_page(path, 1))) == ["whole"]
+    whole = path.read_text()
+    start = whole.index(">", whole.index('<script id="data"')) + 1
+    for damaged in (
+        whole[: start + 20] + "!" + whole[start + 21 :],
+        whole[:start] + whole[start + 40 :],
+        whole[:start] + "</script>",
+        whole.replace('id="data"', ""),
+    ):
+        path.write_text(damaged)
+        assert list(failures(check_page(path, 1))) == ["whole"]
     path.write_text(5_000_000 * "x")
     assert list(failures(check_page(path, 1))) == ["whole", "size"]
 
@@ -70,7 +111,7 @@ def test_numbers_are_short_and_what_is_missing_is_null() -> None:
 def test_a_curve_keeps_its_ends() -> None:
     curve = thinned(list(range(1, 901)))
     assert (curve["steps"][0], curve["steps"][-1], curve["loss"][-1]) == (1, 900, 900)
-    assert len(curve["steps"]) == 60
+    assert len(curve["steps"]) == 40
     assert thinned([3.0, 2.0])["steps"] == [1, 2]
 
 
