@@ -41,9 +41,9 @@ function guide(c) {
 const category = c => mode === "guide" ? guide(c) : calibrated(c);
 
 const PLOTS = {
-  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", () => true, () => [line("y", limits.min_fit, COLOURS.S)]),
+  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", {lines: () => [line("y", limits.min_fit, COLOURS.S)]}),
   "elbow strengths, reconstruction against archetypal": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss"),
-  "the same, clusters that pass the quality filters, with the limits of the categories": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss", c => passing.has(c.id), categoryLimits),
+  "the same, clusters that pass the quality filters, with the limits of the categories": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss", {wanted: c => passing.has(c.id), lines: categoryLimits, named: true}),
   "PCA rank against geometric rank": scatter("rank", "pca", "geometric rank (of the decoder rows)", "PCA rank (of the activations)"),
   "geometric ranks": histogram("rank", "geometric rank (of the decoder rows)"),
   "elbow strengths of the reconstruction loss": histogram("recon", "elbow strength of the reconstruction loss"),
@@ -67,12 +67,13 @@ function categoryLimits() {
     ([name, sd, axes]) => [...axes].map(axis => line(axis, at(axis === "x" ? 0 : 1, sd), COLOURS[name])));
 }
 
-function scatter(x, y, xTitle, yTitle, wanted = () => true, lines = () => []) {
+function scatter(x, y, xTitle, yTitle, {wanted = () => true, lines = () => [], named = false} = {}) {
   return () => {
     const shown = data.clusters.filter(c => c[x] !== null && c[y] !== null && wanted(c));
     const trace = {
-      type: "scatter", mode: "markers", x: shown.map(c => c[x]), y: shown.map(c => c[y]),
-      customdata: shown.map(c => c.id), text: shown.map(hover), hoverinfo: "text",
+      type: "scatter", mode: named ? "markers+text" : "markers", x: shown.map(c => c[x]), y: shown.map(c => c[y]),
+      customdata: shown.map(c => c.id), hovertext: shown.map(hover), hoverinfo: "text",
+      text: shown.map(c => category(c) ? `${c.id} (${category(c)})` : ""), textposition: "top center",
       marker: {size: shown.map(c => c.id === picked ? 15 : 9), color: shown.map(c => COLOURS[category(c)]),
                line: {width: shown.map(c => c.id === picked ? 3 : 1), color: shown.map(c => c.id === picked ? "#d00" : "#fff")}},
     };

@@ -83,7 +83,7 @@ def test_one_partition_turns_green(page: "Page", dagit: Dagit) -> None:
     latest_run(page, dagit, "aanet_models", "3%7C8")
 
 
-def test_a_backfill_turns_the_missing_partitions_green(page: "Page", dagit: Dagit, picture) -> None:
+def test_a_backfill_turns_the_missing_partitions_green(page: "Page", dagit: Dagit) -> None:
     open_launch_dialog(page, dagit, "aanet_models")
     for dimension in (0, 1):
         page.get_by_role("button", name="All", exact=True).nth(dimension).click()
@@ -92,16 +92,14 @@ def test_a_backfill_turns_the_missing_partitions_green(page: "Page", dagit: Dagi
     expect(page.get_by_text("Materialized (9)")).to_be_visible()
     expect(page.get_by_text("Missing (0)")).to_be_visible()
     latest_run(page, dagit, "aanet_models", "3%7C7")
-    picture("grid")
 
 
-def test_a_partition_shows_its_plot(page: "Page", dagit: Dagit, picture) -> None:
+def test_a_partition_shows_its_plot(page: "Page", dagit: Dagit) -> None:
     visit(page, dagit, "/assets/small/consolidated_metrics?view=partitions&partition=7")
     page.get_by_role("row").filter(has_text="elbow_curves").get_by_text("Show Markdown").click()
     plot = page.get_by_role("dialog").get_by_role("img", name="elbow curves")
     expect(plot).to_be_visible()
     assert plot.evaluate("image => image.complete && image.naturalWidth") >= 400
-    picture("plot")
 
 
 def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit, picture) -> None:
