@@ -175,7 +175,7 @@ function pick(id) {
   const curve = element("div"), cloud = element("div");
   panel.append(curve, cloud);
   Plotly.newPlot(curve, [{x: detail.curve.steps, y: detail.curve.loss, mode: "lines"}],
-    {...LAYOUT, xaxis: {title: {text: "step"}}, yaxis: {title: {text: `total loss at k ${detail.k}`}, type: "log"}}, CONFIG);
+    {...LAYOUT, xaxis: {title: {text: "step"}}, yaxis: {title: {text: `total loss of stage 1 at k ${detail.k}`}, type: "log"}}, CONFIG);
   drawCloud(cloud, detail);
   detail.vertices.forEach((vertex, i) => section.append(...vertexParts(vertex, i)));
   if (!c.selected) section.append(element("p", "Text is gathered for the clusters that the study selects.", {className: "hint"}));
