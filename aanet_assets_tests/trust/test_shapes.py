@@ -43,6 +43,26 @@ def test_no_simplex_fits_a_ball(d: int, seed: int) -> None:
     assert max(shape.fit for shape in shapes) < LIMIT
 
 
+HEXAGON = np.stack([np.cos(np.pi * np.arange(6) / 3), np.sin(np.pi * np.arange(6) / 3)], axis=1)
+
+
+@pytest.mark.parametrize(
+    "polytope",
+    [
+        lambda rng, a: rng.beta(a, a, (3_000, 2)),
+        lambda rng, a: rng.beta(a, a, (3_000, 3)),
+        lambda rng, a: np.c_[rng.dirichlet([a] * 3, 3_000), rng.beta(a, a, 3_000)],
+        lambda rng, a: rng.dirichlet([a] * 6, 3_000) @ HEXAGON,
+    ],
+    ids=["square", "cube", "prism", "hexagon"],
+)
+@pytest.mark.parametrize("concentration", [0.1, 0.4])
+def test_no_simplex_fits_a_polytope_with_more_vertices(polytope, concentration: float) -> None:
+    points = polytope(np.random.default_rng(0), concentration)
+    shapes = shapes_of(in_space(points, 8, 0.02, 0), KS, 0)
+    assert max(shape.fit for shape in shapes) < LIMIT
+
+
 def test_what_explains_all_variance_is_pca() -> None:
     rows = in_space(np.random.default_rng(0).standard_normal((500, 3)), 6, 0.3, 0)
     values = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
