@@ -45,10 +45,8 @@ def review_page(study: Study, partition: Partition) -> Outcome:
             f"({study.selection.mode} mode), compared with {int(evidence['is_null'].sum())} null "
             "clusters"
         ),
-        "mode": study.selection.mode,
         "ks": ks,
-        "limits": contents.limits(study.selection, study.trust),
-        "guide": contents.guide_limits(metrics, study.selection),
+        **contents.settings(study.selection, study.trust),
         "clusters": contents.cluster_rows(metrics, evidence, verdicts),
         "shapes": {
             int(str(cluster_id)): [

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aanet_assets.analysis.categories import limits_of
-from aanet_assets.analysis.quality import clusters_of, failures_of, quality_filters
 from aanet_assets.settings import SelectionSettings, TrustSettings
 
 DIGITS = 4
@@ -53,6 +51,10 @@ def cluster_rows(
                 "recon": number(first["aanet_recon_loss_elbow_strength"]),
                 "archK": number(first["aanet_archetypal_loss_elbow_k"]),
                 "arch": number(first["aanet_archetypal_loss_elbow_strength"]),
+                "reconFall": number(first["recon_pct_decrease"]),
+                "archFall": number(first["arch_pct_decrease"]),
+                "reconMonotonic": number(first["recon_is_monotonic"]),
+                "archMonotonic": number(first["arch_is_monotonic"]),
                 "differential": number(first["k_differential"]),
                 "reconLoss": numbers(own["aanet_recon_loss"]),
                 "archLoss": numbers(own["aanet_archetypal_loss"]),
@@ -72,21 +74,6 @@ def cluster_rows(
             }
         )
     return found
-
-
-def guide_limits(metrics: pd.DataFrame, settings: SelectionSettings) -> dict[str, Any]:
-    """Which clusters pass the guide's filters; mean and deviation of their two strengths."""
-    clusters, filters = clusters_of(metrics), quality_filters(settings)
-    passing = [c for c in clusters if c.elbows and not failures_of(c, filters)]
-    limits = limits_of([c.elbows for c in passing if c.elbows], settings)
-    recon = np.array([c.elbows.recon_strength for c in passing if c.elbows])
-    arch = np.array([c.elbows.arch_strength for c in passing if c.elbows])
-    usable = limits is not None
-    return {
-        "passing": [c.cluster_id for c in passing] if usable else [],
-        "means": [number(v.mean()) for v in (recon, arch)] if usable else [0, 0],
-        "sds": [number(v.std(ddof=1)) for v in (recon, arch)] if usable else [0, 0],
-    }
 
 
 def bands(replicates: pd.DataFrame | None, ks: Sequence[int]) -> dict[str, Any]:
@@ -136,13 +123,14 @@ def _excerpt(words: list[str], marked: set[int]) -> list[list]:
     return [[words[i], int(i in marked)] for i in places]
 
 
-def limits(selection: SelectionSettings, trust: TrustSettings) -> dict[str, float]:
-    """The thresholds in use, by the names of their settings."""
+def settings(selection: SelectionSettings, trust: TrustSettings) -> dict[str, Any]:
+    """The settings of selection in use, by name, and by group what they are by default."""
     return {
-        **{name: getattr(selection, name) for name in ("a_sd", "b_sd", "c_sd", "d_sd")},
-        "min_latents": selection.min_latents,
-        "max_q": trust.max_q,
-        "min_fit": trust.min_fit,
+        "settings": selection.model_dump() | trust.model_dump(),
+        "defaults": {
+            "selection": SelectionSettings().model_dump(),
+            "trust": TrustSettings().model_dump(),
+        },
     }
 
 

@@ -1,16 +1,20 @@
 "use strict";
-// The rules of selection are those of analysis/categories.py and trust/verdicts.py.
+// The rules of selection are those of analysis/quality.py, analysis/categories.py and trust/verdicts.py.
 const at = id => document.getElementById(id);
 const COLOURS = {S: "#1b7837", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
 const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};
 const LEGEND = {showlegend: true, legend: {orientation: "h", font: {size: 10}, x: 0, y: 1.02, yanchor: "bottom"}, margin: {...LAYOUT.margin, t: 30}};
 const CONFIG = {responsive: true, displaylogo: false};
+const LATENTS = {min_latents: [1, 20, 1]}, DEVIATIONS = {a_sd: [-2, 5, 0.1], b_sd: [-2, 8, 0.1], c_sd: [-2, 8, 0.1], d_sd: [-2, 5, 0.1]};
 const SLIDERS = {
-  calibrated: {min_fit: [0, 1, 0.01], max_q: [0, 1, 0.005]},
-  guide: {a_sd: [-2, 5, 0.1], b_sd: [-2, 8, 0.1], c_sd: [-2, 8, 0.1], d_sd: [-2, 5, 0.1]},
+  calibrated: {min_fit: [0, 1, 0.01], max_q: [0, 1, 0.005], ...LATENTS},
+  guide: {...DEVIATIONS, ...LATENTS, min_recon_pct_decrease: [0, 100, 1], min_arch_pct_decrease: [0, 100, 1], max_k_differential: [0, 6, 1]},
 };
-// Filled by start(), once they are unpacked.
-let data, byId, passing, limits, mode;
+const SWITCHES = {calibrated: [], guide: ["recon_monotonic", "arch_monotonic"]};
+// Filled by start(), once they are unpacked; `limits` are the settings of selection as they are now.
+let data, byId, limits;
+// Ids of the clusters that pass the guide's filters, and mean and deviation of their two strengths.
+let passing, means, deviations;
 let picked = null, sorting = {column: "id", down: false};
 
 function show(value, digits = 3) {
@@ -29,16 +33,29 @@ function calibrated(c) {
   return sound && c.q <= limits.max_q && c.fit >= limits.min_fit ? "S" : "";
 }
 
+function filter() {
+  const passed = data.clusters.filter(c => c.latents.length >= limits.min_latents && c.recon !== null && c.arch !== null &&
+    (c.reconMonotonic || !limits.recon_monotonic) && (c.archMonotonic || !limits.arch_monotonic) &&
+    c.reconFall >= limits.min_recon_pct_decrease && c.archFall >= limits.min_arch_pct_decrease && c.differential <= limits.max_k_differential);
+  const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const axes = [passed.map(c => c.recon), passed.map(c => c.arch)];
+  means = axes.map(mean);
+  deviations = axes.map((values, i) => Math.sqrt(values.reduce((sum, value) => sum + (value - means[i]) ** 2, 0) / (values.length - 1)));
+  passing = new Set(passed.length < 2 ? [] : passed.map(c => c.id));
+}
+
+const limit = (axis, sd) => means[axis] + limits[sd] * deviations[axis];
+
 function guide(c) {
   if (!passing.has(c.id)) return "";
-  const above = (value, axis, sd) => value > data.guide.means[axis] + limits[sd] * data.guide.sds[axis];
+  const above = (value, axis, sd) => value > limit(axis, sd);
   if (above(c.recon, 0, "a_sd") && above(c.arch, 1, "a_sd")) return "A";
   if (c.differential === 0 && above(c.recon, 0, "d_sd") && above(c.arch, 1, "d_sd")) return "D";
   if (above(c.recon, 0, "b_sd")) return "B";
   return above(c.arch, 1, "c_sd") ? "C" : "";
 }
 
-const category = c => mode === "guide" ? guide(c) : calibrated(c);
+const category = c => c.category === "M" ? "M" : limits.mode === "guide" ? guide(c) : calibrated(c);
 
 const PLOTS = {
   "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", {lines: () => [line("y", limits.min_fit, COLOURS.S)]}),
@@ -62,9 +79,8 @@ function line(axis, at, color) {
 
 function categoryLimits() {
   if (!passing.size) return [];
-  const at = (axis, sd) => data.guide.means[axis] + limits[sd] * data.guide.sds[axis];
   return [["A", "a_sd", "xy"], ["B", "b_sd", "x"], ["C", "c_sd", "y"], ["D", "d_sd", "xy"]].flatMap(
-    ([name, sd, axes]) => [...axes].map(axis => line(axis, at(axis === "x" ? 0 : 1, sd), COLOURS[name])));
+    ([name, sd, axes]) => [...axes].map(axis => line(axis, limit(axis === "x" ? 0 : 1, sd), COLOURS[name])));
 }
 
 function scatter(x, y, xTitle, yTitle, {wanted = () => true, lines = () => [], named = false} = {}) {
@@ -93,19 +109,29 @@ function drawChart() {
 }
 
 function drawSliders() {
-  at("sliders").replaceChildren(...Object.entries(SLIDERS[mode]).map(([name, [min, max, step]]) => {
+  const sliders = Object.entries(SLIDERS[limits.mode]).map(([name, [min, max, step]]) => {
     const label = element("label", name), value = element("span", show(limits[name]));
     const slider = element("input", "", {type: "range", min, max, step, value: limits[name], id: name});
     slider.addEventListener("input", () => { limits[name] = Number(slider.value); value.textContent = show(limits[name]); refresh(); });
     label.append(slider, value);
     return label;
-  }));
+  });
+  const switches = SWITCHES[limits.mode].map(name => {
+    const label = element("label", name), box = element("input", "", {type: "checkbox", checked: limits[name], id: name});
+    box.addEventListener("change", () => { limits[name] = box.checked; refresh(); });
+    label.append(box);
+    return label;
+  });
+  at("sliders").replaceChildren(...sliders, ...switches);
 }
 
+// As Python: whatever differs from the defaults, so that it can take the place of the study's own.
 function settings() {
-  const changed = Object.keys(SLIDERS[mode]).map(name => `${name}=${limits[name]}`).join(", ");
-  return mode === "guide" ? `selection=SelectionSettings(mode="guide", ${changed})`
-                          : `selection=SelectionSettings(mode="calibrated"), trust=TrustSettings(${changed})`;
+  const python = value => typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value);
+  return [["selection", "SelectionSettings"], ["trust", "TrustSettings"]].map(([group, type]) => {
+    const changed = Object.entries(data.defaults[group]).filter(([name, value]) => limits[name] !== value);
+    return `${group}=${type}(${changed.map(([name]) => `${name}=${python(limits[name])}`).join(", ")})`;
+  }).join(", ");
 }
 
 const COLUMNS = {
@@ -141,6 +167,7 @@ function drawTable() {
 }
 
 function refresh() {
+  filter();
   const chosen = data.clusters.filter(category);
   at("chosen").textContent = `${chosen.length} of ${data.clusters.length} clusters selected` +
     (chosen.length ? `: ${chosen.slice(0, 40).map(c => c.id).join(", ")}${chosen.length > 40 ? ", …" : ""}` : "");
@@ -248,16 +275,14 @@ async function start() {
   document.head.append(element("script", await unpacked("plotly")));
   data = JSON.parse(await unpacked("data"));
   byId = new Map(data.clusters.map(c => [c.id, c]));
-  passing = new Set(data.guide.passing);
-  limits = {...data.limits};
-  mode = data.mode;
+  limits = {...data.settings};
   at("summary").textContent = data.summary;
   at("plot").replaceChildren(...Object.keys(PLOTS).map(name => element("option", name)));
   at("plot").addEventListener("change", () => { drawChart(); });
   at("filter").addEventListener("input", drawTable);
   for (const radio of document.querySelectorAll("[name=mode]")) {
-    radio.checked = radio.value === mode;
-    radio.addEventListener("change", () => { mode = radio.value; drawSliders(); refresh(); });
+    radio.checked = radio.value === limits.mode;
+    radio.addEventListener("change", () => { limits.mode = radio.value; drawSliders(); refresh(); });
   }
   at("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(settings());

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aanet_assets import settings as groups
 from aanet_assets_tests.conftest import Finished
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def test_every_plot_draws(shown: "Page") -> None:
         expect(shown.locator(drawn).first).to_be_visible()
 
 
-def test_a_slider_changes_the_selection_and_the_settings_to_copy(shown: "Page") -> None:
+def test_a_slider_changes_the_selection_and_the_settings_to_copy(
+    shown: "Page", finished: Finished
+) -> None:
     shown.locator("[value=calibrated]").check()
     shown.locator("#max_q").fill("1")
     counts = []
@@ -99,13 +102,18 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(shown: "Page") 
         text = shown.locator("#chosen").inner_text()
         counts.append(int(text.split(" of 7")[0]))
         selected = shown.locator("#clusters tbody td:nth-child(3)").all_inner_texts()
-        assert selected.count("S") == counts[-1]
+        # Two are manual picks, whatever the thresholds.
+        assert (selected.count("S"), selected.count("M")) == (counts[-1] - 2, 2)
     assert counts[0] == 7
     assert counts[0] > counts[1] >= counts[2]
     shown.locator("#copy").click()
+    expected = {
+        "selection": finished.study.selection.model_copy(update={"mode": "calibrated"}),
+        "trust": finished.study.trust.model_copy(update={"min_fit": 1.0, "max_q": 1.0}),
+    }
     copied = shown.evaluate("navigator.clipboard.readText()")
-    assert copied == (
-        'selection=SelectionSettings(mode="calibrated"), trust=TrustSettings(min_fit=1, max_q=1)'
+    assert (
+        eval(f"dict({copied})", {name: getattr(groups, name) for name in dir(groups)}) == expected
     )
 
 
@@ -120,14 +128,30 @@ def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Fin
         study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=7)
     )
     shown.locator("[value=guide]").check()
-    for sds in ((0.0, 0.0, 0.0, 0.0), (0.5, 0.3, 1.0, -0.5), (5.0, 1.5, 0.2, 5.0)):
-        named = dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))
-        for name, sd in named.items():
-            shown.locator(f"#{name}").fill(str(sd))
-        settings = study.selection.model_copy(update={**named, "manual_clusters": ""})
+    cases = [
+        dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))
+        for sds in ((0.0, 0.0, 0.0, 0.0), (0.5, 0.3, 1.0, -0.5), (5.0, 1.5, 0.2, 5.0))
+    ]
+    cases += [
+        {"recon_monotonic": False, "arch_monotonic": False, "max_k_differential": 2},
+        {"min_recon_pct_decrease": 0, "min_arch_pct_decrease": 0, "a_sd": 0.3, "b_sd": 0.5},
+        {"min_latents": 4, "d_sd": -1.0},
+        {"max_k_differential": 0, "min_recon_pct_decrease": 60},
+    ]
+    changed, seen = {}, set()
+    for case in cases:
+        for name, value in case.items():
+            if isinstance(value, bool):
+                shown.locator(f"#{name}").set_checked(value)
+            else:
+                shown.locator(f"#{name}").fill(str(value))
+        changed |= case
+        settings = study.selection.model_copy(update=changed)
         expected = select_clusters(metrics, SelectionSettings(**settings.model_dump()), 7)
         categories = expected.verdicts.sort_values("cluster_id")["category"].fillna(NONE).tolist()
         assert shown.locator("#clusters tbody td:nth-child(3)").all_inner_texts() == categories
+        seen.update(categories)
+    assert len(seen) > 3, "so many categories must have been seen for this to be a test"
 
 
 def test_rows_can_be_filtered_and_sorted(shown: "Page") -> None:
