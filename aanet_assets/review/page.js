@@ -125,11 +125,11 @@ function drawSliders() {
   at("sliders").replaceChildren(...sliders, ...switches);
 }
 
-// As Python: whatever differs from the defaults, so that it can take the place of the study's own.
+// As Python: the mode and whatever differs from the defaults, so that it can take the place of the study's own.
 function settings() {
   const python = value => typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value);
   return [["selection", "SelectionSettings"], ["trust", "TrustSettings"]].map(([group, type]) => {
-    const changed = Object.entries(data.defaults[group]).filter(([name, value]) => limits[name] !== value);
+    const changed = Object.entries(data.defaults[group]).filter(([name, value]) => name === "mode" || limits[name] !== value);
     return `${group}=${type}(${changed.map(([name]) => `${name}=${python(limits[name])}`).join(", ")})`;
   }).join(", ");
 }
