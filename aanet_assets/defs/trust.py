@@ -72,7 +72,7 @@ def evidence(study: Study, partition: Partition) -> Outcome:
     table = gather_evidence(shapes, losses, chance)
     table.insert(0, "n_clusters_total", n)
     parquet = write_table(paths, "evidence", partition, table)
-    real = table[~table["is_null"]].drop(columns=["n_clusters_total", "is_null"])
+    real = table[~table["is_null"]].drop(columns=["n_clusters_total", "is_null", "elbow_ks"])
     return Outcome([parquet], {"dagster/row_count": len(table), "evidence": pictures.table(real)})
 
 
