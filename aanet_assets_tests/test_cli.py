@@ -13,6 +13,7 @@ from aanet_assets.defs.checks import CHECKS
 from aanet_assets.lineage import Partition
 from aanet_assets.records import MISSING, Standing, record_path
 from aanet_assets.study import Study
+from aanet_assets.tables import TABLES
 from aanet_assets_tests.conftest import PROJECT, Finished, running, said
 from aanet_assets_tests.test_locks import holder
 
@@ -167,6 +168,12 @@ def readme_queries() -> list[str]:
 
 def test_the_readme_has_six_queries() -> None:
     assert len(readme_queries()) == 6
+
+
+def test_the_readme_names_every_table() -> None:
+    text = (PROJECT / "README.md").read_text()
+    named = text[text.index("\nTables: ") : text.index("\n## In Dagit")]
+    assert set(re.findall(r"`(\w+)`", named)) - {"is_null"} == set(TABLES)
 
 
 @pytest.mark.parametrize("place", range(6))
