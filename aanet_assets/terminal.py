@@ -64,14 +64,21 @@ def enter_home() -> Path:
     return home
 
 
+def heed_interrupts() -> None:
+    """Let Ctrl-C act, as it does not on what a script puts into the background.
+
+    Dagster would let SIGTERM be ignored, too, by itself and by helpers that it then waits for, a
+    minute per partition.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def open_instance() -> "dg.DagsterInstance":
     """The Dagster instance of the project's folder."""
     import dagster as dg
 
-    # What a script puts into the background ignores Ctrl-C. Dagster would let SIGTERM be ignored,
-    # too, by itself and by helpers that it then waits for, a minute per partition.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupts()
     return dg.DagsterInstance.get()
 
 

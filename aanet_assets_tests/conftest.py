@@ -33,6 +33,7 @@ from aanet_assets.defs.drive import Driver, plan
 from aanet_assets.lineage import partitions, steps
 from aanet_assets.records import Standing
 from aanet_assets.study import Study
+from aanet_assets.terminal import heed_interrupts
 from aanet_assets_tests.small import small_study
 
 PROJECT = Path(__file__).parents[1]
@@ -41,6 +42,7 @@ PROJECT = Path(__file__).parents[1]
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project's folder of its own: Dagster's settings, the shipped toy, and nothing else."""
+    heed_interrupts()
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(PROJECT / "dagster.yaml", folder)
     (folder / "data").mkdir()

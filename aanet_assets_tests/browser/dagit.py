@@ -102,8 +102,6 @@ class Dagit:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Whoever started the tests in the background may have had interrupts ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         try:
             yield
