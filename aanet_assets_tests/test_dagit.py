@@ -1,5 +1,6 @@
 """Dagit with real processes: its daemon is killed, then everything at once. Takes minutes."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -62,8 +63,10 @@ def ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.P
 
 def under(process: subprocess.Popen, words: str) -> psutil.Process | None:
     for child in psutil.Process(process.pid).children(recursive=True):
-        if words in " ".join(child.cmdline()):
-            return child
+        # One that was killed may still be there, without a command line.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if words in " ".join(child.cmdline()):
+                return child
     return None
 
 
