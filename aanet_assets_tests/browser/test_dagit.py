@@ -28,7 +28,7 @@ def visit(page: "Page", dagit: Dagit, path: str) -> None:
 def show_graph(page: "Page", dagit: Dagit, study: str, other: str) -> None:
     """The graph of one study, with all groups open."""
     visit(page, dagit, "/")
-    page.get_by_role("link", name="Lineage").click()
+    page.locator("a[href='/asset-groups']").click()
     expect(page.get_by_text(f"{other}_2_review").first).to_be_visible()
     page.locator(".CodeMirror").click()
     page.keyboard.insert_text(f'key:"{study}/*"')
