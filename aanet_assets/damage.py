@@ -2,6 +2,7 @@
 
 import duckdb
 
+from aanet_assets import warehouse
 from aanet_assets.lineage import Partition
 from aanet_assets.locks import making
 from aanet_assets.paths import StudyPaths
@@ -46,20 +47,20 @@ def discard(study: Study, partition: Partition) -> None:
 
 def database_problem(paths: StudyPaths) -> str | None:
     """How `metrics.duckdb` differs from what it would be if made now; None if it does not."""
-    parts = {table: sorted((paths.tables / table).glob("*.parquet")) for table in TABLES}
+    has_rows = any((paths.tables / table).glob("*.parquet") for table in TABLES)
     if not paths.database.exists():
-        return "is missing" if any(parts.values()) else None
+        return "is missing" if has_rows else None
     # Of all rows together, whatever their order.
     contents = "SELECT count(*), sum(hash(t)) FROM {} t"
     try:
-        with duckdb.connect(str(paths.database), read_only=True) as stored, duckdb.connect() as now:
-            for table, files in parts.items():
-                found = stored.execute(contents.format(table)).fetchone()
-                names = [[str(file) for file in files]]
-                expected = (
-                    now.execute(contents.format("read_parquet(?)"), names).fetchone()
-                    if files
-                    else (0, None)
+        with (
+            duckdb.connect(str(paths.database), read_only=True) as stored,
+            warehouse.in_memory(paths) as now,
+        ):
+            for table in TABLES:
+                found, expected = (
+                    database.execute(contents.format(table)).fetchone()
+                    for database in (stored, now)
                 )
                 if found != expected:
                     return f"does not hold the rows of the table {table}"

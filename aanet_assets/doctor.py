@@ -145,7 +145,7 @@ def _database(study: Study) -> Iterator[Finding]:
             f"{study.paths.database.name} {problem}",
             "SQL does not see what the Parquet files hold",
             "made anew from the Parquet files",
-            lambda: warehouse.rebuild(study.paths),
+            lambda: warehouse.update(study.paths),
         )
 
 

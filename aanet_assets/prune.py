@@ -109,5 +109,5 @@ def remove(study: Study, shown: Iterable[Path]) -> int:
             if study.paths.root in folder.parents and not any(folder.iterdir()):
                 folder.rmdir()
     if any(study.paths.tables in path.parents for path in going):
-        warehouse.rebuild(study.paths)
+        warehouse.update(study.paths)
     return freed

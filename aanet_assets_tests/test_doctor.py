@@ -78,7 +78,7 @@ def old_database(study: Study) -> None:
     file = warehouse.table_file(study.paths, "selection_funnel", partition)
     old = file.read_bytes()
     warehouse.write_table(study.paths, "selection_funnel", partition, rows.assign(remaining=0))
-    warehouse.rebuild(study.paths)
+    warehouse.update(study.paths)
     file.write_bytes(old)
     assert study.paths.database.read_bytes() != kept
 

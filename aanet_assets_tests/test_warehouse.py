@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from aanet_assets import warehouse
@@ -36,14 +38,14 @@ def paths(tmp_path: Path) -> StudyPaths:
 def write(paths: StudyPaths, n: int, rows: int) -> None:
     partition = Partition("selected_clusters", n=n)
     warehouse.write_table(paths, "selection_funnel", partition, funnel(n, rows))
-    warehouse.rebuild(paths)
+    warehouse.update(paths)
 
 
 COUNTS = "SELECT n_clusters_total, count(*) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
 
 
 def test_every_table_is_there_from_the_start(paths: StudyPaths) -> None:
-    warehouse.rebuild(paths)
+    warehouse.update(paths)
     for table, schema in TABLES.items():
         answer = warehouse.query(paths, f"FROM {table}")
         assert answer.columns == schema.names
@@ -95,7 +97,7 @@ def test_wrong_columns_are_refused_and_leave_the_old_partition(paths: StudyPaths
         warehouse.write_table(
             paths, "selection_funnel", Partition("selected_clusters", n=6), renamed
         )
-    warehouse.rebuild(paths)
+    warehouse.update(paths)
     assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
 
 
@@ -118,14 +120,138 @@ def test_a_partition_removed_while_the_database_is_made_is_left_out(
 ) -> None:
     write(paths, 6, 3)
     write(paths, 7, 2)
-    read = warehouse.pq.read_table
+    paths.database.unlink()
+    read = warehouse._read
 
-    def remove_the_other_first(file: Path):
+    def remove_the_other_first(file: Path, schema: pa.Schema) -> pa.Table:
         warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=7)).unlink(
             missing_ok=True
         )
-        return read(file)
+        return read(file, schema)
 
-    monkeypatch.setattr(warehouse.pq, "read_table", remove_the_other_first)
-    warehouse.rebuild(paths)
+    monkeypatch.setattr(warehouse, "_read", remove_the_other_first)
+    warehouse.update(paths)
     assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+
+
+def test_a_partition_that_was_removed_leaves_the_database(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 2)
+    warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=6)).unlink()
+    warehouse.update(paths)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(7, 2)]
+
+
+def test_only_what_changed_is_read(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(6, 10):
+        write(paths, n, 3)
+    read, seen = warehouse._read, []
+
+    def remember(file: Path, schema: pa.Schema) -> pa.Table:
+        seen.append(file.stem)
+        return read(file, schema)
+
+    monkeypatch.setattr(warehouse, "_read", remember)
+    write(paths, 7, 5)
+    assert seen == ["n7"]
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 5), (8, 3), (9, 3)]
+
+
+def test_partitions_finished_at_once_share_one_change(paths: StudyPaths) -> None:
+    for n in (6, 7):
+        partition = Partition("selected_clusters", n=n)
+        warehouse.write_table(paths, "selection_funnel", partition, funnel(n, 2))
+    warehouse.update(paths)
+    swapped = paths.database.stat().st_ino, paths.database.stat().st_mtime_ns
+    warehouse.update(paths)
+    assert (paths.database.stat().st_ino, paths.database.stat().st_mtime_ns) == swapped
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 2), (7, 2)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM selection_funnel",
+        "DROP TABLE evidence",
+        "UPDATE selection_funnel SET remaining = 0",
+    ],
+)
+def test_what_a_user_wrote_into_the_database_does_not_stay(
+    paths: StudyPaths, statement: str
+) -> None:
+    write(paths, 6, 3)
+    with duckdb.connect(str(paths.database)) as user:
+        user.execute(statement)
+    write(paths, 7, 2)
+    sums = "SELECT n_clusters_total, sum(remaining) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
+    assert warehouse.query(paths, sums).fetchall() == [(6, 18), (7, 14)]
+    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+
+
+@pytest.mark.parametrize("damage", [b"no database", b"", None])
+def test_a_lost_or_damaged_database_is_made_anew(paths: StudyPaths, damage: bytes | None) -> None:
+    write(paths, 6, 3)
+    if damage is None:
+        paths.database.unlink()
+    else:
+        paths.database.write_bytes(damage)
+    write(paths, 7, 2)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 2)]
+
+
+def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
+    def row(n: int, k: int, replicate: int) -> dict[str, object]:
+        nothing = dict.fromkeys(TABLES["replicates"].names)
+        known = {"n_clusters_total": n, "k": k, "replicate": replicate}
+        return nothing | known | {"cluster_id": 0, "is_null": False}
+
+    def put(n: int, k: int, count: int) -> None:
+        rows = [row(n, k, i) for i in range(count)]
+        frame = pd.DataFrame(rows, columns=TABLES["replicates"].names)
+        warehouse.write_table(paths, "replicates", Partition("replicates", n=n, k=k), frame)
+        warehouse.update(paths)
+
+    # 2|11 and 12|1 hold the same digits.
+    for n, k, count in ((1, 12, 1), (11, 2, 2), (1, 2, 3), (1, 12, 4), (1, 2, 0)):
+        put(n, k, count)
+    counts = "SELECT n_clusters_total, k, count(*) FROM replicates GROUP BY ALL ORDER BY ALL"
+    assert warehouse.query(paths, counts).fetchall() == [(1, 12, 4), (11, 2, 2)]
+
+
+def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) -> None:
+    write(paths, 7, 2)
+    partition = Partition("selected_clusters", n=6)
+    file = warehouse.table_file(paths, "selection_funnel", partition)
+    older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
+    older.assign(position="first").to_parquet(file)
+    expected = [(6, "guide", None, None, None), (7, "guide", 0, "f", 7), (7, "guide", 1, "f", 7)]
+    columns = "n_clusters_total, mode, position, filter, remaining"
+    ask = f"SELECT {columns} FROM selection_funnel ORDER BY ALL"
+    # Taken in beside what is there, and once more where all is made anew.
+    warehouse.update(paths)
+    assert warehouse.query(paths, ask).fetchall() == expected
+    paths.database.unlink()
+    warehouse.update(paths)
+    assert warehouse.query(paths, ask).fetchall() == expected
+    assert warehouse.read_table(paths, "selection_funnel", partition)["remaining"].isna().all()
+
+
+def test_a_database_of_other_tables_than_todays_is_made_anew(
+    paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = {name: schema for name, schema in TABLES.items() if name != "evidence"}
+    earlier["selection_funnel"] = earlier["selection_funnel"].remove(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(warehouse, "TABLES", earlier)
+        warehouse.update(paths)
+    write(paths, 6, 3)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+
+
+def test_folders_with_the_signs_of_patterns(tmp_path: Path) -> None:
+    for name in ("bra[b]", "a*b", "it's"):
+        paths = StudyPaths(tmp_path / name / "data" / "x")
+        write(paths, 6, 3)
+        write(paths, 7, 1)
+        assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 1)]

@@ -74,7 +74,7 @@ def run_step(
             file.with_suffix(REFUSED).unlink(missing_ok=True)
         # Before the record: after a kill in between, the next run makes the database whole, too.
         if tables:
-            warehouse.rebuild(study.paths)
+            warehouse.update(study.paths)
         record = write_record(
             study, partition, content_digest(outcome.files), outcome.files, made_from
         )
@@ -99,7 +99,7 @@ def _set_aside(study: Study, tables: Sequence[Path]) -> None:
     for file in tables:
         file.replace(file.with_suffix(REFUSED))
     if tables:
-        warehouse.rebuild(study.paths)
+        warehouse.update(study.paths)
 
 
 def _refusal(partition: Partition, blocking: Sequence[Finding], outcome: Outcome) -> dg.Failure:

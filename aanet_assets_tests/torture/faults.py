@@ -46,7 +46,7 @@ def unmake(home: Home, partition: Partition, keep_files: bool) -> None:
     if not keep_files:
         for path in home.files(partition):
             path.unlink()
-        warehouse.rebuild(home.paths)
+        warehouse.update(home.paths)
     record.write_text(json.dumps(content | {"settings": _OTHERS}))
 
 

@@ -50,7 +50,7 @@ def runs_beside_readers(home: Home, seconds: float, workers: int, seed: int) -> 
         users = []
         for kind in _HOLDERS:
             users.append(there.enter_context(SqlUser(home.paths, kind)))
-            warehouse.rebuild(home.paths)
+            warehouse.update(home.paths)
         users += [there.enter_context(SqlUser(home.paths, kind)) for kind in _VISITORS]
         swaps = pool.submit(_count_swaps, home, over)
         ends = time.monotonic() + seconds

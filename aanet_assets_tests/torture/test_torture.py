@@ -1,5 +1,6 @@
 """A short torture: a few kills, a full disk, people with SQL; the long one is `make torture`."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -88,26 +89,28 @@ def test_tables_that_did_not_reach_the_database_do_not_count(
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(warehouse, "rebuild", no_room)
+        patch.setattr(warehouse, "update", no_room)
         with pytest.raises(Failure, match="no room"):
             finished.driver.materialise(partition)
     assert read_record(finished.study, partition) is None
     finished.driver.materialise(partition)
 
 
-def test_no_log_is_left_where_a_rebuild_fails(
+def test_no_log_is_left_where_an_update_fails(
     battered: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = warehouse._fill
+    replace = warehouse._replace
 
-    def half(database: duckdb.DuckDBPyConnection, paths: StudyPaths) -> None:
-        fill(database, paths)
+    def half(database: duckdb.DuckDBPyConnection, paths: StudyPaths, held, there) -> None:
+        replace(database, paths, held, there)
         assert list(paths.root.glob(".metrics.duckdb.*.wal"))
         raise OSError("no room")
 
-    monkeypatch.setattr(warehouse, "_fill", half)
+    monkeypatch.setattr(warehouse, "_replace", half)
+    # Written to by somebody else: made anew.
+    os.utime(battered.paths.database)
     before = state(battered.paths)
     with pytest.raises(OSError, match="no room"):
-        warehouse.rebuild(battered.paths)
+        warehouse.update(battered.paths)
     assert not list(battered.paths.root.glob(".*"))
     assert state(battered.paths) == before
