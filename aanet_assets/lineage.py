@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from aanet_assets.inputs import fingerprint, input_files
+from aanet_assets.settings import AANetSettings
 from aanet_assets.study import Study
 
 PartitionKind = Literal["none", "shard", "n_clusters", "grid"]
@@ -76,6 +77,13 @@ _CACHE = (
 )
 _FIT = ("model", "dtype", "sae", "corpus", "cache.seq_len", "cache.max_doc_tokens", "fit")
 
+# Clusterings can be equal where these differ: labels from a file know no shards and no ranks.
+_ROWS = ("rows", "extrema", "cache.training_shards")
+# What is exported is a matter of its own, and trains nothing.
+_TRAINING = tuple(f"aanet.{name}" for name in AANetSettings.model_fields if name != "export_pt")
+# An AANet of more archetypes than the rows have extrema finds its own as the rows did.
+_STAGE1_TRAINING = (*_TRAINING, "extrema", "rows.seed")
+
 _STEPS = (
     Step("sae_fit", "none", (), _FIT, on_device=True),
     Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="2", on_device=True),
@@ -90,17 +98,18 @@ _STEPS = (
         "cluster_rows",
         "n_clusters",
         ("activation_cache", "clustering"),
-        ("rows", "extrema", "ks"),
-        code_version="2",
+        (*_ROWS, "clustering.variance_share", "clustering.gap_ratio"),
+        code_version="3",
     ),
     Step(
         "aanet_models",
         "grid",
         ("clustering", "cluster_rows"),
-        ("aanet",),
+        _STAGE1_TRAINING,
         code_version="2",
         on_device=True,
     ),
+    Step("aanet_exports", "grid", ("clustering", "aanet_models"), ("aanet.export_pt",)),
     Step("aanet_metrics", "grid", ("aanet_models",), ()),
     Step(
         "consolidated_metrics",
@@ -113,7 +122,8 @@ _STEPS = (
         "null_clusters",
         "n_clusters",
         ("activation_cache", "clustering"),
-        ("rows", "extrema", "ks", "trust.nulls", "trust.seed"),
+        (*_ROWS, "trust.nulls", "trust.seed"),
+        code_version="2",
     ),
     Step(
         "cluster_shapes",
@@ -126,7 +136,7 @@ _STEPS = (
         "replicates",
         "grid",
         ("clustering", "cluster_rows", "aanet_models", "null_clusters"),
-        ("aanet", "trust.replicates"),
+        (*_STAGE1_TRAINING, "trust.replicates"),
         code_version="2",
         on_device=True,
     ),
@@ -154,7 +164,8 @@ _STEPS = (
         "refit_models",
         "n_clusters",
         ("clustering", "cluster_rows", "aanet_models", "selected_clusters"),
-        ("refit", "aanet"),
+        ("refit", *_TRAINING),
+        code_version="2",
         on_device=True,
     ),
     Step(

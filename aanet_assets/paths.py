@@ -145,9 +145,9 @@ NAMES = {
     ),
     "aanet_models": (
         "clusters_{n}/aanets_k{k}.safetensors",
-        "clusters_{n}/aanet_cluster_*_k{k}.pt",
         "tables/training_curves/n{n}_k{k}.parquet",
     ),
+    "aanet_exports": ("clusters_{n}/aanet_cluster_*_k{k}.pt",),
     "aanet_metrics": ("tables/aanet_metrics/n{n}_k{k}.parquet",),
     "consolidated_metrics": (
         "clusters_{n}/consolidated_metrics_n*.csv",

@@ -15,12 +15,11 @@ from aanet_assets.inputs import input_files
 from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.locks import nothing_being_made
 from aanet_assets.paths import NAMES
-from aanet_assets.records import read_record, record_path
+from aanet_assets.records import read_record
 from aanet_assets.study import Study
 
 REMOVED = "of partitions that are no longer in the study"
 EARLIER = "left by earlier settings"
-FULL_WIDTH = "full-width models (aanet.export_pt is off)"
 ABANDONED = "temporary files of processes that are gone"
 
 
@@ -53,8 +52,7 @@ def unneeded(study: Study) -> dict[str, list[Path]]:
     """Files that nothing needs, by what they are.
 
     What the record of one of the study's partitions names is needed, and so is everything of a
-    partition without a record: it will be made again. One exception: full-width models that the
-    settings no longer ask for go together with the record that names them, which is stale by that.
+    partition without a record: it will be made again.
     """
     paths = study.paths
     # In this order, so that a partition that is finished meanwhile is not misjudged.
@@ -77,12 +75,7 @@ def unneeded(study: Study) -> dict[str, list[Path]]:
         record = records[partition]
         if record is None or record.files is None or name.startswith(_BESIDE):
             continue
-        if partition.step == "aanet_models" and path.suffix == ".pt" and not study.aanet.export_pt:
-            found[FULL_WIDTH].append(path)
-            stale = record_path(study, partition)
-            if name in record.files and stale not in found[FULL_WIDTH]:
-                found[FULL_WIDTH].append(stale)
-        elif name not in record.files:
+        if name not in record.files:
             found[EARLIER].append(path)
     found[ABANDONED] = abandoned(paths.root)
     return {kind: files for kind, files in found.items() if files}

@@ -247,7 +247,9 @@ class AANetSettings(Settings):
     seed: int = 43
     """Seed that, with study, n_clusters, cluster and k, fixes a model's randomness."""
     export_pt: bool = True
-    """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584)."""
+    """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584). Trains nothing:
+    switched on, the next run writes the files from what is trained; switched off, it removes them.
+    """
     mode: Literal["span", "exact"] = "span"
     """`span` keeps the parameters in the cluster's subspace and steps as Adam would at full width
     on average; `exact` trains every full-width coordinate, as plain training would, and takes more
@@ -348,7 +350,7 @@ class RefitSettings(Settings):
     """How stage 3 gets the model of a selected cluster."""
 
     mode: Literal["retrain", "stage1"] = "retrain"
-    """`retrain` trains afresh with extrema of its own; `stage1` loads the stage 1 .pt file."""
+    """`retrain` trains afresh with extrema of its own; `stage1` takes the model of stage 1."""
     extrema: ExtremaSettings = ExtremaSettings(max_rows=10_000)
     """Extrema of `retrain`."""
 

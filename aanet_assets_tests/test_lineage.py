@@ -31,6 +31,7 @@ def test_every_step_comes_after_what_it_reads() -> None:
         (Partition("activation_cache", shard=2), {"corpus": 1, "sae_fit": 1}),
         (Partition("clustering", n=7), {"activation_cache": 2}),
         (Partition("aanet_models", n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
+        (Partition("aanet_exports", n=7, k=3), {"clustering": 1, "aanet_models": 1}),
         (Partition("consolidated_metrics", n=7),
          {"cluster_rows": 1, "aanet_models": 3, "aanet_metrics": 3}),
         (Partition("vertex_samples", n=7),
@@ -63,6 +64,22 @@ def test_vertex_samples_read_only_shards_that_train_nothing() -> None:
         ),
         ({"refit": {"mode": "stage1"}}, {"refit_models"}),
         ({"aanet": {"lr": 0.1}}, {"aanet_models", "replicates", "refit_models"}),
+        (
+            {"aanet": {"max_steps": 150, "batch_size": 256, "export_pt": False}},
+            {"aanet_exports"},
+        ),
+        (
+            {"ks": (2, 3, 4, 9)},
+            {"consolidated_metrics", "cluster_shapes", "reproducibility", "review_page"},
+        ),
+        (
+            {"extrema": {"knn": 100}},
+            {"cluster_rows", "null_clusters", "aanet_models", "replicates"},
+        ),
+        (
+            {"clustering": {"method": "spectral_cooccurrence", "gap_ratio": 3.0}},
+            {"clustering", "cluster_rows"},
+        ),
         (
             {"trust": {"nulls": 8, "chance": 60, "replicates": 2, "min_fit": 0.5}},
             {"selected_clusters", "reproducibility", "review_page"},
@@ -102,6 +119,13 @@ def test_files_that_change_under_the_same_name_make_stale_what_reads_them(
         name for name, step in steps(study).items() if settings_digest(study, step) != before[name]
     }
     assert changed == {"sae_fit", "activation_cache", "clustering"}
+
+
+def test_fewer_training_shards_make_the_rows_stale_whatever_the_clustering() -> None:
+    cache = STUDY.cache.model_copy(update={"training_shards": 1})
+    fewer = STUDY.model_copy(update={"cache": cache})
+    for step in (steps(STUDY)[name] for name in ("cluster_rows", "null_clusters")):
+        assert settings_digest(STUDY, step) != settings_digest(fewer, step)
 
 
 def test_more_shards_leave_the_shards_that_are_there_good() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from aanet_assets import warehouse
 from aanet_assets.lineage import partitions, steps
-from aanet_assets.prune import FULL_WIDTH, owner, unneeded
+from aanet_assets.prune import owner, unneeded
 from aanet_assets.records import read_record
 from aanet_assets.study import Study
 from aanet_assets_tests.conftest import Finished, problems, said
@@ -104,18 +104,6 @@ def test_a_smaller_study_is_all_there_after_the_next_run(copied: Study, study_mo
     said("run", name, code=0)
     assert problems(small_study(n_clusters=(7,), ks=(2, 3))) == []
     assert said("doctor", name, code=0).strip() == "All is well."
-
-
-def test_full_width_models_go_when_they_are_switched_off(copied: Study) -> None:
-    narrow = small_study(aanet=copied.aanet.model_copy(update={"export_pt": False}))
-    found = unneeded(narrow)
-    assert set(found) == {FULL_WIDTH}
-    models = [path for path in found[FULL_WIDTH] if path.suffix == ".pt"]
-    assert len(models) == (6 + 7) * 3
-    # The records that name them are stale; all else is untouched.
-    records = {path for path in found[FULL_WIDTH] if path.suffix == ".json"}
-    assert len(records) == 2 * 3
-    assert {path.parent.name for path in records} == {"aanet_models"}
 
 
 def test_prune_asks_and_takes_no_for_an_answer(

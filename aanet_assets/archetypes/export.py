@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from aanet_assets.archetypes.data import TrainedAANet
-from aanet_assets.archetypes.parameters import FIRST, LAST
+from aanet_assets.archetypes.parameters import FIRST, LAST, NAMES
 from aanet_assets.files import replacing
 
 ARRAYS = ("weights", "outside")
@@ -42,9 +42,9 @@ def state_dict(
     full[FIRST] = model.weights[FIRST] @ wide.T
     for name in LAST:
         full[name] = wide @ model.weights[name] + model.outside.get(name, 0)
+    # A stack that was read back has its arrays in another order, which would change a file's bytes.
     return {
-        name: torch.from_numpy(np.ascontiguousarray(w, dtype=np.float32))
-        for name, w in full.items()
+        name: torch.from_numpy(np.ascontiguousarray(full[name], dtype=np.float32)) for name in NAMES
     }
 
 

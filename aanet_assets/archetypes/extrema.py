@@ -2,8 +2,11 @@
 
 The first is where the Fiedler vector is largest; each next one is where the lowest eigenvector of
 the Laplacian without the rows and columns of the earlier ones is largest, that is, the point from
-which diffusion takes longest to reach any of them.
+which diffusion takes longest to reach any of them. So the first k are the same however many are
+found.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +16,13 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from aanet_assets.archetypes.data import ClusterRows
 from aanet_assets.settings import ExtremaSettings
+
+N_EXTREMA = 8
+"""Extrema found once for each cluster and kept with its rows, whatever the study's ks are, so that
+another k leaves rows and AANets as they are. An AANet of k archetypes uses the first k of them; one
+of more archetypes finds its own, of which these are the first."""
 
 DENSE_ROWS = 150
 """Up to this many rows a dense eigensolver is as fast as Lanczos, and never breaks down."""
@@ -24,14 +33,15 @@ def laplacian_extrema(
 ) -> Int[np.ndarray, "extrema"]:
     """Indices into `rows` of up to `n_extrema` extrema, the most extreme first.
 
-    At most `settings.max_rows` rows, drawn by `seed`, enter the graph, each distinct row once.
-    There are fewer extrema only where there are fewer distinct rows. ValueError where rows are
-    not finite, or where there are not two distinct ones.
+    At most `settings.max_rows` rows, drawn by `seed`, enter the graph, each distinct row once;
+    where fewer than `N_EXTREMA` of those drawn are distinct, the distinct ones among all rows do.
+    There are fewer extrema only where fewer rows enter. ValueError where rows are not finite, or
+    where there are not two distinct ones.
     """
     if not np.isfinite(rows).all():
         raise ValueError("extrema need finite rows; some rows hold nan or infinite values")
     rng = np.random.default_rng(seed)
-    chosen = _distinct_sample(rows, n_extrema, settings.max_rows, rng)
+    chosen = _distinct_sample(rows, settings.max_rows, rng)
     if len(chosen) < 2:
         raise ValueError(
             f"extrema need at least two distinct rows; this cluster has {len(rows)} rows, "
@@ -42,15 +52,27 @@ def laplacian_extrema(
     return chosen[_graph_extrema(laplacian, len(chosen), min(n_extrema, len(chosen)), rng)]
 
 
-def _distinct_sample(
-    rows: np.ndarray, n_extrema: int, max_rows: int, rng: np.random.Generator
-) -> np.ndarray:
+def with_extrema(
+    rows: ClusterRows, n_extrema: int, settings: ExtremaSettings, seed: int
+) -> ClusterRows:
+    """The cluster with so many extrema of its training rows; with none where it cannot have any.
+
+    Training goes on without the extrema term then, and its loss stays empty.
+    """
+    try:
+        found = laplacian_extrema(rows.train, n_extrema, settings, seed)
+    except ValueError:
+        found = np.zeros(0, dtype=np.int64)
+    return replace(rows, extrema=rows.train[found])
+
+
+def _distinct_sample(rows: np.ndarray, max_rows: int, rng: np.random.Generator) -> np.ndarray:
     """Ascending indices of at most `max_rows` distinct rows."""
     indices = np.arange(len(rows))
     if len(rows) > max_rows:
         sample = np.sort(rng.choice(indices, max_rows, replace=False))
         sample = sample[_first_of_equals(rows[sample])]
-        if len(sample) >= n_extrema:
+        if len(sample) >= N_EXTREMA:
             return sample
     indices = indices[_first_of_equals(rows)]
     if len(indices) > max_rows:

@@ -32,6 +32,10 @@ def parameter_shapes(width: int, k: int, widths: tuple[int, int]) -> dict[str, t
     return shapes
 
 
+NAMES = tuple(parameter_shapes(1, 2, (1, 1)))
+"""Names of the parameters, in the state dict's order."""
+
+
 def views(
     matrix: Float[Tensor, "slots size"], shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, Float[Tensor, "slots ..."]]:

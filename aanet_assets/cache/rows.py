@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.archetypes.data import ClusterRows
-from aanet_assets.archetypes.extrema import laplacian_extrema
+from aanet_assets.archetypes.extrema import N_EXTREMA, laplacian_extrema
 from aanet_assets.clustering.ranks import activation_pca_rank, orthonormal
 from aanet_assets.files import replacing
 from aanet_assets.settings import ExtremaSettings, RowSettings
@@ -130,7 +130,6 @@ def gather_rows(
     cluster: Cluster,
     settings: RowSettings,
     extrema: ExtremaSettings,
-    n_extrema: int,
     seed: int,
 ) -> GatheredRows:
     """Draw a cluster's training and held-out rows, find its extrema and its PCA rank.
@@ -157,7 +156,7 @@ def gather_rows(
     problem, found = "", np.zeros(0, dtype=np.int64)
     if len(train):
         try:
-            found = laplacian_extrema(train, n_extrema, extrema, seed)
+            found = laplacian_extrema(train, N_EXTREMA, extrema, seed)
         except ValueError as error:
             problem = str(error)
     gathered = ClusterRows(cluster.cluster_id, cluster.basis, train, rows[held_out], train[found])

@@ -15,13 +15,12 @@ STATUSES = ("ok", "insufficient_samples", "empty", "failed")
 _LOADED = 4
 
 
-def check_models(paths: StudyPaths, n: int, k: int, export_pt: bool) -> list[Finding]:
-    """Check the stack of one (n, k) and, with `export_pt`, its full-width files."""
+def check_models(paths: StudyPaths, n: int, k: int) -> list[Finding]:
+    """Check the stack of one (n, k)."""
     models = load_stack(paths.stack(n, k))
     return [
         _complete(models, n, k),
         _weights(models),
-        _exported(models, paths, n, k, export_pt),
         _some_trained(models),
         _beats_the_mean(models),
     ]
@@ -64,10 +63,10 @@ def _weights(models: Sequence[TrainedAANet]) -> Finding:
     )
 
 
-def _exported(
-    models: Sequence[TrainedAANet], paths: StudyPaths, n: int, k: int, export_pt: bool
-) -> Finding:
-    expected = {model.cluster_id for model in _ok(models)} if export_pt else set()
+def check_exports(paths: StudyPaths, n: int, k: int, export_pt: bool) -> Finding:
+    """Check the full-width files of one (n, k): with `export_pt` those of its trained models."""
+    models = load_stack(paths.stack(n, k)) if export_pt else []
+    expected = {model.cluster_id for model in _ok(models)}
     there = {i for i in range(n) if paths.model(n, i, k).is_file()}
     problems = [f"cluster {i}: there must be no file" for i in sorted(there - expected)]
     problems += [f"cluster {i}: there is no file" for i in sorted(expected - there)]

@@ -36,8 +36,11 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
     "aanet_models": {
         "complete": "Every cluster has a status.",
         "weights_finite": "Trained models have finite weights; the others have a reason.",
-        "exported": "Every trained model, and no other, has its .pt file.",
         "some_trained": "Training did not fail for every cluster that has rows enough.",
+    },
+    "aanet_exports": {
+        "exported": "Every trained model, and no other, has its .pt file; none, where they are "
+        "switched off.",
     },
     "aanet_metrics": {
         "complete": "Every cluster has one row.",

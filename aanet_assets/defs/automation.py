@@ -33,7 +33,7 @@ def job_steps(study: Study) -> dict[str, tuple[str, ...]]:
     return {
         "stage1_cache": ("activation_cache",),
         "stage1_clusters": ("clustering", "cluster_rows", "null_clusters", "cluster_shapes"),
-        "stage1_grid": ("aanet_models", "aanet_metrics", *replicates),
+        "stage1_grid": ("aanet_models", "aanet_exports", "aanet_metrics", *replicates),
         "stage3": ("consolidated_metrics", "evidence", *after_review, *truth),
         "reselect": after_review,
     }
@@ -227,7 +227,8 @@ def gap_schedules(study: Study) -> list[dg.ScheduleDefinition]:
 def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
     """Hourly, when switched on: one run for each partition that is missing, failed or stale.
 
-    A partition waits for what it reads; the grid is filled row by row. Nothing is requested that is
+    A run makes only those assets that need it: exports that are switched on or off train nothing. A
+    partition waits for what it reads; the grid is filled row by row. Nothing is requested that is
     queued or running.
     """
     names = job_steps(study)[job]
@@ -244,7 +245,8 @@ def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
         requested, waiting = 0, []
         for first in partitions(study, steps(study)[names[0]]):
             targets = [first._replace(step=name) for name in names]
-            if not situation.open(targets):
+            missing = situation.open(targets)
+            if not missing:
                 continue
             obstacle = situation.obstacle(targets)
             if obstacle is not None:
@@ -253,7 +255,11 @@ def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
             requested += 1
             # Dagster drops a key it has seen: each hour asks anew.
             hour = context.scheduled_execution_time.isoformat()
-            yield dg.RunRequest(run_key=f"{hour} {first.key}", partition_key=first.key)
+            yield dg.RunRequest(
+                run_key=f"{hour} {first.key}",
+                partition_key=first.key,
+                asset_selection=[dg.AssetKey([study.name, target.step]) for target in missing],
+            )
         context.log.info(f"{requested} requested; " + "; ".join(waiting))
         if not requested:
             more = f" ({len(waiting)} partitions wait)" if len(waiting) > 1 else ""

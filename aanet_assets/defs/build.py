@@ -23,6 +23,7 @@ _ASSETS = (
     (stage1_latents.clustering, "1b_clusters", {"scikitlearn"}),
     (stage1_latents.cluster_rows, "1b_clusters", {"numpy"}),
     (stage1_aanets.aanet_models, "1c_aanets", {"pytorch"}),
+    (stage1_aanets.aanet_exports, "1c_aanets", {"pytorch"}),
     (stage1_aanets.aanet_metrics, "1c_aanets", {"parquet", "duckdb"}),
     (stage1_aanets.consolidated_metrics, "1d_metrics", {"csv", "duckdb"}),
     (shapes.null_clusters, "1e_trust", {"numpy"}),

@@ -79,7 +79,14 @@ def _aanet_models(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.checks.aanets import check_models
 
     assert partition.k is not None
-    return check_models(study.paths, _n(partition), partition.k, study.aanet.export_pt)
+    return check_models(study.paths, _n(partition), partition.k)
+
+
+def _aanet_exports(study: Study, partition: Partition) -> list[Finding]:
+    from aanet_assets.checks.aanets import check_exports
+
+    assert partition.k is not None
+    return [check_exports(study.paths, _n(partition), partition.k, study.aanet.export_pt)]
 
 
 def _aanet_metrics(study: Study, partition: Partition) -> list[Finding]:
@@ -180,6 +187,7 @@ CHECKS: Mapping[str, Callable[[Study, Partition], list[Finding]]] = {
     "clustering": _clustering,
     "cluster_rows": _cluster_rows,
     "aanet_models": _aanet_models,
+    "aanet_exports": _aanet_exports,
     "aanet_metrics": _aanet_metrics,
     "consolidated_metrics": _consolidated_metrics,
     "analysis_plots": _analysis_plots,

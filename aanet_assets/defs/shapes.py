@@ -6,6 +6,7 @@ the asset's description in Dagit.
 
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
+from aanet_assets.defs.rows import row_seed
 from aanet_assets.lineage import Partition
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
@@ -47,8 +48,8 @@ def null_clusters(study: Study, partition: Partition) -> Outcome:
             columns = span_basis(decoder[latents])
             coordinates = decoder[latents] @ orthonormal(columns)
             clusters.append(Cluster(cluster_id, latents, columns, coordinates))
-            seed = seed_for(study.rows.seed, study.name, n, "null", cluster_id)
-            found = gather_rows(codes, clusters[-1], study.rows, study.extrema, study.ks[-1], seed)
+            seed = row_seed(study, n, cluster_id, null=True)
+            found = gather_rows(codes, clusters[-1], study.rows, study.extrema, seed)
             gathered.append(found.rows)
             table.append(
                 {

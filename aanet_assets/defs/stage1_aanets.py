@@ -6,6 +6,7 @@ the asset's description in Dagit.
 
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
+from aanet_assets.defs.rows import training_rows
 from aanet_assets.lineage import Partition
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
@@ -15,23 +16,20 @@ from aanet_assets.warehouse import read_table, write_table
 def aanet_models(study: Study, partition: Partition) -> Outcome:
     """One AANet per cluster at one k, trained together as a stack in the clusters' own subspaces.
 
-    Kept as one safetensors file; with `aanet.export_pt`, as full-width `.pt` files too. The losses
-    of every step go to the table `training_curves`.
+    Kept as one safetensors file. The losses of every step go to the table `training_curves`.
     """
     import pandas as pd
 
     from aanet_assets.archetypes.data import LOSSES, Task
-    from aanet_assets.archetypes.export import save_pt, save_stack, state_dict
+    from aanet_assets.archetypes.export import save_stack
     from aanet_assets.archetypes.train import train_aanets
-    from aanet_assets.cache.rows import load_rows
 
     n, k = partition.n, partition.k
     assert n is not None
     assert k is not None
-    rows = load_rows(study.paths.rows(n), study.paths.clustering(n), range(n))
     tasks = [
         Task(cluster, k, seed_for(study.aanet.seed, study.name, n, cluster.cluster_id, k))
-        for cluster in rows
+        for cluster in training_rows(study, n, k)
     ]
     models = train_aanets(tasks, study.aanet, study.device)
     path = study.paths.stack(n, k)
@@ -45,17 +43,10 @@ def aanet_models(study: Study, partition: Partition) -> Outcome:
         }
         for model in models
     ]
-    files = [path, write_table(study.paths, "training_curves", partition, pd.DataFrame(curves))]
-    for model, cluster in zip(models, rows, strict=True):
-        exported = study.paths.model(n, model.cluster_id, k)
-        if study.aanet.export_pt and model.status == "ok":
-            save_pt(exported, state_dict(model, cluster.basis))
-            files.append(exported)
-        else:
-            exported.unlink(missing_ok=True)
+    parquet = write_table(study.paths, "training_curves", partition, pd.DataFrame(curves))
     statuses = sorted({model.status for model in models})
     return Outcome(
-        files,
+        [path, parquet],
         {
             "dagster/row_count": n,
             "statuses": {name: sum(m.status == name for m in models) for name in statuses},
@@ -63,6 +54,30 @@ def aanet_models(study: Study, partition: Partition) -> Outcome:
             "losses_over_steps": pictures.losses(models),
         },
     )
+
+
+def aanet_exports(study: Study, partition: Partition) -> Outcome:
+    """The AANets of all clusters at one k as plain state dicts at full width, one `.pt` file each.
+
+    Written from the trained stack: switching `aanet.export_pt` off or on trains nothing. Where it
+    is off, the files that were there are removed.
+    """
+    from aanet_assets.archetypes.export import load_stack, save_pt, state_dict
+    from aanet_assets.cache.rows import load_cluster
+
+    n, k = partition.n, partition.k
+    assert n is not None
+    assert k is not None
+    files = []
+    for model in load_stack(study.paths.stack(n, k)):
+        path = study.paths.model(n, model.cluster_id, k)
+        if study.aanet.export_pt and model.status == "ok":
+            cluster = load_cluster(study.paths.clustering(n), model.cluster_id)
+            save_pt(path, state_dict(model, cluster.basis))
+            files.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return Outcome(files, {"dagster/row_count": len(files), "export_pt": study.aanet.export_pt})
 
 
 def aanet_metrics(study: Study, partition: Partition) -> Outcome:

@@ -8,9 +8,9 @@ import dagster as dg
 
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
+from aanet_assets.defs.rows import row_seed
 from aanet_assets.lineage import Partition
 from aanet_assets.records import made_from_digest
-from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
 from aanet_assets.warehouse import read_table, write_table
 
@@ -167,8 +167,8 @@ def cluster_rows(study: Study, partition: Partition) -> Outcome:
     gathered, table = [], []
     for cluster_id in range(n):
         cluster = load_cluster(study.paths.clustering(n), cluster_id)
-        seed = seed_for(study.rows.seed, study.name, n, cluster_id)
-        found = gather_rows(codes, cluster, study.rows, study.extrema, study.ks[-1], seed)
+        seed = row_seed(study, n, cluster_id)
+        found = gather_rows(codes, cluster, study.rows, study.extrema, seed)
         geometry = cluster_geometry(unit_rows(cluster.coordinates), study.clustering)
         gathered.append(found.rows)
         table.append(

@@ -46,10 +46,10 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
     `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
     """
     from aanet_assets.archetypes.data import Task
-    from aanet_assets.archetypes.export import save_pt, state_dict
+    from aanet_assets.archetypes.export import load_stack, save_pt, state_dict
+    from aanet_assets.archetypes.extrema import with_extrema
     from aanet_assets.archetypes.train import train_aanets
     from aanet_assets.cache.rows import load_cluster, load_rows
-    from aanet_assets.vertices.refit import copy_stage1_model, with_own_extrema
     from aanet_assets.vertices.selected import remove_others
 
     n = partition.n
@@ -62,8 +62,9 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
         tasks = []
         for cluster, chosen in zip(rows, selection, strict=True):
             key = ("refit", n, chosen.cluster_id, chosen.k)
-            task = Task(cluster, chosen.k, seed_for(study.aanet.seed, study.name, *key))
-            tasks.append(with_own_extrema(task, study.refit.extrema))
+            seed = seed_for(study.aanet.seed, study.name, *key)
+            own = with_extrema(cluster, chosen.k, study.refit.extrema, seed)
+            tasks.append(Task(own, chosen.k, seed))
         models = train_aanets(tasks, study.aanet, study.device)
         for chosen, cluster, model in zip(selection, rows, models, strict=True):
             if model.status == "ok":
@@ -80,11 +81,18 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
             }
             outcomes.append({"status": model.status, "reason": model.reason, "losses": losses})
     else:
+        stacks = {chosen.k: study.paths.stack(n, chosen.k) for chosen in selection}
+        trained = {k: load_stack(path) for k, path in stacks.items()}
         for chosen in selection:
-            source = study.paths.model(n, chosen.cluster_id, chosen.k)
-            files.append(_file(study, n, chosen, ".pt"))
-            copy_stage1_model(source, files[-1])
-            outcomes.append({"status": "ok", "reason": "", "taken_from": source.name})
+            model = trained[chosen.k][chosen.cluster_id]
+            if model.status == "ok":
+                cluster = load_cluster(study.paths.clustering(n), chosen.cluster_id)
+                files.append(_file(study, n, chosen, ".pt"))
+                save_pt(files[-1], state_dict(model, cluster.basis))
+            taken_from = stacks[chosen.k].name
+            outcomes.append(
+                {"status": model.status, "reason": model.reason, "taken_from": taken_from}
+            )
     for chosen, outcome in zip(selection, outcomes, strict=True):
         latents = load_cluster(study.paths.clustering(n), chosen.cluster_id).latents
         metadata = {
@@ -96,7 +104,7 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
             "model": study.model,
             "sae_id": study.sae.name,
             "refit": study.refit.model_dump(mode="json"),
-            "aanet": study.aanet.model_dump(mode="json"),
+            "aanet": study.aanet.model_dump(mode="json", exclude={"export_pt"}),
         }
         files.append(write_json(_file(study, n, chosen, "_metadata.json"), metadata))
     remove_others(study.paths.stage3(n), (".pt", "_metadata.json", "_curves.json"), files)

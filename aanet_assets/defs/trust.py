@@ -6,6 +6,7 @@ the asset's description in Dagit.
 
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
+from aanet_assets.defs.rows import training_rows
 from aanet_assets.lineage import Partition
 from aanet_assets.study import Study
 from aanet_assets.warehouse import read_table, write_table
@@ -21,15 +22,13 @@ def replicates(study: Study, partition: Partition) -> Outcome:
 
     from aanet_assets.archetypes.export import load_stack
     from aanet_assets.archetypes.train import train_aanets
-    from aanet_assets.cache.rows import load_rows
     from aanet_assets.trust.replicates import replicate_rows, tasks_of
 
     n, k, paths = partition.n, partition.k, study.paths
     assert n is not None
     assert k is not None
     number, settings = study.trust.replicates, study.aanet
-    real = load_rows(paths.rows(n), paths.clustering(n), range(n))
-    null = load_rows(paths.null_rows(n), paths.null_clustering(n), range(n))
+    real, null = training_rows(study, n, k), training_rows(study, n, k, null=True)
     further = tasks_of(real, k, range(1, number), settings.seed, study.name, n)
     chance = tasks_of(null, k, range(number), settings.seed, study.name, n, "null")
     trained = train_aanets([*further, *chance], settings, study.device)

@@ -54,6 +54,15 @@ def test_pt_bytes_do_not_depend_on_the_files_name(clusters, models, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_a_stack_that_was_read_back_gives_the_same_pt_bytes(clusters, models, tmp_path):
+    save_stack(tmp_path / "stack", models)
+    loaded = load_stack(tmp_path / "stack")
+    paths = [tmp_path / "trained.pt", tmp_path / "read.pt"]
+    for path, (model, *_) in zip(paths, (models, loaded), strict=True):
+        save_pt(path, state_dict(model, clusters[0].basis))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_stack_round_trip_and_bytes(models, tmp_path):
     paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for path in paths:

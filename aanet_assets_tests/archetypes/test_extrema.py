@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from aanet_assets.archetypes.extrema import DENSE_ROWS, laplacian_extrema
+from aanet_assets.archetypes.extrema import DENSE_ROWS, N_EXTREMA, laplacian_extrema
 from aanet_assets.settings import ExtremaSettings
 
 
@@ -75,6 +75,26 @@ def test_low_variance_directions_do_not_count():
     chosen = ExtremaSettings(knn=20)
     a, b = (laplacian_extrema(r.astype(np.float32), 5, chosen, seed=0) for r in (rows, flat))
     assert a.tolist() == b.tolist()
+
+
+def test_the_first_extrema_do_not_depend_on_how_many_are_found():
+    rows = np.random.default_rng(9).standard_normal((200, 4)).astype(np.float32)
+    chosen = ExtremaSettings(knn=15, variance_share=1.0)
+    slow = slow_extrema(rows.astype(np.float64), 12, 15)
+    for number in range(1, 13):
+        assert laplacian_extrema(rows, number, chosen, seed=7).tolist() == slow[:number]
+
+
+@given(distinct=st.integers(2, 14), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_nor_do_they_where_few_rows_are_distinct(distinct, seed):
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal((distinct, 3)).astype(np.float32)
+    rows = np.concatenate([common[rng.integers(distinct, size=300)], common + 1])
+    chosen = ExtremaSettings(max_rows=20)
+    most = laplacian_extrema(rows, 14, chosen, seed).tolist()
+    for number in (2, N_EXTREMA, N_EXTREMA + 1, 11):
+        assert laplacian_extrema(rows, number, chosen, seed).tolist() == most[:number]
 
 
 @given(n=st.integers(2, 12), n_extrema=st.integers(1, 10), seed=st.integers(0, 1000))

@@ -115,7 +115,7 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
             coordinates = toy.decoder[latents] @ orthonormal(columns)
             cluster = Cluster(cluster_id, latents, columns, coordinates)
             seed = seed_for(sae_seed, name, is_null, cluster_id)
-            found = gather_rows(by_latent, cluster, study.rows, study.extrema, KS[-1], seed)
+            found = gather_rows(by_latent, cluster, study.rows, study.extrema, seed)
             gathered.append(found.rows)
             known = {
                 "cluster_id": cluster_id,

@@ -96,7 +96,7 @@ def write_rows(folder: Path, decoder: np.ndarray, codes, settings: ClusteringSet
         coordinates = decoder[latents] @ orthonormal(columns)
         clusters.append(Cluster(cluster_id, latents, columns, coordinates))
         cluster_geometry(unit_rows(coordinates), settings)
-        found = gather_rows(codes, clusters[-1], RowSettings(), ExtremaSettings(), 8, cluster_id)
+        found = gather_rows(codes, clusters[-1], RowSettings(), ExtremaSettings(), cluster_id)
         rows.append(found.rows)
     save_clusters(folder / "clustering.safetensors", labels, clusters)
     save_rows(folder / "rows.safetensors", rows)

@@ -57,9 +57,7 @@ def test_a_relative_limit_is_a_share_of_the_95th_percentile_of_positive_sums() -
 def test_gathered_rows_split_what_is_active_without_overlap() -> None:
     codes, decoder, cluster = planted()
     settings = RowSettings(threshold=0.1, heldout_share=0.25)
-    found = gather_rows(
-        sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), n_extrema=4, seed=5
-    )
+    found = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
     own = codes[:, cluster.latents]
     expected = (own[own.sum(axis=1) > 0.1] @ decoder[cluster.latents]) @ cluster.basis
     assert found.active_tokens == len(expected)
@@ -67,24 +65,18 @@ def test_gathered_rows_split_what_is_active_without_overlap() -> None:
     together = np.concatenate([found.rows.train, found.rows.heldout])
     order = np.lexsort(together.T), np.lexsort(expected.T)
     np.testing.assert_allclose(together[order[0]], expected[order[1]], atol=1e-5)
-    assert found.rows.extrema.shape == (4, 3)
+    assert found.rows.extrema.shape == (8, 3)
     assert found.extrema_problem == ""
-    again = gather_rows(
-        sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), n_extrema=4, seed=5
-    )
+    again = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
     np.testing.assert_array_equal(found.rows.train, again.rows.train)
-    other = gather_rows(
-        sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), n_extrema=4, seed=6
-    )
+    other = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=6)
     assert not np.array_equal(found.rows.train, other.rows.train)
 
 
 def test_a_cluster_that_never_fires_has_no_rows_and_rank_zero() -> None:
     codes, _, cluster = planted()
     codes[:, cluster.latents] = 0
-    found = gather_rows(
-        sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), n_extrema=4, seed=5
-    )
+    found = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5)
     assert found.rows.train.shape == found.rows.heldout.shape == (0, 3)
     assert found.pca_rank == 0
 
@@ -93,9 +85,7 @@ def test_a_single_latent_has_pca_rank_one() -> None:
     codes, decoder, _ = planted()
     columns = span_basis(decoder[[2]])
     single = Cluster(0, np.array([2]), columns, decoder[[2]] @ orthonormal(columns))
-    found = gather_rows(
-        sp.csc_matrix(codes), single, RowSettings(), ExtremaSettings(), n_extrema=4, seed=5
-    )
+    found = gather_rows(sp.csc_matrix(codes), single, RowSettings(), ExtremaSettings(), seed=5)
     assert found.pca_rank == 1
 
 
@@ -116,9 +106,7 @@ def test_files_give_back_what_was_written(tmp_path) -> None:
     loaded = load_cluster(tmp_path / "c.safetensors", 3)
     np.testing.assert_array_equal(loaded.basis, cluster.basis)
     np.testing.assert_array_equal(loaded.latents, [0, 2, 4])
-    rows = gather_rows(
-        sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), n_extrema=4, seed=5
-    ).rows
+    rows = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5).rows
     save_rows(tmp_path / "r.safetensors", [rows])
     (back,) = load_rows(tmp_path / "r.safetensors", tmp_path / "c.safetensors", [3])
     np.testing.assert_array_equal(back.basis, loaded.basis)

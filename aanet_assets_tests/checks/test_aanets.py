@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aanet_assets.archetypes.data import TrainedAANet
-from aanet_assets.checks.aanets import check_models
+from aanet_assets.checks.aanets import check_exports, check_models
 from aanet_assets.paths import StudyPaths
 from aanet_assets_tests.checks.damage import edit_stack, failures
 
@@ -34,24 +34,23 @@ def failed(model: TrainedAANet) -> TrainedAANet:
     )  # fmt: skip
 
 
-def checked(paths: StudyPaths, export_pt: bool = True) -> dict[str, str]:
-    return failures(check_models(paths, N, K, export_pt))
+def checked(paths: StudyPaths) -> dict[str, str]:
+    return failures(check_models(paths, N, K))
 
 
-def unexport(paths: StudyPaths, *ids: int) -> None:
-    for cluster_id in ids:
-        paths.model(N, cluster_id, K).unlink()
+def problems_of_exports(paths: StudyPaths, export_pt: bool = True) -> str:
+    finding = check_exports(paths, N, K, export_pt)
+    return "" if finding.passed else finding.said
 
 
 def test_good_models_pass(paths: StudyPaths) -> None:
-    findings = check_models(paths, N, K, export_pt=True)
+    findings = check_models(paths, N, K)
     assert failures(findings) == {}
     assert findings[0].said.startswith("7 clusters have a status (7 ok); each of 7 must")
 
 
 def test_a_cluster_is_missing(paths: StudyPaths) -> None:
     edit(paths, lambda model: None, 6)
-    unexport(paths, 6)
     assert list(checked(paths)) == ["complete"]
 
 
@@ -62,7 +61,6 @@ def test_models_of_another_k(paths: StudyPaths) -> None:
 
 def test_a_status_that_does_not_exist(paths: StudyPaths) -> None:
     edit(paths, lambda model: replace(model, status="fine", weights={}, reason="why not"), 2)
-    unexport(paths, 2)
     assert "1 fine, 6 ok" in checked(paths)["complete"]
 
 
@@ -82,35 +80,43 @@ def test_weights_of_a_model_that_is_ok(paths: StudyPaths, change) -> None:
 
 def test_a_model_that_failed_without_a_reason(paths: StudyPaths) -> None:
     edit(paths, lambda model: replace(failed(model), reason=""), 2)
-    unexport(paths, 2)
     assert list(checked(paths)) == ["weights_finite"]
 
 
 def test_a_failed_model_is_no_problem(paths: StudyPaths) -> None:
     edit(paths, failed, 2, 3)
-    unexport(paths, 2, 3)
-    findings = check_models(paths, N, K, export_pt=True)
+    findings = check_models(paths, N, K)
     assert failures(findings) == {}
     assert "2 failed, 5 ok" in findings[0].said
 
 
+def test_good_exports_pass(paths: StudyPaths) -> None:
+    assert problems_of_exports(paths) == ""
+
+
+def test_no_export_of_a_model_that_failed_is_as_it_must_be(paths: StudyPaths) -> None:
+    edit(paths, failed, 2)
+    paths.model(N, 2, K).unlink()
+    assert problems_of_exports(paths) == ""
+
+
 def test_an_export_is_missing(paths: StudyPaths) -> None:
-    unexport(paths, 5)
-    assert "cluster 5: there is no file" in checked(paths)["exported"]
+    paths.model(N, 5, K).unlink()
+    assert "cluster 5: there is no file" in problems_of_exports(paths)
 
 
 def test_an_export_of_a_model_that_failed(paths: StudyPaths) -> None:
     edit(paths, failed, 5)
-    assert "cluster 5: there must be no file" in checked(paths)["exported"]
+    assert "cluster 5: there must be no file" in problems_of_exports(paths)
 
 
 def test_exports_where_none_were_asked_for(paths: StudyPaths) -> None:
-    assert "7 models are exported as .pt files, 0 must be" in checked(paths, False)["exported"]
+    assert "7 models are exported as .pt files, 0 must be" in problems_of_exports(paths, False)
 
 
 def test_an_export_that_is_no_model(paths: StudyPaths) -> None:
     paths.model(N, 0, K).write_bytes(b"nothing")
-    assert "is not an AANet's state dict" in checked(paths)["exported"]
+    assert "is not an AANet's state dict" in problems_of_exports(paths)
 
 
 def test_an_export_that_is_not_finite(paths: StudyPaths) -> None:
@@ -118,12 +124,11 @@ def test_an_export_that_is_not_finite(paths: StudyPaths) -> None:
     state = torch.load(path, weights_only=True)
     state["encoder_layers.0.bias"][0] = torch.inf
     torch.save(state, path)
-    assert "cluster 0: weights are not finite" in checked(paths)["exported"]
+    assert "cluster 0: weights are not finite" in problems_of_exports(paths)
 
 
 def test_all_failed(paths: StudyPaths) -> None:
     edit(paths, failed, *range(N))
-    unexport(paths, *range(N))
     said = checked(paths)
     assert said == {
         "some_trained": "training failed for 7 of 7 trainable clusters, for example because the "
@@ -134,7 +139,6 @@ def test_all_failed(paths: StudyPaths) -> None:
 def test_clusters_without_rows_enough_are_not_trainable(paths: StudyPaths) -> None:
     edit(paths, failed, 0)
     edit(paths, lambda model: replace(failed(model), status="insufficient_samples"), *range(1, N))
-    unexport(paths, *range(N))
     assert "1 of 1 trainable" in checked(paths)["some_trained"]
     edit(paths, lambda model: replace(model, status="empty"), 0)
     assert checked(paths) == {}
@@ -147,7 +151,7 @@ def test_worse_than_the_mean_only_warns(paths: StudyPaths, explained: float, pas
 
     edit(paths, worse, 1, 4)
     edit(paths, lambda model: replace(model, heldout=None), 5)
-    found = [finding for finding in check_models(paths, N, K, True) if not finding.passed]
+    found = [finding for finding in check_models(paths, N, K) if not finding.passed]
     if passes:
         assert not found
     else:

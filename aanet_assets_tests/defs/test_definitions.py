@@ -43,6 +43,7 @@ def test_the_toys_graph() -> None:
         "toy/clustering": ("toy_1b_clusters", 4, ["activation_cache"]),
         "toy/cluster_rows": ("toy_1b_clusters", 4, ["activation_cache", "clustering"]),
         "toy/aanet_models": ("toy_1c_aanets", 28, ["cluster_rows", "clustering"]),
+        "toy/aanet_exports": ("toy_1c_aanets", 28, ["aanet_models", "clustering"]),
         "toy/aanet_metrics": ("toy_1c_aanets", 28, ["aanet_models"]),
         "toy/consolidated_metrics": (
             "toy_1d_metrics", 4, ["aanet_metrics", "aanet_models", "cluster_rows"],

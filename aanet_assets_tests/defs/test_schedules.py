@@ -14,14 +14,18 @@ from aanet_assets_tests.defs.ticking import STUDY, inputs, made, metrics, run_of
 from aanet_assets_tests.small import pretend
 
 
-def schedule_tick(instance: dg.DagsterInstance, name: str) -> tuple[list[str | None], str]:
+def evaluated(instance: dg.DagsterInstance, name: str):
     context = dg.build_schedule_context(
         instance,
         scheduled_execution_time=datetime.now(tz=UTC),
         repository_def=build_defs(STUDY).get_repository_def(),
     )
     (schedule,) = (s for s in gap_schedules(STUDY) if s.name == name)
-    data = schedule.evaluate_tick(context)
+    return schedule.evaluate_tick(context)
+
+
+def schedule_tick(instance: dg.DagsterInstance, name: str) -> tuple[list[str | None], str]:
+    data = evaluated(instance, name)
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
@@ -54,6 +58,16 @@ def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterIns
     assert schedule_tick(instance, "fill_grid")[0] == ["3|7"]
     made("cluster_rows", n=6, content="other")
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
+
+
+def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None:
+    inputs()
+    metrics(6, "a")
+    metrics(7, "a")
+    discard_record(STUDY, Partition("aanet_exports", n=7, k=3))
+    (request,) = evaluated(instance, "fill_grid").run_requests or []
+    assert request.partition_key == "3|7"
+    assert request.asset_selection == [dg.AssetKey([STUDY.name, "aanet_exports"])]
 
 
 def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:

@@ -286,15 +286,3 @@ def test_stage1_mode_takes_the_models_of_stage1(stage1_mode) -> None:
     assert taken.read_bytes() == study.paths.model(7, 0, 3).read_bytes()
     assert not list(study.paths.stage3(7).glob("*_curves.json")), "nothing was trained"
     assert load_aanet(taken)
-
-
-def test_stage1_mode_without_the_model_says_what_to_do(stage1_mode) -> None:
-    driver, study = stage1_mode
-    model = study.paths.model(7, 0, 3)
-    kept = model.read_bytes()
-    model.unlink()
-    try:
-        with pytest.raises(Failure, match=r"aanet_cluster_0_k3\.pt is not there.*'retrain'"):
-            driver.materialise(Partition("refit_models", n=7))
-    finally:
-        model.write_bytes(kept)

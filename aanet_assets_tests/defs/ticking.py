@@ -32,7 +32,7 @@ def inputs() -> None:
 
 def metrics(n: int, content: str, *ks: int) -> None:
     for k in ks or KS:
-        for step in ("aanet_models", "aanet_metrics", "replicates"):
+        for step in ("aanet_models", "aanet_exports", "aanet_metrics", "replicates"):
             pretend(STUDY, Partition(step, n=n, k=k), content)
 
 
