@@ -42,6 +42,9 @@ class Study(Settings):
     model: str
     """A Hugging Face causal language model: a name, or a directory relative to the project's
     folder."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the hub, its tokenizer included. Without one it is the
+    newest commit when the asset `sae_fit` is made, which all later work then uses, too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type in which the language model runs."""
     device: Literal["cpu", "cuda"] = "cpu"

@@ -13,7 +13,7 @@ from aanet_assets import warehouse
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS, check_result, check_specs
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
-from aanet_assets.lineage import Partition, steps
+from aanet_assets.lineage import Partition, settings_values, steps
 from aanet_assets.locks import making
 from aanet_assets.records import (
     content_digest,
@@ -56,6 +56,7 @@ def run_step(
     with making(study, partition):
         require_upstream(study, partition)
         made_from = contents_read(study, partition)
+        obeyed = settings_values(study, steps(study)[partition.step])
         discard_record(study, partition)
         started = time.monotonic()
         outcome = work(study, partition)
@@ -76,7 +77,7 @@ def run_step(
         if tables:
             warehouse.rebuild(study.paths)
         record = write_record(
-            study, partition, content_digest(outcome.files), outcome.files, made_from
+            study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
         )
         yield dg.MaterializeResult(
             metadata={**outcome.metadata, **_cost(outcome, started)},
