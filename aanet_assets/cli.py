@@ -27,6 +27,7 @@ from aanet_assets.terminal import (
 
 if TYPE_CHECKING:
     from aanet_assets.lineage import Partition
+    from aanet_assets.records import Standing
     from aanet_assets.study import Study
 
 # Matrices here are small: several threads per process only wait for each other. Set before any
@@ -40,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
 )
 SqlText = Annotated[str, typer.Argument(help="A query, in quotes; DuckDB's dialect.")]
+_STATUS_WIDTH = 100
 Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
 NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering; repeatable.")]
 K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metrics; repeatable.")]
@@ -138,11 +140,27 @@ def status(study: StudyName) -> None:
     standing = Standing(subject)
     table = Table("asset", "there", "missing", "stale", "why stale", title=f"study {study}")
     for name, step in steps(subject).items():
-        problems = [standing.problem(partition) for partition in partitions(subject, step)]
-        stale = [problem for problem in problems if problem not in (None, MISSING)]
-        counts = (problems.count(None), problems.count(MISSING), len(stale))
-        table.add_row(name, *map(str, counts), escape(str(stale[0])) if stale else "")
-    console.print(table)
+        problems = {p: standing.problem(p) for p in partitions(subject, step)}
+        stale = [p for p, problem in problems.items() if problem not in (None, MISSING)]
+        found = list(problems.values())
+        counts = (found.count(None), found.count(MISSING), len(stale))
+        why = _why_stale(standing, stale) if stale else ""
+        table.add_row(name, *map(str, counts), escape(why))
+    # The reasons are sentences, which one wide line would make hard to read.
+    console.print(table, width=min(console.width, _STATUS_WIDTH))
+
+
+def _why_stale(standing: "Standing", stale: "list[Partition]") -> str:
+    """The reason of one partition; one that is stale by itself says more than one that follows."""
+    from aanet_assets.records import MISSING
+
+    for partition in stale:
+        if standing.origin(partition) == partition:
+            return str(standing.problem(partition))
+    origin = standing.origin(stale[0])
+    assert origin is not None
+    is_missing = standing.problem(origin) == MISSING
+    return f"is made from {origin}{', which is missing' if is_missing else ''}"
 
 
 @app.command()

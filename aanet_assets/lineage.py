@@ -6,11 +6,11 @@ table, so they cannot disagree.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from aanet_assets.inputs import fingerprint, input_files
+from aanet_assets.inputs import input_hashes
 from aanet_assets.settings import AANetSettings
 from aanet_assets.study import Study
 
@@ -66,6 +66,7 @@ class Partition(NamedTuple):
 # The number of shards is left out of the cache's own settings: more shards leave the old ones good.
 _CACHE = (
     "model",
+    "revision",
     "dtype",
     "sae",
     "corpus",
@@ -75,7 +76,16 @@ _CACHE = (
     "cache.tokens_per_shard",
     "cache.activity_threshold",
 )
-_FIT = ("model", "dtype", "sae", "corpus", "cache.seq_len", "cache.max_doc_tokens", "fit")
+_FIT = (
+    "model",
+    "revision",
+    "dtype",
+    "sae",
+    "corpus",
+    "cache.seq_len",
+    "cache.max_doc_tokens",
+    "fit",
+)
 
 # Clusterings can be equal where these differ: labels from a file know no shards and no ranks.
 _ROWS = ("rows", "extrema", "cache.training_shards")
@@ -85,8 +95,8 @@ _TRAINING = tuple(f"aanet.{name}" for name in AANetSettings.model_fields if name
 _STAGE1_TRAINING = (*_TRAINING, "extrema", "rows.seed")
 
 _STEPS = (
-    Step("sae_fit", "none", (), _FIT, on_device=True),
-    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="2", on_device=True),
+    Step("sae_fit", "none", (), _FIT, code_version="2", on_device=True),
+    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="3", on_device=True),
     Step(
         "clustering",
         "n_clusters",
@@ -172,7 +182,7 @@ _STEPS = (
         "vertex_samples",
         "n_clusters",
         ("activation_cache", "cluster_rows", "refit_models"),
-        ("model", "vertices", "cache.heldout_shards"),
+        ("model", "revision", "vertices", "cache.heldout_shards"),
         code_version="2",
         on_device=True,
     ),
@@ -299,13 +309,35 @@ def ancestors(study: Study, targets: Sequence[Partition]) -> list[Partition]:
     return sorted(found, key=lambda partition: order.index(partition.step))
 
 
-def settings_digest(study: Study, step: Step) -> str:
-    """Short hash of the settings that a step obeys, of the files they name, of its code version."""
-    values: dict[str, object] = {"study": study.name, "code": step.code_version}
+CODE = "code"
+FILES = " files"
+"""Ending of the name under which the contents of a setting's input files stand."""
+
+
+def settings_values(study: Study, step: Step) -> dict[str, Any]:
+    """What a step obeys, by name: settings, contents of the files they name, its code's version.
+
+    Settings of a whole group stand one by one, as `rows.threshold` does.
+    """
+    values: dict[str, Any] = {"name": study.name, CODE: step.code_version}
     dump = study.model_dump(mode="json")
     for name in step.settings:
         group, _, field = name.partition(".")
-        values[name] = dump[group][field] if field else dump[group]
-        if files := input_files(study, name):
-            values[f"{name} files"] = fingerprint(files)
+        value = dump[group][field] if field else dump[group]
+        if not field and isinstance(value, dict):
+            values |= {f"{group}.{own}": one for own, one in value.items()}
+        else:
+            values[name] = value
+        if hashes := input_hashes(study, name):
+            values[f"{name}{FILES}"] = hashes
+    return values
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Short hash of what `settings_values` found."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settings_digest(study: Study, step: Step) -> str:
+    """Short hash of the settings that a step obeys, of the files they name, of its code version."""
+    return digest_of(settings_values(study, step))

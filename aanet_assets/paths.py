@@ -14,6 +14,11 @@ def data_root() -> Path:
     return Path(os.environ.get("AANET_HOME") or Path.cwd()).resolve() / "data"
 
 
+def fingerprints() -> Path:
+    """Folder of what is kept of the contents of input files."""
+    return data_root() / ".fingerprints"
+
+
 @dataclass(frozen=True)
 class StudyPaths:
     """The files of one study, under `data/<study>/`."""

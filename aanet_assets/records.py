@@ -6,32 +6,50 @@ record and its files, or counts as missing and is made again.
 """
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from aanet_assets.changes import short, why_other
 from aanet_assets.files import write_text
-from aanet_assets.lineage import Partition, settings_digest, steps, upstream
+from aanet_assets.lineage import (
+    Partition,
+    digest_of,
+    settings_digest,
+    settings_values,
+    steps,
+    upstream,
+)
 from aanet_assets.study import Study
 
 
+def _without_sizes(files: object) -> object:
+    """What an earlier version of the code wrote: the names alone."""
+    return dict.fromkeys(files) if isinstance(files, list) else files
+
+
 class Record(BaseModel):
-    """What one partition holds and was made from; all values are short SHA-256 digests."""
+    """What one partition holds and was made from; digests are short SHA-256 ones."""
 
     content: str
-    """Of the partition's files: its data version."""
+    """Digest of the partition's files: its data version."""
     settings: str
-    """Of the settings the step obeyed."""
+    """Digest of the settings that the step obeyed."""
+    values: dict[str, Any] | None = None
+    """Those settings themselves, as they were when the work began; None in older records."""
     upstream: dict[str, str]
     """Content of each partition it read, by name."""
-    files: list[str] | None = None
-    """The partition's files, relative to the study's folder; None where an earlier version of the
-    code, which did not keep them, wrote the record."""
+    files: Annotated[dict[str, int | None] | None, BeforeValidator(_without_sizes)] = None
+    """The partition's files, relative to the study's folder, with their sizes; None where earlier
+    versions of the code, which did not keep them, wrote the record."""
 
 
 MISSING = "is missing"
+_ANOTHER = "was made from another"
 
 
 class NotReadyError(RuntimeError):
@@ -85,13 +103,29 @@ def write_record(
     content: str,
     files: Iterable[Path],
     made_from: dict[str, str],
+    obeyed: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Say that the partition's files are whole; `made_from` is what it read before its work."""
+    """Say that the partition's files are whole.
+
+    Args:
+        study: whose partition it is.
+        partition: what was made.
+        content: digest of the files.
+        files: all of them.
+        made_from: what it read before its work.
+        obeyed: `settings_values` before its work, since inputs may change meanwhile; those of now
+            if None.
+    """
+    obeyed = obeyed or settings_values(study, steps(study)[partition.step])
     record = Record(
         content=content,
-        settings=settings_digest(study, steps(study)[partition.step]),
+        settings=digest_of(obeyed),
+        values=short(obeyed),
         upstream=made_from,
-        files=sorted(path.relative_to(study.paths.root).as_posix() for path in files),
+        files={
+            path.relative_to(study.paths.root).as_posix(): path.stat().st_size
+            for path in sorted(files)
+        },
     )
     write_text(record_path(study, partition), record.model_dump_json(indent=2))
     return record
@@ -102,30 +136,59 @@ class Standing:
 
     def __init__(self, study: Study):
         self.study = study
-        self.problem = cache(self._problem)
-        self._expected = cache(lambda step: settings_digest(study, steps(study)[step]))
+        self.origin = cache(self._origin)
+        self._own_problem = cache(self._find_own_problem)
+        self._record = cache(lambda partition: read_record(study, partition))
+        self._values = cache(lambda step: settings_values(study, steps(study)[step]))
 
-    def _problem(self, partition: Partition) -> str | None:
+    def problem(self, partition: Partition) -> str | None:
         """Why a partition must be made, as the end of a "which ..."; None if it is good."""
-        record = read_record(self.study, partition)
+        origin = self.origin(partition)
+        if origin is None:
+            return None
+        reason = self._own_problem(origin)
+        return reason if origin == partition else f"is made from {origin}, which {reason}"
+
+    def _origin(self, partition: Partition) -> Partition | None:
+        """Where a partition's trouble begins: itself, or one that it is made from; None if good."""
+        own = self._own_problem(partition)
+        if own is not None and not own.startswith(_ANOTHER):
+            return partition
+        for up in upstream(self.study, partition):
+            if (origin := self.origin(up)) is not None:
+                return origin
+        return None if own is None else partition
+
+    def _find_own_problem(self, partition: Partition) -> str | None:
+        """What is wrong with a partition itself, whatever stands with what it is made from."""
+        record = self._record(partition)
         if record is None:
             return MISSING
         if record.files is None:
             return "was recorded by an earlier version of the code, without its files"
-        expected = self._expected(partition.step)
-        if record.settings != expected:
-            return (
-                "was made with other settings or input files: "
-                f"stored {record.settings}, expected {expected}"
-            )
+        values = self._values(partition.step)
+        if record.settings != digest_of(values):
+            return why_other(record.values, values)
+        if gone := _gone(self.study, record.files):
+            return gone
         for up in upstream(self.study, partition):
-            if self.problem(up) is not None:
-                return f"reads {up}, which {self.problem(up)}"
-            current = read_record(self.study, up)
-            stored = record.upstream.get(str(up))
-            if current is not None and stored != current.content:
-                return f"was made from another {up}: stored {stored}, expected {current.content}"
+            current = self._record(up)
+            if current is not None and record.upstream.get(str(up)) != current.content:
+                return f"{_ANOTHER} {up} than the one there is now"
         return None
+
+
+def _gone(study: Study, files: Mapping[str, int | None]) -> str | None:
+    """Which of a partition's files is not there, or not as large as it was; None if none."""
+    root = study.paths.root
+    for name, size in files.items():
+        try:
+            found = os.stat(f"{root}/{name}").st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return f"has lost its file {name}"
+        if size not in (None, found):
+            return f"had {size:,} bytes in {name}, where {found:,} are now"
+    return None
 
 
 def require_upstream(study: Study, partition: Partition) -> None:

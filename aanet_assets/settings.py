@@ -30,6 +30,9 @@ class SaeSettings(Settings):
     """SAE id inside the release, for example `layer_20/width_16k/average_l0_68`."""
     directory: str | None = None
     """Directory with `cfg.json` and `sae_weights.safetensors`, relative to the project's folder."""
+    revision: str | None = None
+    """Commit at which the release's repository has to be: SAELens loads the newest, and another one
+    is refused. Without it, it is the newest when the asset `sae_fit` is made."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "SaeSettings":
@@ -72,7 +75,8 @@ class CorpusSettings(Settings):
     split: str = "train"
     """Split of that dataset."""
     revision: str | None = None
-    """Commit of that dataset; pin it, so that a shard always holds the same documents."""
+    """Commit, tag or branch of that dataset. Without one it is the newest commit when the asset
+    `sae_fit` is made, which all shards then use: pin it, so that other machines do, too."""
     files: str | None = None
     """Glob of local .parquet, .jsonl or .txt files, relative to the project's folder."""
     text_column: str = "text"

@@ -42,6 +42,9 @@ class Study(Settings):
     model: str
     """A Hugging Face causal language model: a name, or a directory relative to the project's
     folder."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the hub, its tokenizer included. Without one it is the
+    newest commit when the asset `sae_fit` is made, which all later work then uses, too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type in which the language model runs."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -128,6 +131,12 @@ class Study(Settings):
         return str(directory) if directory.is_dir() else self.model
 
     @property
+    def pretrained(self) -> dict[str, str]:
+        """What every `from_pretrained` of the model, its config and its tokenizer is given."""
+        source = {"pretrained_model_name_or_path": self.model_source}
+        return source if self.revision is None else source | {"revision": self.revision}
+
+    @property
     def training_shards(self) -> range:
         """Shards whose tokens train."""
         return range(self.cache.training_shards)
@@ -143,3 +152,20 @@ class Study(Settings):
 def resolve(path: str) -> Path:
     """A path of a study, taken relative to the project's folder."""
     return data_root().parent / path
+
+
+def require_own_module(study: Study, module: str) -> None:
+    """Refuse a study whose name is not its module's.
+
+    Modules have different names, so studies have: two of one name would share a folder.
+
+    Raises:
+        ValueError: says what to do.
+    """
+    own = module.rpartition(".")[2]
+    if own != study.name:
+        raise ValueError(
+            f"the module {module} builds a study named {study.name!r}, whose folder "
+            f"data/{study.name} is that of the module {study.name}: two studies in one folder "
+            f"would overwrite each other. Set name={own!r} in it, or call its file {study.name}.py"
+        )

@@ -31,7 +31,8 @@ _BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_tar
 _TEXTS = {
     "aanet_status", "aanet_reason", "sae_id", "category", "k_source", "reason", "filter",
     "setting", "extrema_problem", "full_text", "component", "kind",
-    "use", "sha256", "made_from", "corpus_revision", "mode", "guide_category", "guide_reason",
+    "use", "sha256", "made_from", "model_revision", "corpus_revision", "sae_revision",
+    "mode", "guide_category", "guide_reason",
     "unavailable",
     "calibrated_category", "calibrated_reason",
 }  # fmt: skip
@@ -43,10 +44,13 @@ _FLOAT_LISTS = {"distances_to_vertex", *(f"{name}_history" for name in _LOSSES)}
 _TEXT_LISTS = {"trigger_words"}
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "sae_fit": ("sae_id", "tokens", "l0", "unexplained", "bytes_per_token"),
+    "sae_fit": (
+        "sae_id", "tokens", "l0", "unexplained", "bytes_per_token",
+        "model_revision", "corpus_revision", "sae_revision",
+    ),
     "cache_shards": (
         "shard", "use", "first_document", "last_document", "chunks", "tokens", "counted_tokens",
-        "l0", "bytes", "sha256", "made_from", "corpus_revision",
+        "l0", "bytes", "sha256", "made_from", "model_revision", "corpus_revision", "sae_revision",
     ),
     "clusters": (
         "n_clusters_total", "cluster_id", "n_latents", "latent_indices", "cluster_recon_error",

@@ -31,6 +31,7 @@ def load(name: str) -> ModuleType:
     from pydantic import ValidationError
 
     from aanet_assets import studies
+    from aanet_assets.study import require_own_module
 
     enter_home()
     known = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
@@ -39,14 +40,25 @@ def load(name: str) -> ModuleType:
             f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
             "the modules in aanet_assets/studies."
         )
+    places = (Path(folder, name) for folder in studies.__path__)
+    files = [f for p in places for f in (p.with_suffix(".py"), p / "__init__.py") if f.is_file()]
+    if len(files) > 1:
+        raise stop(
+            f"there are two modules of the study {name!r}, {files[0]} and {files[1]}, whose "
+            "results would overwrite each other: rename one, and the study in it, or remove it"
+        )
     try:
-        return importlib.import_module(f"aanet_assets.studies.{name}")
+        module = importlib.import_module(f"aanet_assets.studies.{name}")
+        require_own_module(module.study, module.__name__)
+        return module
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']} (it is {e['input']!r})"
             for e in error.errors()
         ]
         raise stop(f"study {name!r} has a wrong value. " + "; ".join(lines)) from None
+    except ValueError as error:
+        raise stop(error) from None
 
 
 def enter_home() -> Path:

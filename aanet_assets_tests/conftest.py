@@ -84,13 +84,22 @@ defs = build_defs(study)
 
 @pytest.fixture
 def study_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Writes a study module beside the shipped ones."""
+    """Writes a study module beside the shipped ones and tells its name, which is the study's.
 
-    def write(name: str, changes: str = "") -> str:
-        (tmp_path / f"{name}.py").write_text(_MODULE.format(changes=changes))
+    The label keeps several versions of one study apart; the one written last is loaded.
+    """
+    shipped = list(studies.__path__)
+
+    def write(label: str, changes: str = "") -> str:
+        named = re.search(r"\bname='(\w+)'", changes)
+        name = named[1] if named else "small"
+        folder = tmp_path / "studies" / label
+        folder.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(_MODULE.format(changes=changes))
+        monkeypatch.setattr(studies, "__path__", [*shipped, str(folder)])
+        monkeypatch.delitem(sys.modules, f"{studies.__name__}.{name}", raising=False)
         return name
 
-    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
     return write
 
 

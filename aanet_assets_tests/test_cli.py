@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster._core.code_pointer import load_python_file
+from typer.testing import CliRunner
 
+from aanet_assets import cli, studies
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS
 from aanet_assets.lineage import Partition
 from aanet_assets.records import MISSING, Standing, record_path
 from aanet_assets.study import Study
 from aanet_assets.tables import TABLES
-from aanet_assets_tests.conftest import PROJECT, Finished, running, said
+from aanet_assets_tests.conftest import PROJECT, Finished, problems, running, said
 from aanet_assets_tests.test_locks import holder
 
 
@@ -32,10 +35,58 @@ def test_status_counts_what_is_there_and_says_why_something_is_stale(
     output = said("status", study_module("small_status"), code=0)
     assert re.search(r"aanet_models │ 6 │ 0 │ 0", output)
     changed = study_module("small_changed", "vertices={'distance': 0.4}")
-    output = said("status", changed, code=0)
-    assert re.search(
-        r"vertex_samples │ 0 │ 0 │ 2 │ was made with other settings or input files: stored", output
+    result = CliRunner().invoke(cli.app, ["status", changed])
+    assert max(map(len, result.output.splitlines())) <= 100
+    output = re.sub(r"[│\s]+", " ", result.output)
+    why = "was made before a change: vertices.distance was 0.5, is now 0.4"
+    assert f"vertex_samples 0 0 2 {why}" in output
+    assert "review_page 0 0 2 is made from vertex_samples [n_clusters 6]" in output
+
+
+def test_files_that_were_deleted_are_named_and_made_again(copied: Study, study_module) -> None:
+    name = study_module("small_deleted")
+    for file in copied.paths.plots(7).glob("funnel*.png"):
+        file.unlink()
+    file = copied.paths.model(7, 2, 3)
+    content = file.read_bytes()
+    file.unlink()
+    output = re.sub(r"[│\s]+", " ", said("status", name, code=0))
+    assert "aanet_models 5 0 1 has lost its file clusters_7/aanet_cluster_2_k3.pt" in output
+    output = said("run", name, code=0)
+    assert re.search(r"aanet_models 1 made, 5 already there", output)
+    assert file.read_bytes() == content
+    assert problems(copied) == []
+
+
+def test_a_study_in_a_module_of_another_name_is_refused(
+    study_module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = study_module("original", "name='mine'")
+    file = Path(studies.__path__[-1]) / f"{name}.py"
+    copy = file.with_name("mine_too.py")
+    copy.write_text(file.read_text())
+    words = (
+        "the module aanet_assets.studies.mine_too builds a study named 'mine', whose folder "
+        "data/mine is that of the module mine: two studies in one folder would overwrite each "
+        "other. Set name='mine_too' in it, or call its file mine.py"
     )
+    for command in ("status", "run", "plan", "doctor", "prune"):
+        assert f"error {words} " in said(command, "mine_too", code=1)
+    # As Dagster loads a file of a workspace.
+    with pytest.raises(ValueError, match=re.escape(words.replace("aanet_assets.studies.", ""))):
+        load_python_file(str(copy), None)
+    assert load_python_file(str(file), None)
+    copy.write_text(f"from {studies.__name__}.{name} import defs, study")
+    assert "builds a study named 'mine'" in said("status", "mine_too", code=1)
+
+
+def test_two_modules_of_one_name_are_refused(study_module, tmp_path: Path) -> None:
+    name = study_module("twice", "name='twice'")
+    package = Path(studies.__path__[-1]) / name / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("")
+    output = said("status", name, code=1)
+    assert f"two modules of the study 'twice', {package.parent}.py and {package}, " in output
 
 
 def test_sql_prints_a_table(finished: Finished, study_module) -> None:

@@ -1,20 +1,24 @@
 """Records tell missing from stale from good, and a partition without its record is missing."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from aanet_assets.lineage import Partition, partitions, steps
+from aanet_assets.lineage import Partition, partitions, settings_values, steps
 from aanet_assets.records import (
     MISSING,
     NotReadyError,
     Standing,
     content_digest,
+    contents_read,
     discard_record,
     record_path,
     require_upstream,
+    write_record,
 )
+from aanet_assets.settings import CorpusSettings
 from aanet_assets.study import Study
 from aanet_assets_tests.small import pretend, small_study
 
@@ -91,10 +95,100 @@ def test_a_refusal_names_both_sides_and_the_command(study: Study) -> None:
         require_upstream(study, Partition("aanet_models", n=7, k=3))
     assert str(refusal.value) == (
         "aanet_models [n_clusters 7, k 3] of study 'small' needs cluster_rows [n_clusters 7], "
-        "which was made from another clustering [n_clusters 7]: stored content of clustering "
-        "[n_clusters 7], expected other. Run: aanet run small --until cluster_rows --n-clusters 7"
+        "which was made from another clustering [n_clusters 7] than the one there is now. "
+        "Run: aanet run small --until cluster_rows --n-clusters 7"
     )
     require_upstream(study, Partition("aanet_models", n=6, k=3))
+
+
+def test_a_changed_setting_is_named_with_both_values(study: Study) -> None:
+    changed = study.model_copy(update={"rows": study.rows.model_copy(update={"threshold": 0.2})})
+    rows, later = Partition("cluster_rows", n=7), Partition("aanet_metrics", n=7, k=3)
+    why = "was made before a change: rows.threshold was 0.3, is now 0.2"
+    assert Standing(changed).problem(rows) == why
+    assert Standing(changed).problem(later) == f"is made from {rows}, which {why}"
+    assert Standing(changed).origin(later) == rows
+    with pytest.raises(NotReadyError, match=r"rows\.threshold was 0\.3, is now 0\.2\. Run: "):
+        require_upstream(changed, Partition("aanet_models", n=7, k=3))
+
+
+def test_of_many_changes_some_are_named_and_long_values_are_shortened(study: Study) -> None:
+    fields = {"threshold": 0.2, "threshold_kind": "absolute", "max_rows": 7, "seed": 5}
+    changed = study.model_copy(update={"rows": study.rows.model_copy(update=fields)})
+    problem = Standing(changed).problem(Partition("cluster_rows", n=7))
+    assert problem is not None
+    assert "rows.max_rows was 2000, is now 7; rows.seed was" in problem
+    assert problem.endswith("; and 1 more")
+    changed = study.model_copy(update={"corpus": CorpusSettings(files="x" * 100)})
+    problem = Standing(changed).problem(Partition("sae_fit"))
+    assert f'corpus.files was "data/small/corpus/*.parquet", is now "{"x" * 36}...' in str(problem)
+
+
+def test_a_changed_input_file_is_named(study: Study, tmp_path: Path) -> None:
+    partition = Partition("sae_fit")
+    sae = Study.model_validate(study.model_dump() | {"sae": {"directory": "sae"}})
+    (tmp_path / "sae").mkdir()
+    for name in ("cfg.json", "old.json", "sae_weights.safetensors"):
+        (tmp_path / "sae" / name).write_text("1")
+    pretend(sae, partition, "content of sae_fit")
+    (tmp_path / "sae" / "cfg.json").write_text("2")
+    (tmp_path / "sae" / "old.json").rename(tmp_path / "sae" / "new.json")
+    assert Standing(sae).problem(partition) == (
+        "was made before a change: sae file cfg.json changed; sae file new.json is new; "
+        "sae file old.json is gone"
+    )
+
+
+def test_of_very_many_input_files_a_record_keeps_one_digest(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(300):
+        (tmp_path / "many" / f"{number}.txt").write_text("1")
+    corpus = study.model_copy(update={"corpus": CorpusSettings(files="many/*.txt"), "truth": None})
+    partition = Partition("sae_fit")
+    pretend(corpus, partition, "content of sae_fit")
+    assert Standing(corpus).problem(partition) is None
+    assert record_path(corpus, partition).stat().st_size < 5_000
+    (tmp_path / "many" / "7.txt").write_text("2")
+    assert str(Standing(corpus).problem(partition)).endswith(": some of the corpus files changed")
+
+
+def test_inputs_that_change_while_a_partition_is_made_count_as_they_were(study: Study) -> None:
+    partition = Partition("cluster_rows", n=7)
+    before = settings_values(small_study(rows={"threshold": 0.9}), steps(study)["cluster_rows"])
+    write_record(study, partition, "content", [], contents_read(study, partition), before)
+    assert "rows.threshold was 0.9, is now 0.3" in str(Standing(study).problem(partition))
+
+
+def test_a_record_of_an_earlier_version_still_tells_that_settings_changed(study: Study) -> None:
+    partition = Partition("clustering", n=7)
+    path = record_path(study, partition)
+    old = json.loads(path.read_text())
+    del old["values"]
+    path.write_text(json.dumps(old | {"settings": "0" * 16}))
+    assert Standing(study).problem(partition) == "was made with other settings or input files"
+
+
+def test_files_that_are_gone_or_cut_short_are_noticed(study: Study) -> None:
+    partition = Partition("clustering", n=7)
+    file = study.paths.clustering(7)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"12345")
+    content = f"content of {partition}"
+    write_record(study, partition, content, [file], contents_read(study, partition))
+    assert stale(study) == set()
+    file.write_bytes(b"1234")
+    assert Standing(study).problem(partition) == (
+        "had 5 bytes in clusters_7/clustering.safetensors, where 4 are now"
+    )
+    path = record_path(study, partition)
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps(old | {"files": list(old["files"])}))
+    assert Standing(study).problem(partition) is None, "earlier versions kept no sizes"
+    file.unlink()
+    lost = "has lost its file clusters_7/clustering.safetensors"
+    assert Standing(study).problem(partition) == lost
+    with pytest.raises(NotReadyError, match=f"needs {re.escape(str(partition))}, which {lost}"):
+        require_upstream(study, Partition("cluster_rows", n=7))
 
 
 def test_the_digest_sees_names_and_contents_but_not_the_order(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`build_defs`: everything Dagster needs to know about one study."""
 
+import sys
+
 import dagster as dg
 
 from aanet_assets.defs import (
@@ -15,7 +17,7 @@ from aanet_assets.defs import (
     truth,
 )
 from aanet_assets.defs.materialise import build_asset
-from aanet_assets.study import Study
+from aanet_assets.study import Study, require_own_module
 
 _ASSETS = (
     (stage1_latents.sae_fit, "1a_activations", {"huggingface", "pytorch"}),
@@ -51,7 +53,14 @@ _TRUTH_ASSETS = (
 
 
 def build_defs(study: Study) -> dg.Definitions:
-    """Assets, jobs, sensors and schedules of a study, as one code location."""
+    """Assets, jobs, sensors and schedules of a study, as one code location.
+
+    Raises:
+        ValueError: the study of a module, as Dagster loads it, has not the module's name.
+    """
+    caller = sys._getframe(1).f_globals
+    if caller.get("study") is study and caller["__name__"] != "__main__":
+        require_own_module(study, caller["__name__"])
     assets = [*_ASSETS]
     if study.trust.replicates > 1:
         assets += _REPLICATE_ASSETS

@@ -13,7 +13,7 @@ from aanet_assets import warehouse
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS, check_result, check_specs
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
-from aanet_assets.lineage import Partition, steps
+from aanet_assets.lineage import Partition, ancestors, settings_values, steps
 from aanet_assets.locks import making
 from aanet_assets.records import (
     content_digest,
@@ -56,10 +56,12 @@ def run_step(
     with making(study, partition):
         require_upstream(study, partition)
         made_from = contents_read(study, partition)
+        obeyed = settings_values(study, steps(study)[partition.step])
+        at_work = _at_commits(study, partition)
         discard_record(study, partition)
         started = time.monotonic()
-        outcome = work(study, partition)
-        findings = CHECKS[partition.step](study, partition)
+        outcome = work(at_work, partition)
+        findings = CHECKS[partition.step](at_work, partition)
         results = [check_result(finding) for finding in findings]
         failed = [finding for finding in findings if not finding.passed]
         blocking = [finding for finding in failed if finding.blocking]
@@ -76,13 +78,23 @@ def run_step(
         if tables:
             warehouse.update(study.paths)
         record = write_record(
-            study, partition, content_digest(outcome.files), outcome.files, made_from
+            study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
         )
         yield dg.MaterializeResult(
             metadata={**outcome.metadata, **_cost(outcome, started)},
             data_version=dg.DataVersion(record.content),
             check_results=results,
         )
+
+
+def _at_commits(study: Study, partition: Partition) -> Study:
+    """The study with the commits of a hub that its partitions share: `sae_fit` looks, once."""
+    from aanet_assets.lm.hub import as_fitted, newest
+
+    if partition.step == "sae_fit":
+        return newest(study)
+    made_after = any(up.step == "sae_fit" for up in ancestors(study, [partition]))
+    return as_fitted(study) if made_after else study
 
 
 def _cost(outcome: Outcome, started: float) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def sae_fit(study: Study, partition: Partition) -> Outcome:
     fit, rate = measure_fit(study)
     said = estimate(study, fit, rate)
     log.info(said)
-    row = {"sae_id": study.sae.name, **fit._asdict()}
+    row = {"sae_id": study.sae.name, **fit._asdict(), **_revisions(study)}
     path = write_table(study.paths, "sae_fit", partition, pd.DataFrame([row]))
     return Outcome(
         [path],
@@ -41,6 +41,15 @@ def sae_fit(study: Study, partition: Partition) -> Outcome:
             "activation_cache": said,
         },
     )
+
+
+def _revisions(study: Study) -> dict[str, str | None]:
+    """Commits of what is on a hub."""
+    return {
+        "model_revision": study.revision,
+        "corpus_revision": study.corpus.revision,
+        "sae_revision": study.sae.revision,
+    }
 
 
 def activation_cache(study: Study, partition: Partition) -> Outcome:
@@ -79,7 +88,7 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
         "bytes": path.stat().st_size,
         "sha256": checksum,
         "made_from": digest,
-        "corpus_revision": study.corpus.revision,
+        **_revisions(study),
     }
     parquet = write_table(study.paths, "cache_shards", partition, pd.DataFrame([row]))
     return Outcome(

@@ -150,7 +150,7 @@ def load_tokenizer(study: Study) -> "PreTrainedTokenizerBase":
     """The model's own tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(study.model_source)
+    return AutoTokenizer.from_pretrained(**study.pretrained)
 
 
 def chunks(

@@ -25,7 +25,7 @@ class ResidualReader:
     """
 
     def __init__(self, study: Study, hook: Hook, centred: bool = False):
-        config = AutoConfig.from_pretrained(study.model_source)
+        config = AutoConfig.from_pretrained(**study.pretrained)
         if hook.layer >= config.num_hidden_layers:
             raise ValueError(
                 f"the SAE reads layer {hook.layer}; {study.model} has layers 0 to "
@@ -44,7 +44,7 @@ class ResidualReader:
         transformers_logging.set_verbosity_error()
         self.body: nn.Module = (
             AutoModel.from_pretrained(
-                study.model_source,
+                **study.pretrained,
                 config=config,
                 dtype=getattr(torch, study.dtype),
                 attn_implementation="eager" if capped else None,

@@ -16,6 +16,7 @@ def preflight(study: Study) -> None:
         ValueError: with what is wrong, the value, what is allowed and what to do.
     """
     _check_model_directory(study)
+    _check_revisions(study)
     _check_device(study)
     _check_sae(study)
     _check_files(study)
@@ -29,6 +30,23 @@ def _check_model_directory(study: Study) -> None:
         f"study {study.name!r}: model directory {resolve(study.model)} is not there; set model to "
         "a directory with a Hugging Face causal language model, or to a name like google/gemma-2-9b"
     )
+
+
+def _check_revisions(study: Study) -> None:
+    corpus, sae = study.corpus, study.sae
+    given = {
+        "revision": (study.revision, study.model),
+        "corpus.revision": (corpus.revision, corpus.dataset or corpus.files),
+        "sae.revision": (sae.revision, sae.directory),
+    }
+    for name, (revision, place) in given.items():
+        is_here = place == corpus.files or place == sae.directory
+        if revision is None or place is None or not (is_here or resolve(place).is_dir()):
+            continue
+        raise ValueError(
+            f"study {study.name!r}: {name} is {revision!r}, and {place} is on this machine, where "
+            "there is one state only and nothing to pin: leave it out, or name a thing on the hub"
+        )
 
 
 def _check_device(study: Study) -> None:
@@ -58,7 +76,7 @@ def _check_sae(study: Study) -> None:
     config = json.loads(config_file.read_text(encoding="utf-8"))
     from transformers import AutoConfig
 
-    model = AutoConfig.from_pretrained(study.model_source).get_text_config()
+    model = AutoConfig.from_pretrained(**study.pretrained).get_text_config()
     if config["d_in"] != model.hidden_size:
         raise ValueError(
             f"study {study.name!r}: the SAE reads vectors of width {config['d_in']} and "

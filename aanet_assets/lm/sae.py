@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from aanet_assets.lm.hub import require_commit
 from aanet_assets.settings import SaeSettings
 from aanet_assets.study import resolve
 
@@ -44,6 +45,7 @@ def load_sae(settings: SaeSettings, device: str = "cpu") -> "SAE":
     else:
         assert settings.release is not None
         assert settings.id is not None
+        require_commit(settings)
         sae = SAE.from_pretrained(settings.release, settings.id, device=device)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         sae.fold_W_dec_norm()

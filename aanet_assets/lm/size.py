@@ -32,7 +32,7 @@ def config_of(study: Study) -> PretrainedConfig:
         ValueError: it is on a hub, was never downloaded, and the study states nothing.
     """
     try:
-        return AutoConfig.from_pretrained(study.model_source, local_files_only=True)
+        return AutoConfig.from_pretrained(**study.pretrained, local_files_only=True)
     except OSError:
         if study.hub is None:
             raise ValueError(

@@ -31,7 +31,7 @@ defs = build_defs(study)
 """
 _LOCATION = """
   - python_module:
-      module_name: small_in_dagit
+      module_name: small
       location_name: small
 """
 _READY = """{
@@ -68,7 +68,7 @@ class Dagit:
     @seed.setter
     def seed(self, seed: int) -> None:
         self._seed = seed
-        (self.folder / "small_in_dagit.py").write_text(_STUDY.format(seed=seed))
+        (self.folder / "small.py").write_text(_STUDY.format(seed=seed))
 
     def make(self, until: str, n: int) -> None:
         """What `aanet run small --until ... --n-clusters ...` does."""
