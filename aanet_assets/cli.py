@@ -65,7 +65,7 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
         with open_instance() as instance:
             mend_orphans(instance)
             _drive(Driver(module.study, module.defs, instance), todo)
-    except (ValueError, FileNotFoundError, Failure) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
         raise stop(error) from None
     except OperationalError as error:
         reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"

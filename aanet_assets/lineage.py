@@ -95,8 +95,8 @@ _TRAINING = tuple(f"aanet.{name}" for name in AANetSettings.model_fields if name
 _STAGE1_TRAINING = (*_TRAINING, "extrema", "rows.seed")
 
 _STEPS = (
-    Step("sae_fit", "none", (), _FIT, code_version="2", on_device=True),
-    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="3", on_device=True),
+    Step("sae_fit", "none", (), _FIT, code_version="3", on_device=True),
+    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="4", on_device=True),
     Step(
         "clustering",
         "n_clusters",
@@ -109,7 +109,7 @@ _STEPS = (
         "n_clusters",
         ("activation_cache", "clustering"),
         (*_ROWS, "clustering.variance_share", "clustering.gap_ratio"),
-        code_version="3",
+        code_version="4",
     ),
     Step(
         "aanet_models",

@@ -1,6 +1,5 @@
 """What a study will take: tokens, disk, memory and time, reckoned without loading anything."""
 
-import json
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from rich.filesize import decimal
 
 from aanet_assets.lineage import Partition
-from aanet_assets.lm.sae import parse_hook
+from aanet_assets.lm.sae import parse_hook, read_config
 from aanet_assets.study import Study, resolve
 from aanet_assets.trust.nulls import shuffles_for
 from aanet_assets.warehouse import read_table
@@ -108,7 +107,7 @@ def make_plan(study: Study) -> Plan:
         latents=latents,
         weights=width * size.read,
         working_memory=width * size.read + 4 * sae + batch * per_token,
-        cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 6)),
+        cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 10)),
         rows_disk=sum(
             4 * latents.number * min(study.rows.max_rows, tokens) * (1 + shuffles)
             for shuffles in shuffles_of_n.values()
@@ -129,9 +128,8 @@ def _latents(study: Study) -> Latents:
     """From the SAE's directory, or as the study states it; L0 as measured, where it was."""
     directory = study.sae.directory and resolve(study.sae.directory)
     if directory and (directory / "cfg.json").is_file():
-        cfg = json.loads((directory / "cfg.json").read_text())
-        hook = cfg.get("hook_name") or cfg.get("metadata", {}).get("hook_name")
-        found = Latents(hook, cfg["d_sae"], cfg.get("k"))
+        config = read_config(study.sae)
+        found = Latents(config.metadata.hook_name, config.d_sae, getattr(config, "k", None))
     elif study.local is not None:
         hook = f"blocks.{study.local.layer}.hook_resid_post"
         found = Latents(hook, study.local.latents, study.local.active)

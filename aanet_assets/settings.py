@@ -110,7 +110,8 @@ class CacheSettings(Settings):
     batch_chunks: Count = 32
     """Chunks in one forward pass of the language model."""
     activity_threshold: NonNegative = 1e-6
-    """A latent is active at a token when its code exceeds this."""
+    """A latent is active at a token when its code exceeds this. Codes are in units of the residual
+    stream: of an SAE that normalises each token they are scaled back."""
 
     @model_validator(mode="after")
     def _a_chunk_at_least(self) -> "CacheSettings":
@@ -136,8 +137,20 @@ class FitSettings(Settings):
     """Least number of active latents per token, on average."""
     max_l0: Positive = 1_000.0
     """Largest."""
+    max_l0_share: Share = 0.25
+    """Largest number of active latents per token, as a share of all latents: codes in which more
+    of them are active are not sparse. Shards of the activation cache are held to it, too."""
     max_unexplained: Positive = 0.5
     """Largest share of the residual stream's variance that its reconstruction leaves."""
+    max_median_unexplained: Positive = 0.5
+    """Largest share that it leaves of a token's squared distance from the mean, for the median
+    token. Variance can be that of a few tokens of huge norm; this cannot."""
+    max_largest_share: Share = 0.5
+    """Share of the squared distances from the mean above which the largest 1% of tokens are said
+    to decide what variance there is; only warns."""
+    neighbour_ratio: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """The SAE is refused where the residual stream of a layer beside the hook leaves the median
+    token a share unexplained that is less than this times the hook's own; 0 refuses none."""
 
 
 CLUSTERING_METHODS = Literal[
@@ -184,6 +197,9 @@ class RowSettings(Settings):
     """A cluster is active at a token when its latents' summed activation exceeds this."""
     threshold_kind: Literal["absolute", "relative"] = "absolute"
     """`relative`: the threshold is a multiple of the 95th percentile of the positive sums."""
+    max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
+    """No cluster is active at tokens whose residual stream is longer than this times the median
+    length over training tokens: they are no rows, and no vertex samples. None leaves out none."""
     max_rows: Count = 50_000
     """Rows kept per cluster, drawn at random where there are more."""
     heldout_share: Annotated[float, Field(ge=0, lt=1)] = 0.1

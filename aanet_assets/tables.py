@@ -25,7 +25,7 @@ _INTEGERS = {
     "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
     "document", "document_token", "simplex_k", "elbow_k", "replicate", "replicates",
     "only_first", "both",
-    "only_second", "same_k", "calibrated_k",
+    "only_second", "same_k", "calibrated_k", "latents",
 }  # fmt: skip
 _BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target", "is_null"}
 _TEXTS = {
@@ -34,18 +34,21 @@ _TEXTS = {
     "use", "sha256", "made_from", "model_revision", "corpus_revision", "sae_revision",
     "mode", "guide_category", "guide_reason",
     "unavailable",
-    "calibrated_category", "calibrated_reason",
+    "calibrated_category", "calibrated_reason", "hook", "best_hook",
 }  # fmt: skip
 _INTEGER_LISTS = {
+    "zero_rows",
     "latent_indices", "chunk_token_ids", "trigger_token_indices", "trigger_token_ids",
     "trigger_word_indices", "elbow_ks",
 }  # fmt: skip
 _FLOAT_LISTS = {"distances_to_vertex", *(f"{name}_history" for name in _LOSSES)}
-_TEXT_LISTS = {"trigger_words"}
+_TEXT_LISTS = {"trigger_words", "doubts"}
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sae_fit": (
-        "sae_id", "tokens", "l0", "unexplained", "bytes_per_token",
+        "sae_id", "tokens", "latents", "l0", "unexplained", "median_unexplained",
+        "largest_share", "reconstruction_gap", "zero_rows", "hook", "hook_unexplained",
+        "best_hook", "best_unexplained", "doubts", "bytes_per_token",
         "model_revision", "corpus_revision", "sae_revision",
     ),
     "cache_shards": (
@@ -55,7 +58,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "clusters": (
         "n_clusters_total", "cluster_id", "n_latents", "latent_indices", "cluster_recon_error",
         "decoder_dir_rank", "activation_pca_rank", "average_l0", "active_tokens", "activity_limit",
-        "extrema_problem",
+        "norm_limit", "extrema_problem",
     ),
     "aanet_metrics": (
         "n_clusters_total", "cluster_id", "aanet_k", "aanet_status",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from aanet_assets.cache.encode import sparse
 from aanet_assets.cache.shards import Block, save_block
@@ -15,8 +15,9 @@ def block_of(
     special: Bool[np.ndarray, "chunks seq"],
     codes: Float[np.ndarray, "chunks seq latents"],
     threshold: float,
+    norms: Float32[np.ndarray, "chunks seq"] | None = None,
 ) -> Block:
-    """The block of these codes; chunks are a document each."""
+    """The block of these codes; chunks are a document each, and all tokens of length one."""
     dense = torch.from_numpy(codes.astype(np.float32))
     found = sparse(dense, torch.from_numpy(special), threshold)
     counts, latents, values = (part.numpy() for part in found)
@@ -27,6 +28,7 @@ def block_of(
         special,
         documents,
         starts,
+        np.ones(tokens.shape, dtype=np.float32) if norms is None else norms,
         counts.astype(np.uint16),
         latents.astype(np.uint16),
         values.astype(np.float16),
@@ -39,7 +41,8 @@ def write_shard(
     special: Bool[np.ndarray, "chunks seq"],
     codes: Float[np.ndarray, "chunks seq latents"],
     threshold: float,
+    norms: Float32[np.ndarray, "chunks seq"] | None = None,
 ) -> Path:
     """Write them as a shard of one block."""
-    save_block(path, block_of(tokens, special, codes, threshold), codes.shape[2])
+    save_block(path, block_of(tokens, special, codes, threshold, norms), codes.shape[2])
     return path

@@ -1,6 +1,7 @@
 """From chunks of tokens to sparse codes: the language model up to the SAE's layer, and the SAE."""
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from aanet_assets.lm.network import from_hub
 from aanet_assets.lm.sae import hook_of, load_sae, prepends_bos, reads_centred
 from aanet_assets.study import Study, resolve
 from aanet_assets.threads import torch_threads
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
 
 _LARGEST_FLOAT16 = 65504.0
 
@@ -42,25 +46,26 @@ class Encoder:
         Raises:
             ValueError: a code that counts is not finite, or too large for float16.
         """
-        return self.pack(chunked, self.encode(chunked)[1], first_document)
+        return self.pack(chunked, *self.encode(chunked), first_document)
 
     @torch.inference_mode()
     def encode(
         self, chunked: list[Chunk]
     ) -> tuple[Float[Tensor, "chunks seq d_model"], Float[Tensor, "chunks seq latents"]]:
-        """Residual stream and codes at all positions of some chunks."""
+        """Residual stream, and codes in its units, at all positions of some chunks."""
         with torch_threads(self.read.threads):
             stream = self.read(torch.tensor([chunk.tokens for chunk in chunked]))
-            return stream, self.sae.encode(stream).float()
+            return stream, codes_of(self.sae, stream)
 
     @torch.inference_mode()
     def pack(
         self,
         chunked: list[Chunk],
+        stream: Float[Tensor, "chunks seq d_model"],
         codes: Float[Tensor, "chunks seq latents"],
         first_document: int,
     ) -> Block:
-        """The block of some chunks whose codes are known; see `block`."""
+        """The block of some chunks whose residual stream and codes are known; see `block`."""
         tokens = np.array([chunk.tokens for chunk in chunked], dtype=np.int32)
         special = self.special(tokens)
         with torch_threads(self.read.threads):
@@ -72,10 +77,37 @@ class Encoder:
             special,
             np.array([first_document + chunk.document for chunk in chunked], dtype=np.int64),
             np.array([chunk.start for chunk in chunked], dtype=np.int32),
+            stream.norm(dim=-1).cpu().numpy(),
             counts.cpu().numpy().astype(narrow),
             latents.cpu().numpy().astype(narrow),
             values.half().cpu().numpy(),
         )
+
+
+def codes_of(
+    sae: "SAE", stream: Float[Tensor, "*batch d_model"]
+) -> Float[Tensor, "*batch latents"]:
+    """Codes whose product with the decoder rows is the reconstruction, but for a part without them.
+
+    They are the SAE's own, unless it normalises each token: then they are scaled back to the
+    token's length, as SAELens scales the reconstruction.
+    """
+    codes = sae.encode(stream).float()
+    # SAELens keeps what it divided by until it decodes.
+    match sae.cfg.normalize_activations:
+        case "layer_norm":
+            return codes * sae.ln_std
+        case "constant_norm_rescale":
+            return codes / sae.x_norm_coeff
+        case _:
+            return codes
+
+
+def without_codes(
+    sae: "SAE", stream: Float[Tensor, "*batch d_model"]
+) -> Float[Tensor, "*batch d_model"]:
+    """The part of the reconstruction that no code makes: that of zero codes."""
+    return sae.decode(0 * sae.encode(stream))
 
 
 def sparse(

@@ -6,19 +6,20 @@ is kept as z = x Q, and x = z Q^T.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.archetypes.data import ClusterRows
 from aanet_assets.archetypes.extrema import N_EXTREMA, laplacian_extrema
+from aanet_assets.cache.shards import Shard, counted_norms
 from aanet_assets.clustering.ranks import activation_pca_rank, orthonormal
 from aanet_assets.files import replacing
 from aanet_assets.settings import ExtremaSettings, RowSettings
@@ -109,6 +110,36 @@ def active_rows(
     members = member_codes(codes, cluster.latents)
     active = np.flatnonzero(summed_activation(members) > limit)
     return active, _project(members, active, cluster)
+
+
+def without_long_tokens(
+    codes: sp.csr_matrix, shards: Sequence[Path], settings: RowSettings
+) -> tuple[sp.csr_matrix, float]:
+    """Codes as rows see them: none at tokens that `max_norm_ratio` leaves out.
+
+    Args:
+        codes: of all tokens that count, as `counted_codes` gives them for these shards.
+        shards: all training shards.
+
+    Returns: the codes, and the length of the residual stream above which a token is left out.
+    """
+    if settings.max_norm_ratio is None:
+        return codes, np.inf
+    norms = counted_norms(shards)
+    limit = settings.max_norm_ratio * float(np.median(norms))
+    return _silenced(codes, norms > limit), limit
+
+
+def without_long_tokens_of(shard: Shard, limit: float) -> Shard:
+    """The shard without codes at tokens longer than `limit`; NaN leaves out none."""
+    return replace(shard, codes=_silenced(shard.codes, shard.norms.ravel() > limit))
+
+
+def _silenced(codes: sp.csr_matrix, tokens: Bool[np.ndarray, "tokens"]) -> sp.csr_matrix:
+    silenced = codes.copy()
+    silenced.data[np.repeat(tokens, np.diff(codes.indptr))] = 0
+    silenced.eliminate_zeros()
+    return silenced
 
 
 class GatheredRows(NamedTuple):

@@ -4,7 +4,8 @@ Codes are stored token by token: how many latents are active, which ones (in the
 that hold them), and their values in float16: 4 bytes per active latent where the SAE has at most
 65,535. Special positions hold no codes at all, so they cannot leak into any statistic.
 
-Of every chunk the file says which document it comes from and where in it it begins.
+Of every chunk the file says which document it comes from and where in it it begins; of every token
+how long the residual stream is there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,13 +16,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float16, Int, UInt
+from jaxtyping import Bool, Float16, Float32, Int, UInt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.files import replacing
 
-ARRAYS = ("tokens", "special", "documents", "starts", "counts", "latents", "values")
+ARRAYS = ("tokens", "special", "documents", "starts", "norms", "counts", "latents", "values")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Shard:
     """Number of each chunk's document in the corpus."""
     starts: Int[np.ndarray, "chunks"]
     """Place of the chunk's first token in its document, BOS included."""
+    norms: Float32[np.ndarray, "chunks seq"]
+    """Length of the residual stream."""
     codes: sp.csr_matrix
 
 
@@ -45,6 +48,7 @@ class Block:
     special: Bool[np.ndarray, "chunks seq"]
     documents: Int[np.ndarray, "chunks"]
     starts: Int[np.ndarray, "chunks"]
+    norms: Float32[np.ndarray, "chunks seq"]
     counts: UInt[np.ndarray, "tokens"]
     """Active latents of each token, position by position; 0 at special ones."""
     latents: UInt[np.ndarray, "codes"]
@@ -106,7 +110,8 @@ def read_shard(path: Path) -> Shard:
         shape=(len(arrays["counts"]), n_latents),
     )
     return Shard(
-        *(arrays[name] for name in ("tokens", "special", "documents", "starts")), codes=codes
+        *(arrays[name] for name in ("tokens", "special", "documents", "starts", "norms")),
+        codes=codes,
     )
 
 
@@ -116,6 +121,12 @@ def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:
         shard.codes[~shard.special.ravel()] for shard in map(read_shard, paths)
     ]
     return sp.vstack(parts, format="csr")
+
+
+def counted_norms(paths: Iterable[Path]) -> Float32[np.ndarray, "tokens"]:
+    """Lengths of the residual stream at the same tokens as `counted_codes`."""
+    shards = map(read_shard, paths)
+    return np.concatenate([shard.norms[~shard.special] for shard in shards])
 
 
 def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, "tokens"]:

@@ -8,40 +8,112 @@ from jaxtyping import Int, UInt
 from safetensors import SafetensorError, safe_open
 
 from aanet_assets.cache.shards import ARRAYS
-from aanet_assets.checks.finding import Finding
+from aanet_assets.checks.finding import Finding, listed
 from aanet_assets.lineage import Partition
+from aanet_assets.lm.sae import Hook, parse_hook
 from aanet_assets.paths import StudyPaths
 from aanet_assets.settings import FitSettings
 from aanet_assets.warehouse import read_table
 
-LARGEST_SHARE = 0.25
-"""Codes in which more than a quarter of the latents are active are not sparse."""
+GAP = 1e-3
+"""Largest relative distance between the reconstruction and codes times decoder rows; rounding in
+float32 leaves less than 1e-5."""
 
 
 def check_fit(paths: StudyPaths, settings: FitSettings) -> list[Finding]:
     """Check what the SAE did on the corpus's first tokens against the study's thresholds."""
     (fit,) = read_table(paths, "sae_fit", Partition("sae_fit")).to_dict("records")
     belongs = "outside, the SAE does not belong to this model, layer or dtype (or set fit.{})"
+    most = min(settings.max_l0, settings.max_l0_share * fit["latents"])
     return [
         Finding(
             "active_latents",
-            settings.min_l0 <= fit["l0"] <= settings.max_l0,
+            settings.min_l0 <= fit["l0"] <= most,
             f"{fit['l0']:.4g} latents are active per token; it must be {settings.min_l0:g} to "
-            f"{settings.max_l0:g}: {belongs.format('min_l0, fit.max_l0')}",
+            f"{most:g} ({settings.max_l0:g}, or {settings.max_l0_share:g} of the SAE's "
+            f"{fit['latents']:,}): {belongs.format('min_l0, fit.max_l0, fit.max_l0_share')}",
         ),
         Finding(
             "explains",
             # Written so that a NaN fails, too.
             bool(fit["unexplained"] <= settings.max_unexplained),
-            f"the reconstruction leaves {fit['unexplained']:.1%} of the variance of the residual "
-            f"stream unexplained; {settings.max_unexplained:.1%} is the most allowed: "
+            f"the reconstruction leaves {_percent(fit['unexplained'])} of the variance of the "
+            f"residual stream unexplained; {settings.max_unexplained:.1%} is the most allowed: "
             f"{belongs.format('max_unexplained')}",
+        ),
+        Finding(
+            "explains_most_tokens",
+            bool(fit["median_unexplained"] <= settings.max_median_unexplained),
+            f"it leaves {_percent(fit['median_unexplained'])} of the median token's squared "
+            f"distance from the mean unexplained; {settings.max_median_unexplained:.1%} is the "
+            f"most allowed: {belongs.format('max_median_unexplained')}",
+        ),
+        Finding(
+            "is_the_reconstruction",
+            bool(fit["reconstruction_gap"] <= GAP),
+            "codes times decoder rows, with what no code makes, are up to "
+            f"{fit['reconstruction_gap']:.2g} of its length away from a token's reconstruction; "
+            f"{GAP:g} is the most allowed: beyond, a cluster's rows are not what its latents "
+            "write; choose an SAE without steps of its own between codes and reconstruction",
+        ),
+        _right_layer(fit, settings),
+        Finding(
+            "few_large_tokens",
+            bool(fit["largest_share"] <= settings.max_largest_share),
+            f"the largest 1% of tokens make {_percent(fit['largest_share'])} of the squared "
+            f"distances from the mean; above {settings.max_largest_share:.1%} they decide what "
+            "variance there is: rows.max_norm_ratio leaves them out, for example 10.0",
+            blocking=False,
+        ),
+        _zero_rows(fit),
+        Finding(
+            "says_the_same",
+            not len(fit["doubts"]),
+            "; ".join(fit["doubts"]) or "what the SAE says of its training holds in this study",
+            blocking=False,
         ),
     ]
 
 
+def _percent(share: float) -> str:
+    return "an unknown share" if np.isnan(share) else f"{share:.1%}"
+
+
+def _right_layer(fit: dict, settings: FitSettings) -> Finding:
+    hook, best = parse_hook(fit["best_hook"]), fit["best_unexplained"]
+    same = {"pre": Hook(hook.layer - 1, "post"), "post": Hook(hook.layer + 1, "pre")}[hook.side]
+    also = f" (which is {same})" if same.layer >= 0 else ""
+    return Finding(
+        "right_layer",
+        fit["best_hook"] == fit["hook"]
+        or not best < settings.neighbour_ratio * fit["hook_unexplained"],
+        f"of the hook {fit['hook']}, which the SAE names, and those beside it, {hook}{also} fits "
+        f"best: {_percent(best)} of the median token is unexplained there, and "
+        f"{_percent(fit['hook_unexplained'])} at the SAE's own; less than "
+        f"{settings.neighbour_ratio:g} times as much means that the SAE names the wrong layer: "
+        "correct hook_name in its cfg.json (or set fit.neighbour_ratio)",
+    )
+
+
+def _zero_rows(fit: dict) -> Finding:
+    rows = [int(latent) for latent in fit["zero_rows"]]
+    named = f" (latents {listed(rows)})" if rows else ""
+    return Finding(
+        "decoder_rows",
+        not rows,
+        f"{len(rows):,} of {fit['latents']:,} decoder rows are zero{named}; such latents write "
+        "nothing and get no cluster (label -1)"
+        + (": if they should, copy the SAE's weights again from where they came" if rows else ""),
+        blocking=False,
+    )
+
+
 def check_shard(
-    path: Path, seq_len: int, special_ids: Sequence[int], activity_threshold: float
+    path: Path,
+    seq_len: int,
+    special_ids: Sequence[int],
+    activity_threshold: float,
+    max_l0_share: float,
 ) -> list[Finding]:
     """Check one shard; where it cannot be read, or does not fit together, nothing else is said.
 
@@ -49,6 +121,7 @@ def check_shard(
         seq_len: tokens per chunk.
         special_ids: ids of BOS and the tokenizer's other special tokens.
         activity_threshold: codes above it are kept.
+        max_l0_share: the most latents that may be active per token, as a share of all.
     """
     try:
         arrays, n_latents = _read(path)
@@ -62,7 +135,7 @@ def check_shard(
         Finding("structure", True, f"the file's arrays fit together: {size}"),
         _special_tokens(tokens, counts, special_ids),
         _codes(arrays["values"], activity_threshold),
-        _active_latents(counts[~arrays["special"]], n_latents),
+        _active_latents(counts[~arrays["special"]], n_latents, max_l0_share),
     ]
 
 
@@ -82,6 +155,12 @@ def _misfit(arrays: dict[str, np.ndarray], n_latents: int, seq_len: int) -> str 
     for name in ("documents", "starts"):
         if arrays[name].shape != tokens.shape[:1]:
             return f"{len(tokens):,} chunks have {arrays[name].size:,} {name}; each needs one"
+    norms = arrays["norms"]
+    if norms.shape != tokens.shape or not np.isfinite(norms).all():
+        return (
+            f"{int(np.isfinite(norms).sum()):,} lengths of the residual stream are finite numbers; "
+            f"each of {tokens.size:,} tokens needs one"
+        )
     if counts.shape != (tokens.size,):
         return f"{len(counts):,} tokens have a count of codes; there are {tokens.size:,} tokens"
     if not counts.sum(dtype=np.int64) == len(latents) == len(arrays["values"]):
@@ -125,11 +204,14 @@ def _codes(values: np.ndarray, activity_threshold: float) -> Finding:
     )
 
 
-def _active_latents(counts: UInt[np.ndarray, "counted"], n_latents: int) -> Finding:
-    mean, most = counts.mean() if len(counts) else 0.0, LARGEST_SHARE * n_latents
+def _active_latents(
+    counts: UInt[np.ndarray, "counted"], n_latents: int, max_l0_share: float
+) -> Finding:
+    mean, most = counts.mean() if len(counts) else 0.0, max_l0_share * n_latents
     return Finding(
         "active_latents",
         bool(0 < mean <= most),
-        f"{mean:.4g} latents are active per token; it must be more than 0 and at most {most:g}, a "
-        f"quarter of {n_latents}: outside, the SAE does not belong to this model, layer or dtype",
+        f"{mean:.4g} latents are active per token; it must be more than 0 and at most {most:g}, "
+        f"{max_l0_share:g} of {n_latents}: outside, the SAE does not belong to this model, layer "
+        "or dtype (or set fit.max_l0_share)",
     )

@@ -13,6 +13,9 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
     "sae_fit": {
         "active_latents": "As many latents are active per token as the settings allow.",
         "explains": "The reconstruction leaves no more variance than the settings allow.",
+        "explains_most_tokens": "Nor does it leave more of the median token.",
+        "is_the_reconstruction": "Codes times decoder rows is the reconstruction.",
+        "right_layer": "No layer beside the SAE's own fits clearly better.",
     },
     "activation_cache": {
         "structure": "The file can be read and its arrays fit together.",
@@ -102,6 +105,11 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
 """By step and name: a partition that fails one of these does not count."""
 
 WARNING: Mapping[str, Mapping[str, str]] = {
+    "sae_fit": {
+        "few_large_tokens": "No few tokens decide what variance there is.",
+        "decoder_rows": "No decoder row is zero.",
+        "says_the_same": "What the SAE says of its training holds in the study.",
+    },
     "clustering": {"no_empty_cluster": "Every cluster has latents."},
     "aanet_models": {
         "beats_the_mean": "Models predict held-out rows better than the mean of the training rows.",

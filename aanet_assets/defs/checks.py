@@ -55,8 +55,13 @@ def _activation_cache(study: Study, partition: Partition) -> list[Finding]:
     from aanet_assets.lm.corpus import load_tokenizer
 
     assert partition.shard is not None
-    path, special_ids = study.paths.shard(partition.shard), load_tokenizer(study).all_special_ids
-    return check_shard(path, study.cache.seq_len, special_ids, study.cache.activity_threshold)
+    return check_shard(
+        study.paths.shard(partition.shard),
+        study.cache.seq_len,
+        load_tokenizer(study).all_special_ids,
+        study.cache.activity_threshold,
+        study.fit.max_l0_share,
+    )
 
 
 def _clustering(study: Study, partition: Partition) -> list[Finding]:

@@ -22,7 +22,14 @@ def null_clusters(study: Study, partition: Partition) -> Outcome:
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.cache.rows import Cluster, gather_rows, load_labels, save_clusters, save_rows
+    from aanet_assets.cache.rows import (
+        Cluster,
+        gather_rows,
+        load_labels,
+        save_clusters,
+        save_rows,
+        without_long_tokens,
+    )
     from aanet_assets.cache.shards import counted_codes
     from aanet_assets.clustering.ranks import orthonormal, span_basis
     from aanet_assets.lm.sae import decoder_rows, load_sae
@@ -32,9 +39,10 @@ def null_clusters(study: Study, partition: Partition) -> Outcome:
     n = partition.n
     assert n is not None
     decoder = decoder_rows(load_sae(study.sae))
-    codes = counted_codes(study.paths.shard(s) for s in study.training_shards)
+    shards = [study.paths.shard(s) for s in study.training_shards]
+    codes = counted_codes(shards)
     activity = codes.getnnz(axis=0) / codes.shape[0]
-    codes = codes.tocsc()
+    codes = without_long_tokens(codes, shards, study.rows)[0].tocsc()
     real = load_labels(study.paths.clustering(n))
     shuffles = shuffles_for(study.trust.nulls, n)
     progress = Progress(shuffles * n, "clusters", f"null clusters, n_clusters {n}")
@@ -89,6 +97,7 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
         load_rows,
         member_codes,
         summed_activation,
+        without_long_tokens,
     )
     from aanet_assets.cache.shards import counted_codes
     from aanet_assets.lm.sae import decoder_rows, load_sae
@@ -99,7 +108,10 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
     n, paths = partition.n, study.paths
     assert n is not None
     lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
-    codes = counted_codes(paths.shard(s) for s in study.training_shards).tocsc()
+    shards = [paths.shard(s) for s in study.training_shards]
+    codes = counted_codes(shards)
+    activity = codes.getnnz(axis=0) / codes.shape[0]
+    codes = without_long_tokens(codes, shards, study.rows)[0].tocsc()
 
     def together(latents: np.ndarray) -> float | None:
         members = member_codes(codes, latents)
@@ -134,7 +146,7 @@ def cluster_shapes(study: Study, partition: Partition) -> Outcome:
                 none = ("k", "pca_explained", "occupancy", "fit")
                 found.append({**known, **dict.fromkeys(none)})
             progress.advance()
-    labels, activity = load_labels(paths.clustering(n)), codes.getnnz(axis=0) / codes.shape[0]
+    labels = load_labels(paths.clustering(n))
     chance, shuffles = [], shuffles_for(study.trust.chance, n)
     progress = Progress(shuffles * n, "groups", f"chance groups, n_clusters {n}")
     for shuffle in range(shuffles):

@@ -16,21 +16,28 @@ from aanet_assets.warehouse import read_table, write_table
 
 
 def sae_fit(study: Study, partition: Partition) -> Outcome:
-    """The SAE on the corpus's first tokens: active latents, and the variance it leaves unexplained.
+    """The SAE on the corpus's first tokens: active latents, and what it leaves unexplained.
 
-    An SAE that belongs to another model, layer or dtype shows here, before any shard is made.
+    An SAE that belongs to another model, layer or dtype shows here, before any shard is made; so
+    does one whose codes times decoder rows are not its reconstruction.
     """
     import pandas as pd
 
     from aanet_assets.cache.fit import estimate, measure_fit
-    from aanet_assets.lm.preflight import preflight
+    from aanet_assets.lm.preflight import doubts, preflight
+    from aanet_assets.lm.sae import read_config
     from aanet_assets.progress import log
 
     preflight(study)
     fit, rate = measure_fit(study)
     said = estimate(study, fit, rate)
     log.info(said)
-    row = {"sae_id": study.sae.name, **fit._asdict(), **_revisions(study)}
+    row = {
+        "sae_id": study.sae.name,
+        **fit._asdict(),
+        **_revisions(study),
+        "doubts": doubts(study, read_config(study.sae)),
+    }
     path = write_table(study.paths, "sae_fit", partition, pd.DataFrame([row]))
     return Outcome(
         [path],
@@ -159,9 +166,15 @@ def cluster_rows(study: Study, partition: Partition) -> Outcome:
     A row is the part of the residual stream that the cluster's latents write at a token where the
     cluster is active.
     """
+    import numpy as np
     import pandas as pd
 
-    from aanet_assets.cache.rows import gather_rows, load_cluster, save_rows
+    from aanet_assets.cache.rows import (
+        gather_rows,
+        load_cluster,
+        save_rows,
+        without_long_tokens,
+    )
     from aanet_assets.cache.shards import counted_codes
     from aanet_assets.clustering.decoder import unit_rows
     from aanet_assets.clustering.ranks import cluster_geometry
@@ -169,9 +182,11 @@ def cluster_rows(study: Study, partition: Partition) -> Outcome:
 
     n = partition.n
     assert n is not None
-    codes = counted_codes(study.paths.shard(s) for s in study.training_shards)
+    shards = [study.paths.shard(s) for s in study.training_shards]
+    codes = counted_codes(shards)
     average_l0 = codes.nnz / codes.shape[0]
-    codes = codes.tocsc()
+    kept, norm_limit = without_long_tokens(codes, shards, study.rows)
+    codes = kept.tocsc()
     progress = Progress(n, "clusters", f"gathering rows, n_clusters {n}")
     gathered, table = [], []
     for cluster_id in range(n):
@@ -192,6 +207,7 @@ def cluster_rows(study: Study, partition: Partition) -> Outcome:
                 "average_l0": average_l0,
                 "active_tokens": found.active_tokens,
                 "activity_limit": found.activity_limit,
+                "norm_limit": norm_limit if np.isfinite(norm_limit) else None,
                 "extrema_problem": found.extrema_problem,
             }
         )

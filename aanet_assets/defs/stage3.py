@@ -128,6 +128,7 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     """
     import pandas as pd
 
+    from aanet_assets.cache.rows import without_long_tokens_of
     from aanet_assets.cache.shards import read_shard
     from aanet_assets.lm.corpus import load_tokenizer
     from aanet_assets.progress import Progress
@@ -139,7 +140,12 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     assert n is not None
     folder, selection = study.paths.stage3(n), _selection(study, n)
     # One read of the held-out tokens serves all clusters, and none is needed without any.
-    shards = [read_shard(study.paths.shard(s)) for s in study.heldout_shards if selection]
+    limit = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))["norm_limit"].max()
+    shards = [
+        without_long_tokens_of(read_shard(study.paths.shard(s)), limit)
+        for s in study.heldout_shards
+        if selection
+    ]
     tokenizer = load_tokenizer(study) if selection else None
     progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
     files, samples, stats, entries = [], [], [], []

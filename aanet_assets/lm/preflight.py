@@ -1,10 +1,19 @@
 """Checks before any work starts: model, SAE, corpus and settings must fit together."""
 
 import json
+import logging
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from aanet_assets.inputs import labels_path
-from aanet_assets.lm.sae import parse_hook
+from aanet_assets.lm.network import from_hub
+from aanet_assets.lm.sae import check_weights, parse_hook, read_config
 from aanet_assets.study import Study, resolve
+
+if TYPE_CHECKING:
+    from sae_lens.saes import SAEConfig
+
+log = logging.getLogger("aanet")
 
 
 def preflight(study: Study) -> None:
@@ -14,6 +23,7 @@ def preflight(study: Study) -> None:
 
     Raises:
         ValueError: with what is wrong, the value, what is allowed and what to do.
+        ConnectionError: a config could not be had from the hub.
     """
     _check_model_directory(study)
     _check_revisions(study)
@@ -62,27 +72,27 @@ def _check_device(study: Study) -> None:
 
 
 def _check_sae(study: Study) -> None:
-    if study.sae.directory is None:
+    folder = study.sae.directory and resolve(study.sae.directory)
+    if study.local is not None and not (
+        folder and (folder / "cfg.json").is_file() and resolve(study.model).is_dir()
+    ):
+        return
+    if folder is None:
         _check_release(study)
-        return
-    config_file = resolve(study.sae.directory) / "cfg.json"
-    if study.local is not None and not (config_file.is_file() and resolve(study.model).is_dir()):
-        return
-    if not config_file.is_file():
-        raise ValueError(
-            f"study {study.name!r}: {config_file} is not there; set sae.directory to a directory "
-            "written by SAELens (cfg.json and sae_weights.safetensors)"
-        )
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+        with from_hub(f"the config of the SAE {study.sae.name}"):
+            config = read_config(study.sae)
+    else:
+        config = read_config(study.sae)
     from transformers import AutoConfig
 
-    model = AutoConfig.from_pretrained(**study.pretrained).get_text_config()
-    if config["d_in"] != model.hidden_size:
+    with nullcontext() if resolve(study.model).is_dir() else from_hub(f"the model {study.model}"):
+        model = AutoConfig.from_pretrained(**study.pretrained).get_text_config()
+    if config.d_in != model.hidden_size:
         raise ValueError(
-            f"study {study.name!r}: the SAE reads vectors of width {config['d_in']} and "
+            f"study {study.name!r}: the SAE reads vectors of width {config.d_in} and "
             f"{study.model} has width {model.hidden_size}: they do not belong together"
         )
-    hook = parse_hook(config["metadata"]["hook_name"])
+    hook = parse_hook(config.metadata.hook_name)
     if hook.layer >= model.num_hidden_layers:
         raise ValueError(
             f"study {study.name!r}: the SAE reads layer {hook.layer} and {study.model} has layers "
@@ -93,11 +103,68 @@ def _check_sae(study: Study) -> None:
             f"study {study.name!r}: cache.seq_len is {study.cache.seq_len} and {study.model} reads "
             f"at most {model.max_position_embeddings} tokens"
         )
-    if study.n_clusters[-1] > config["d_sae"]:
+    if study.n_clusters[-1] > config.d_sae:
         raise ValueError(
             f"study {study.name!r}: n_clusters {study.n_clusters[-1]} is more than the SAE's "
-            f"{config['d_sae']} latents; ask for at most that many clusters"
+            f"{config.d_sae} latents; ask for at most that many clusters"
         )
+    if folder is not None:
+        check_weights(study.sae, config)
+    for doubt in doubts(study, config):
+        log.warning(f"study {study.name!r}: {doubt}")
+
+
+def doubts(study: Study, config: "SAEConfig") -> list[str]:
+    """What the SAE says of its training that is not so in the study, and may matter."""
+    about, found = config.metadata, []
+    length = study.cache.seq_len
+    if isinstance(about.context_size, int) and about.context_size < length:
+        found.append(
+            f"the SAE was trained on contexts of {about.context_size} tokens and cache.seq_len is "
+            f"{length}: it has never seen later positions; lower cache.seq_len to "
+            f"{about.context_size}"
+        )
+    positions = about.seqpos_slice
+    if positions and any(end is not None for end in positions):
+        found.append(
+            f"the SAE was trained on the positions of the slice {list(positions)} alone, and here "
+            "it is used at all of them"
+        )
+    own = _name_of_model(study)
+    if about.model_name and own and _plain_name(about.model_name) != _plain_name(own):
+        found.append(
+            f"the SAE was trained on {about.model_name!r} and the model is {own!r}: make sure that "
+            "these are one model"
+        )
+    kept = about.model_from_pretrained_kwargs or {}
+    for name in ("revision", "checkpoint_index", "checkpoint_value"):
+        if kept.get(name) is not None:
+            found.append(
+                f"the SAE was trained on {about.model_name!r} at {name} {kept[name]!r}: make sure "
+                "that the model is the same"
+            )
+    return found
+
+
+def _name_of_model(study: Study) -> str | None:
+    """The model's name: as the study gives it, or as a directory's config says; None if nobody."""
+    folder = resolve(study.model)
+    if not folder.is_dir():
+        return study.model
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_name_or_path")
+    return said or None
+
+
+def _plain_name(model: str) -> str:
+    """A model's name without owner and case, by TransformerLens's list of other names."""
+    from transformer_lens.supported_models import MODEL_ALIASES
+
+    plain = model.rstrip("/").split("/")[-1].lower()
+    for official, others in MODEL_ALIASES.items():
+        known = official.split("/")[-1].lower()
+        if plain in (known, *(other.lower() for other in others)):
+            return known
+    return plain
 
 
 def _check_release(study: Study) -> None:

@@ -54,6 +54,7 @@ def write_inputs(folder: Path) -> None:
             special=special,
             documents=np.zeros(len(special), dtype=np.int64),
             starts=np.zeros(len(special), dtype=np.int64),
+            norms=np.ones(special.shape, dtype=np.float32),
             counts=np.full(TOKENS, L0, dtype=np.uint8),
             latents=latents.astype(np.uint16).ravel(),
             values=rng.exponential(5, TOKENS * L0).astype(np.float16),

@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from aanet_assets.cache import build, encode
 from aanet_assets.cache.build import build_shard
-from aanet_assets.cache.fit import measure_fit
 from aanet_assets.cache.shards import read_shard
-from aanet_assets.checks.activations import check_fit
-from aanet_assets.lineage import Partition
-from aanet_assets.settings import CacheSettings, CorpusSettings, FitSettings
+from aanet_assets.settings import CacheSettings, CorpusSettings
 from aanet_assets.study import Study
 from aanet_assets.toy.corpus import text_of
 from aanet_assets.toy.process import UNION7
-from aanet_assets.warehouse import write_table
-from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.small import small_study
 
 DOCUMENTS = 60
@@ -52,7 +46,7 @@ def test_a_shard_holds_what_the_settings_ask_for(study: Study, tmp_path: Path) -
     np.testing.assert_array_equal(shard.starts, np.tile([0, 17], 20))
     assert list(path.parent.iterdir()) == [path], "no block is left"
     l0 = shard.codes.nnz / (~shard.special).sum()
-    assert path.stat().st_size <= (4.2 * l0 + 8) * shard.tokens.size + 1_000
+    assert path.stat().st_size <= (4.2 * l0 + 12) * shard.tokens.size + 1_000
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 10])
@@ -109,56 +103,3 @@ def test_a_disk_without_room_is_told_before_any_work(
     monkeypatch.setattr(build, "Encoder", lambda _: pytest.fail("the model was loaded"))
     with pytest.raises(OSError, match=r"shard.safetensors needs 1\.1 GB .* has 1\.0 GB free: free"):
         build_shard(study, 0, tmp_path / "out/shard.safetensors", "digest", 20.0)
-
-
-def test_the_fit_is_that_of_dense_codes(study: Study) -> None:
-    few = study.model_copy(update={"fit": FitSettings(tokens=10 * 17)})
-    fit, rate = measure_fit(few)
-    encoder = encode.Encoder(study)
-    texts = [text_of(letters) for letters in UNION7.sample(DOCUMENTS, 40, seed=3)[:5]]
-    bos = encoder.tokenizer.bos_token_id
-    streams, active = [], []
-    for text in texts:
-        ids = [bos, *encoder.tokenizer(text, add_special_tokens=False)["input_ids"]]
-        for start in (0, 17):
-            stream = encoder.read(torch.tensor([ids[start : start + 17]]))[0, 1:]
-            streams.append(stream)
-            active.append((encoder.sae.encode(stream) > 0).sum(1).float())
-    stream = torch.cat(streams)
-    with torch.no_grad():
-        residual = stream - encoder.sae.decode(encoder.sae.encode(stream))
-    unexplained = residual.square().sum() / (stream - stream.mean(0)).square().sum()
-    assert fit.tokens == len(stream) == 160
-    assert fit.l0 == pytest.approx(float(torch.cat(active).mean()))
-    assert fit.unexplained == pytest.approx(float(unexplained), rel=1e-4)
-    assert rate > 0
-
-
-@pytest.mark.parametrize(
-    ("measured", "failed"),
-    [
-        ({}, set()),
-        ({"l0": 0.4}, {"active_latents"}),
-        ({"l0": 2_000.0}, {"active_latents"}),
-        ({"unexplained": 0.6}, {"explains"}),
-        ({"unexplained": float("nan")}, {"explains"}),
-    ],
-)
-def test_an_sae_that_does_not_belong_is_refused(
-    study: Study, home: Path, measured: dict, failed: set[str]
-) -> None:
-    row = {"sae_id": "s", "tokens": 9, "l0": 30.0, "unexplained": 0.1, "bytes_per_token": 99.0}
-    # Under a name of its own: others read the tables of the small study.
-    paths = study.model_copy(update={"name": "unfit"}).paths
-    write_table(paths, "sae_fit", Partition("sae_fit"), pd.DataFrame([row | measured]))
-    assert set(failures(check_fit(paths, study.fit))) == failed
-
-
-def test_the_sae_of_another_layer_does_not_explain(study: Study, home: Path, tmp_path) -> None:
-    sae = shutil.copytree(home / "data/inputs/toy/sae", tmp_path / "sae")
-    config = (sae / "cfg.json").read_text()
-    (sae / "cfg.json").write_text(config.replace("blocks.2.", "blocks.0."))
-    wrong = study.model_copy(update={"sae": study.sae.model_copy(update={"directory": str(sae)})})
-    right, _ = measure_fit(study)
-    fit, _ = measure_fit(wrong)
-    assert right.unexplained < 0.1 < FitSettings().max_unexplained < fit.unexplained

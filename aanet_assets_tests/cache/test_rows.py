@@ -17,9 +17,13 @@ from aanet_assets.cache.rows import (
     load_rows,
     save_clusters,
     save_rows,
+    without_long_tokens,
+    without_long_tokens_of,
 )
+from aanet_assets.cache.shards import counted_codes, read_shard
 from aanet_assets.clustering.ranks import orthonormal, span_basis
 from aanet_assets.settings import ExtremaSettings, RowSettings
+from aanet_assets_tests.shards import write_shard
 
 
 def planted(seed: int = 0, tokens: int = 400, latents: int = 12, d_model: int = 10):
@@ -112,3 +116,45 @@ def test_files_give_back_what_was_written(tmp_path) -> None:
     np.testing.assert_array_equal(back.basis, loaded.basis)
     for name in ("train", "heldout", "extrema"):
         np.testing.assert_array_equal(getattr(back, name), getattr(rows, name))
+
+
+def lengths_and_codes(tmp_path, seed: int = 0):
+    """Two shards, their lengths of the residual stream and their codes, BOS left out."""
+    rng = np.random.default_rng(seed)
+    paths, lengths, codes = [], [], []
+    for shard in range(2):
+        special = np.zeros((20, 6), dtype=bool)
+        special[:, 0] = True
+        norms = rng.uniform(1, 9, special.shape).astype(np.float32)
+        # Those of BOS are huge, and count for nothing.
+        norms[:, 0] = 1_000
+        dense = np.where(rng.random((20, 6, 12)) < 0.4, rng.random((20, 6, 12)), 0)
+        paths.append(
+            write_shard(tmp_path / f"{shard}", np.ones((20, 6), int), special, dense, 0.0, norms)
+        )
+        lengths.append(norms[~special])
+        codes.append(dense[~special])
+    return paths, np.concatenate(lengths), np.concatenate(codes)
+
+
+def test_long_tokens_are_no_rows_where_the_settings_say_so(tmp_path) -> None:
+    paths, lengths, dense = lengths_and_codes(tmp_path)
+    codes = counted_codes(paths)
+    same, limit = without_long_tokens(codes, paths, RowSettings())
+    assert same is codes
+    assert limit == np.inf
+    before = codes.copy()
+    kept, limit = without_long_tokens(codes, paths, RowSettings(max_norm_ratio=1.3))
+    assert limit == pytest.approx(1.3 * np.median(lengths))
+    long = lengths > limit
+    assert 10 < long.sum() < 100
+    np.testing.assert_allclose(kept.toarray(), np.where(long[:, None], 0, dense), rtol=1e-3)
+    assert (codes != before).nnz == 0, "the codes themselves stay"
+    _, _, cluster = planted()
+    active, _ = active_rows(kept, cluster, 0.1)
+    assert not set(active) & set(np.flatnonzero(long))
+    # A held-out shard is judged by the length that training tokens gave.
+    shard = read_shard(paths[0])
+    counted = without_long_tokens_of(shard, limit).codes[~shard.special.ravel()]
+    np.testing.assert_array_equal(counted.toarray(), kept[:100].toarray())
+    assert without_long_tokens_of(shard, np.nan).codes.nnz == shard.codes.nnz

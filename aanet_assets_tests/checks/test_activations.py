@@ -7,14 +7,16 @@ import pytest
 
 from aanet_assets.checks.activations import check_shard
 from aanet_assets.paths import StudyPaths
+from aanet_assets.settings import FitSettings
 from aanet_assets_tests.checks.damage import edit_arrays, failures
 from aanet_assets_tests.shards import write_shard
 
 SEQ_LEN, SPECIAL_IDS, THRESHOLD = 17, [23, 24, 25], 1e-6
+SHARE = FitSettings().max_l0_share
 
 
 def checked(path: Path, seq_len: int = SEQ_LEN, threshold: float = THRESHOLD) -> dict[str, str]:
-    return failures(check_shard(path, seq_len, SPECIAL_IDS, threshold))
+    return failures(check_shard(path, seq_len, SPECIAL_IDS, threshold, SHARE))
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def shard(paths: StudyPaths) -> Path:
 
 
 def test_a_good_shard_passes(shard: Path) -> None:
-    findings = check_shard(shard, SEQ_LEN, SPECIAL_IDS, THRESHOLD)
+    findings = check_shard(shard, SEQ_LEN, SPECIAL_IDS, THRESHOLD, SHARE)
     assert all(finding.passed and finding.blocking for finding in findings)
     assert findings[-1].said.startswith("3 latents are active per token; it must be more than 0")
 
@@ -56,6 +58,18 @@ def test_chunks_without_a_place(shard: Path, name: str) -> None:
     edit_arrays(shard, lambda arrays: arrays.update({name: arrays[name][1:]}))
     said = checked(shard)["structure"]
     assert said == f"1,500 chunks have 1,499 {name}; each needs one"
+
+
+@pytest.mark.parametrize("length", [None, np.nan])
+def test_tokens_without_a_length(shard: Path, length: float | None) -> None:
+    def spoil(arrays: dict[str, np.ndarray]) -> None:
+        if length is None:
+            arrays["norms"] = arrays["norms"][1:]
+        else:
+            arrays["norms"][0, 0] = length
+
+    edit_arrays(shard, spoil)
+    assert "lengths of the residual stream are finite" in checked(shard)["structure"]
 
 
 def test_counts_of_other_tokens(shard: Path) -> None:
@@ -130,6 +144,13 @@ def test_codes_are_there_and_sparse(tmp_path: Path, active: int, passes: bool) -
     codes[..., :active] = 0.5
     failed = checked(written(tmp_path / "shard", codes, THRESHOLD), seq_len=5)
     assert set(failed) == (set() if passes else {"active_latents"})
+
+
+def test_how_many_may_be_active_is_a_setting(tmp_path: Path) -> None:
+    path = written(tmp_path / "shard", np.ones((3, 5, 17)), THRESHOLD)
+    findings = check_shard(path, 5, SPECIAL_IDS, THRESHOLD, max_l0_share=1.0)
+    assert failures(findings) == {}
+    assert "at most 4.25, 0.25 of 17: " in checked(path, seq_len=5)["active_latents"]
 
 
 def test_a_shard_of_special_tokens_alone(tmp_path: Path) -> None:

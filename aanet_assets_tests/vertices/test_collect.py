@@ -17,6 +17,7 @@ from aanet_assets.vertices.report import stats_rows, status
 from aanet_assets_tests.small import small_study
 
 SEQ, CHUNKS, K, LIMIT = 9, 60, 3, 0.4
+_PARALLEL = ("tokens", "special", "documents", "starts", "norms")
 
 
 def planted(seed: int) -> tuple[Shard, Cluster, AANet]:
@@ -37,7 +38,10 @@ def planted(seed: int) -> tuple[Shard, Cluster, AANet]:
         for layer in model.encoder_layers:
             layer.weight.mul_(3)
     documents, starts = np.arange(CHUNKS) + 40, np.arange(CHUNKS) * SEQ
-    shard = Shard(tokens, special, documents, starts, sp.csr_matrix(codes.astype(np.float32)))
+    norms = np.ones((CHUNKS, SEQ), dtype=np.float32)
+    shard = Shard(
+        tokens, special, documents, starts, norms, sp.csr_matrix(codes.astype(np.float32))
+    )
     return shard, Cluster(0, latents, basis, coordinates), model.eval()
 
 
@@ -104,7 +108,7 @@ def test_no_token_beyond_the_limit_is_looked_at(tokenizer) -> None:
     first = collect(
         [
             Shard(
-                *(getattr(shard, n)[:12] for n in ("tokens", "special", "documents", "starts")),
+                *(getattr(shard, n)[:12] for n in _PARALLEL),
                 codes=shard.codes[: 12 * SEQ],
             )
         ],
