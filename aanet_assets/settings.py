@@ -148,7 +148,7 @@ class FitSettings(Settings):
     max_largest_share: Share = 0.5
     """Share of the squared distances from the mean above which the largest 1% of tokens are said
     to decide what variance there is; only warns."""
-    neighbour_ratio: Annotated[float, Field(ge=0, le=1)] = 0.8
+    neighbour_ratio: Annotated[float, Field(ge=0, le=1)] = 0.75
     """The SAE is refused where the residual stream of a layer beside the hook leaves the median
     token a share unexplained that is less than this times the hook's own; 0 refuses none."""
 
