@@ -136,6 +136,8 @@ def without_long_tokens_of(shard: Shard, limit: float) -> Shard:
 
 
 def _silenced(codes: sp.csr_matrix, tokens: Bool[np.ndarray, "tokens"]) -> sp.csr_matrix:
+    if not tokens.any():
+        return codes
     silenced = codes.copy()
     silenced.data[np.repeat(tokens, np.diff(codes.indptr))] = 0
     silenced.eliminate_zeros()

@@ -81,8 +81,8 @@ def _percent(share: float) -> str:
 
 def _right_layer(fit: dict, settings: FitSettings) -> Finding:
     hook, best = parse_hook(fit["best_hook"]), fit["best_unexplained"]
-    same = {"pre": Hook(hook.layer - 1, "post"), "post": Hook(hook.layer + 1, "pre")}[hook.side]
-    also = f" (which is {same})" if same.layer >= 0 else ""
+    after = hook.side == "pre" and hook.layer > 0
+    also = f" (which is {Hook(hook.layer - 1, 'post')})" if after else ""
     return Finding(
         "right_layer",
         fit["best_hook"] == fit["hook"]

@@ -25,6 +25,12 @@ from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.small import small_study
 
 DOCUMENTS = 60
+FIT = {
+    "tokens": 9, "latents": 100, "l0": 24.9, "unexplained": 0.1, "median_unexplained": 0.1,
+    "largest_share": 0.1, "reconstruction_gap": 1e-6, "zero_rows": [],
+    "hook": "blocks.2.hook_resid_pre", "hook_unexplained": 0.1,
+    "best_hook": "blocks.2.hook_resid_pre", "best_unexplained": 0.1, "bytes_per_token": 99.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -116,26 +122,28 @@ def test_the_fit_is_that_of_dense_codes(study: Study) -> None:
 def test_an_sae_that_does_not_belong_is_refused(
     study: Study, home: Path, measured: dict, failed: set[str]
 ) -> None:
-    fit = {
-        "tokens": 9, "latents": 100, "l0": 24.9, "unexplained": 0.1, "median_unexplained": 0.1,
-        "largest_share": 0.1, "reconstruction_gap": 1e-6, "zero_rows": [],
-        "hook": "blocks.2.hook_resid_pre", "hook_unexplained": 0.1,
-        "best_hook": "blocks.2.hook_resid_pre", "best_unexplained": 0.1, "bytes_per_token": 99.0,
-    }  # fmt: skip
-    found = judged(study, fit | measured)
+    found = judged(study, FIT | measured)
     assert set(found) == failed
     assert not any("nan%" in said for said in found.values())
 
 
 def test_how_many_latents_may_be_active_is_a_setting(study: Study, home: Path) -> None:
-    fit = measure_fit(study)[0]._asdict() | {"latents": 17, "l0": 5.0}
+    fit = FIT | {"latents": 17, "l0": 5.0}
     assert "1 to 4.25" in judged(study, fit)["active_latents"]
     dense = study.model_copy(update={"fit": FitSettings(max_l0_share=0.3)})
     assert judged(dense, fit) == {}
 
 
+def test_one_point_has_two_names(study: Study, home: Path) -> None:
+    found = judged(study, FIT | {"best_hook": "blocks.3.hook_resid_pre", "best_unexplained": 0.01})
+    assert (
+        "blocks.3.hook_resid_pre (which is blocks.2.hook_resid_post) fits best: 1.0% of"
+        in found["right_layer"]
+    )
+
+
 def test_doubts_are_warnings(study: Study, home: Path) -> None:
-    found = judged(study, measure_fit(study)[0]._asdict(), doubts=("one thing", "another"))
+    found = judged(study, FIT, doubts=("one thing", "another"))
     assert found == {"says_the_same": "one thing; another"}
 
 
@@ -177,7 +185,7 @@ def test_neighbours_are_one_layer_below_and_above(hook: Hook, layers: int, besid
     [
         ("blocks.1.hook_resid_post", "blocks.2.hook_resid_post"),
         ("blocks.2.hook_resid_pre", "blocks.2.hook_resid_post"),
-        ("blocks.1.hook_resid_pre", r"blocks.2.hook_resid_pre (which is blocks.1.hook_resid_post)"),
+        ("blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"),
     ],
 )
 def test_the_sae_of_another_layer_is_told_which_fits_best(
@@ -188,7 +196,7 @@ def test_the_sae_of_another_layer_is_told_which_fits_best(
     lenient = {"unexplained": 0.4, "median_unexplained": 0.4}
     found = judged(study, fit._asdict() | lenient)
     assert set(found) == {"right_layer"}
-    assert f"{said} fits best" in found["right_layer"] or f"{said} (which" in found["right_layer"]
+    assert f"{said} fits best" in found["right_layer"]
     assert f"of the hook {named}, which the SAE names" in found["right_layer"]
 
 
