@@ -114,7 +114,8 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
 def clustering(study: Study, partition: Partition) -> Outcome:
     """Groups of latents: a label per latent, and each cluster's decoder subspace, rank, residual.
 
-    Latents that never fire, fire too rarely or repeat an earlier one carry label -1.
+    Latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of zeros
+    carry label -1.
     """
     import numpy as np
 
@@ -154,6 +155,7 @@ def clustering(study: Study, partition: Partition) -> Outcome:
             "method": settings.method,
             "latents_clustered": int((labels >= 0).sum()),
             "latents_left_out": int((labels < 0).sum()),
+            "decoder_rows_of_zeros": int((~decoder.any(axis=1)).sum()),
             "sizes": dg.MetadataValue.json(sizes),
             "active_latents_per_token": codes.nnz / codes.shape[0],
         },

@@ -86,12 +86,14 @@ def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, "members"]) -
     The effective number (sum a)^2 / sum a^2 of the activations at each token, which is 1 where one
     latent is active alone. `activations` has a row for each token, a column for each latent, and in
     every row some latent that is active; they are scaled by `lengths`, those of the decoder rows.
-    None for no tokens.
+    None for no tokens. Tokens at which nothing is written, by decoder rows of zeros, do not count.
     """
     if not activations.nnz:
         return None
-    total = activations @ lengths
-    return float((total**2 / (activations.power(2) @ lengths**2)).mean())
+    squares = activations.power(2) @ lengths**2
+    written = squares > 0
+    total = (activations @ lengths)[written]
+    return float((total**2 / squares[written]).mean()) if written.any() else None
 
 
 def _principal_axes(

@@ -100,3 +100,6 @@ def test_coactivity_is_the_effective_number_of_latents() -> None:
     # (2 + 1)^2 / (4 + 1) with the first decoder row twice as long.
     assert coactivity(mixed, np.array([2.0, 1, 1])) == pytest.approx((9 / 5 + 1) / 2)
     assert coactivity(csr_matrix((0, 3)), ones) is None
+    # A decoder row of zeros writes nothing, whatever its latent does.
+    assert coactivity(alone, np.array([1.0, 1, 0])) == pytest.approx(1)
+    assert coactivity(alone, np.zeros(3)) is None
