@@ -69,16 +69,26 @@ _CACHE = (
     "sae",
     "corpus",
     "cache.seq_len",
+    "cache.prepend_bos",
     "cache.max_doc_tokens",
     "cache.documents_per_shard",
     "cache.tokens_per_shard",
     "cache.activity_threshold",
 )
-_FIT = ("model", "dtype", "sae", "corpus", "cache.seq_len", "cache.max_doc_tokens", "fit")
+_FIT = (
+    "model",
+    "dtype",
+    "sae",
+    "corpus",
+    "cache.seq_len",
+    "cache.prepend_bos",
+    "cache.max_doc_tokens",
+    "fit",
+)
 
 _STEPS = (
-    Step("sae_fit", "none", (), _FIT, on_device=True),
-    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="2", on_device=True),
+    Step("sae_fit", "none", (), _FIT, code_version="2", on_device=True),
+    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="3", on_device=True),
     Step(
         "clustering",
         "n_clusters",
@@ -199,7 +209,8 @@ _LOCAL = (
     Step("language_model", "none", (), ("local.package",)),
     Step("prose", "none", (), ("local.characters", "local.seed")),
     Step("sae", "none", ("language_model", "prose"),
-         ("local", "dtype", "cache.seq_len", "cache.max_doc_tokens"), on_device=True),
+         ("local", "dtype", "cache.seq_len", "cache.prepend_bos", "cache.max_doc_tokens"),
+         on_device=True),
 )  # fmt: skip
 
 
