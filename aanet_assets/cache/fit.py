@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aanet_assets.cache.encode import Encoder, without_codes
 from aanet_assets.cache.shards import ARRAYS
-from aanet_assets.lm.corpus import Chunk, chunks, documents
+from aanet_assets.lm.corpus import Chunk, Tally, chunks, documents
 from aanet_assets.lm.model import ResidualReader
 from aanet_assets.lm.sae import Hook, decoder_rows, hook_of, reads_centred
 from aanet_assets.lm.size import config_of
@@ -76,12 +76,13 @@ def measure_fit(study: Study) -> tuple[Fit, float]:
     """
     encoder, cache = Encoder(study), study.cache
     texts = documents(study.corpus, 0, cache.documents_per_shard)
-    found = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos)
+    tally = Tally()
+    found = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos, tally)
     found = list(islice(found, -(-study.fit.tokens // cache.seq_len)))
     if not found:
         raise ValueError(
-            f"none of the first {cache.documents_per_shard:,} documents has the {cache.seq_len} "
-            "tokens of a chunk: lower cache.seq_len or raise cache.documents_per_shard"
+            f"none of the first {tally.documents:,} documents gives a chunk: "
+            f"{tally.dropped(cache)}; or raise cache.documents_per_shard"
         )
     size = seconds = counted = active = 0.0
     rows, errors, gaps = [], [], []

@@ -51,14 +51,24 @@ def _sae_fit(study: Study, partition: Partition) -> list[Finding]:
 
 
 def _activation_cache(study: Study, partition: Partition) -> list[Finding]:
-    from aanet_assets.checks.activations import check_shard
+    import tempfile
+    from pathlib import Path
+
+    from aanet_assets.checks.activations import check_shard, special_ids_in
     from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.study import resolve
 
     assert partition.shard is not None
+    folder = resolve(study.model)
+    with tempfile.TemporaryDirectory() as scratch:
+        if not (folder / "tokenizer.json").is_file():
+            folder = Path(scratch)
+            load_tokenizer(study).save_pretrained(folder)
+        special = special_ids_in(folder)
     return check_shard(
         study.paths.shard(partition.shard),
         study.cache.seq_len,
-        load_tokenizer(study).all_special_ids,
+        special,
         study.cache.activity_threshold,
         study.fit.max_l0_share,
     )
