@@ -55,6 +55,7 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     from aanet_assets.defs.drive import Driver, Failure
     from aanet_assets.defs.drive import plan as partitions_to_make
     from aanet_assets.lm.preflight import preflight
+    from aanet_assets.manifest import rewrite_manifest
     from aanet_assets.report import print_report
 
     module = load(study)
@@ -65,6 +66,8 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
         with open_instance() as instance:
             mend_orphans(instance)
             _drive(Driver(module.study, module.defs, instance), todo)
+        # Where nothing was to be made, an n_clusters may have been taken out of the study.
+        rewrite_manifest(module.study)
     except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
         raise stop(error) from None
     except OperationalError as error:

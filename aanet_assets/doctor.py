@@ -17,6 +17,7 @@ from aanet_assets.defs.orphans import mend_orphans, orphaned_runs
 from aanet_assets.files import abandoned
 from aanet_assets.lineage import partitions, steps, upstream
 from aanet_assets.locks import left_notes, remove_left_notes
+from aanet_assets.manifest import manifest_problem, rewrite_manifest
 from aanet_assets.prune import ABANDONED, bytes_of, unneeded
 from aanet_assets.records import MISSING, Standing
 from aanet_assets.study import Study
@@ -48,6 +49,7 @@ def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
         yield from _unneeded(study)
         yield from _stale(study)
         yield from _database(study)
+        yield from _manifest(study)
         yield from _space(study)
 
 
@@ -146,6 +148,16 @@ def _database(study: Study) -> Iterator[Finding]:
             "SQL does not see what the Parquet files hold",
             "made anew from the Parquet files",
             lambda: warehouse.update(study.paths),
+        )
+
+
+def _manifest(study: Study) -> Iterator[Finding]:
+    if problem := manifest_problem(study):
+        yield Finding(
+            f"{study.paths.manifest.relative_to(study.paths.root)} {problem}",
+            "scripts that read it do not see what the manifest of each n_clusters holds",
+            "made anew from those manifests",
+            lambda: rewrite_manifest(study),
         )
 
 

@@ -128,6 +128,7 @@ _STEPS = (
         "n_clusters",
         ("cluster_rows", "aanet_models", "aanet_metrics"),
         ("ks",),
+        code_version="2",
     ),
     Step("analysis_plots", "n_clusters", ("consolidated_metrics",), ("selection",)),
     Step(
@@ -175,17 +176,23 @@ _STEPS = (
     Step(
         "refit_models",
         "n_clusters",
-        ("clustering", "cluster_rows", "aanet_models", "selected_clusters"),
+        (
+            "clustering",
+            "cluster_rows",
+            "aanet_models",
+            "consolidated_metrics",
+            "selected_clusters",
+        ),
         ("refit", *_TRAINING),
-        code_version="2",
+        code_version="3",
         on_device=True,
     ),
     Step(
         "vertex_samples",
         "n_clusters",
         ("activation_cache", "cluster_rows", "refit_models"),
-        ("model", "revision", "vertices", "cache.heldout_shards"),
-        code_version="2",
+        ("model", "revision", "vertices", "cache.training_shards", "cache.heldout_shards"),
+        code_version="3",
         on_device=True,
     ),
     Step(
@@ -204,7 +211,7 @@ _STEPS = (
             "vertex_samples",
         ),
         ("ks", "selection", "trust"),
-        code_version="2",
+        code_version="3",
     ),
 )
 _TRUTH = (
@@ -270,9 +277,7 @@ def partitions(study: Study, step: Step) -> Iterator[Partition]:
 
 def shards_read(study: Study, step: str) -> range:
     """The shards of the activation cache that a step reads."""
-    if step == "vertex_samples":
-        return study.heldout_shards
-    if step == "recovery":
+    if step in ("vertex_samples", "recovery"):
         return range(study.training_shards.start, study.heldout_shards.stop)
     return study.training_shards
 

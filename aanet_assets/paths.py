@@ -101,6 +101,15 @@ class StudyPaths:
         """Folder of everything stage 3 makes for one n_clusters."""
         return self.root / "selected_clusters" / f"n{n}"
 
+    def stage3_manifest(self, n: int) -> Path:
+        """What stage 3 made for one n_clusters."""
+        return self.stage3(n) / "manifest.json"
+
+    @property
+    def manifest(self) -> Path:
+        """What stage 3 made for all of them; derived, and so of no partition."""
+        return self.root / "selected_clusters" / "manifest.json"
+
     @staticmethod
     def selected_stem(cluster_id: int, k: int, category: str) -> str:
         """First part of the name of each file of a selected cluster."""

@@ -14,6 +14,7 @@ from aanet_assets.files import abandoned
 from aanet_assets.inputs import input_files
 from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.locks import nothing_being_made
+from aanet_assets.manifest import rewrite_manifest
 from aanet_assets.paths import NAMES
 from aanet_assets.records import read_record
 from aanet_assets.study import Study
@@ -103,4 +104,5 @@ def remove(study: Study, shown: Iterable[Path]) -> int:
                 folder.rmdir()
     if any(study.paths.tables in path.parents for path in going):
         warehouse.update(study.paths)
+    rewrite_manifest(study)
     return freed

@@ -21,6 +21,7 @@ _INTEGERS = {
     "activation_pca_rank", "n_rows", "steps", "aanet_recon_loss_elbow_k",
     "aanet_archetypal_loss_elbow_k", "k_differential", "active_tokens", "position",
     "failed_here", "failed_cumulative", "remaining", "vertex_id", "samples", "target",
+    "different_texts", "repeated_chunks", "heldout_chunks", "chunks_in_training",
     "tokens_seen", "true_k", "recon_elbow_k", "arch_elbow_k",
     "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
     "documents", "empty", "too_long", "too_short", "tokens_left_over",
@@ -40,10 +41,10 @@ _TEXTS = {
 _INTEGER_LISTS = {
     "zero_rows",
     "latent_indices", "chunk_token_ids", "trigger_token_indices", "trigger_token_ids",
-    "trigger_word_indices", "elbow_ks",
+    "trigger_word_indices", "trigger_token_starts", "trigger_token_ends", "elbow_ks",
 }  # fmt: skip
 _FLOAT_LISTS = {"distances_to_vertex", *(f"{name}_history" for name in _LOSSES)}
-_TEXT_LISTS = {"trigger_words", "doubts"}
+_TEXT_LISTS = {"trigger_words", "trigger_text_words", "doubts"}
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sae_fit": (
@@ -98,14 +99,16 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "failed_cumulative", "remaining",
     ),
     "vertex_stats": (
-        "n_clusters_total", "cluster_id", "aanet_k", "category", "vertex_id", "samples", "target",
-        "reached_target", "tokens_seen", "distance_threshold",
+        "n_clusters_total", "cluster_id", "aanet_k", "category", "vertex_id", "samples",
+        "different_texts", "repeated_chunks", "target", "reached_target", "tokens_seen",
+        "heldout_chunks", "chunks_in_training", "distance_threshold",
     ),
     "vertex_samples": (
         "n_clusters_total", "cluster_id", "aanet_k", "category", "vertex_id",
         "document", "document_token",
         "distances_to_vertex", "full_text", "chunk_token_ids", "trigger_token_indices",
-        "trigger_token_ids", "trigger_word_indices", "trigger_words",
+        "trigger_token_ids", "trigger_word_indices", "trigger_words", "trigger_text_words",
+        "trigger_token_starts", "trigger_token_ends",
     ),
     "recovery": (
         "n_clusters_total", "component", "kind", "cluster_id", "r2", "token_r2", "leak", "true_k",

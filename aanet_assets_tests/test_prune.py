@@ -55,7 +55,8 @@ def test_every_file_is_known_by_its_name(finished: Finished) -> None:
             assert record is not None
             for name in record.files or ():
                 assert owner(name) == partition, name
-    for name in ("notes.txt", "metrics.duckdb", "clusters_7/mine.png", "tables/mine/n7.parquet"):
+    derived = ("metrics.duckdb", "selected_clusters/manifest.json")
+    for name in ("notes.txt", *derived, "clusters_7/mine.png", "tables/mine/n7.parquet"):
         assert owner(name) is None
 
 

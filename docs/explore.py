@@ -89,8 +89,9 @@ for mode, selection in (("guide", guide), ("calibrated", calibrated)):
 # %%
 words = sql(
     f"""SELECT cluster_id, vertex_id, word, count(*) AS times
-        FROM (SELECT *, unnest(trigger_words) AS word FROM vertex_samples
+        FROM (SELECT *, unnest(trigger_text_words) AS word FROM vertex_samples
               WHERE n_clusters_total = {n})
+        WHERE word <> ''
         GROUP BY cluster_id, vertex_id, word
         QUALIFY row_number() OVER (PARTITION BY cluster_id, vertex_id
                                    ORDER BY times DESC, word) <= 3

@@ -99,6 +99,12 @@ def chunks_in(path: Path) -> int:
         return file.get_slice("tokens").get_shape()[0]
 
 
+def chunk_tokens(path: Path) -> Int[np.ndarray, "chunks seq"]:
+    """Token ids of a block or shard, without its codes."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("tokens")
+
+
 def read_shard(path: Path) -> Shard:
     """Read one shard; codes in float32."""
     with safe_open(path, framework="numpy") as file:

@@ -87,7 +87,8 @@ BLOCKING: Mapping[str, Mapping[str, str]] = {
     },
     "vertex_samples": {
         "counts": "Table, statistics, files and manifest tell of the same samples.",
-        "triggers": "Trigger tokens and words stand where the samples say.",
+        "triggers": "Trigger tokens and words stand where the samples say, and no sample of a "
+        "vertex repeats another.",
         "distances": "No sample is farther from its vertex than allowed.",
         "held_out": "Every sample comes from a held-out shard.",
     },
@@ -116,7 +117,9 @@ WARNING: Mapping[str, Mapping[str, str]] = {
     },
     "refit_models": {"all_trained": "Every selected cluster has a model."},
     "vertex_samples": {
-        "unseen_in_training": "Samples do not repeat chunks of the training shards.",
+        "unseen_in_training": "Samples do not repeat chunks of the training shards, and few "
+        "held-out chunks do.",
+        "different_texts": "Most chunks found near each vertex are different ones.",
     },
 }
 """Those that only warn."""

@@ -9,19 +9,24 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from aanet_assets.cache.shards import chunk_tokens
 from aanet_assets.checks.finding import Finding, listed
 from aanet_assets.checks.selection import selected
 from aanet_assets.lineage import Partition
 from aanet_assets.paths import StudyPaths
+from aanet_assets.vertices.repeats import chunk_hashes, hashes_of
 from aanet_assets.warehouse import read_table
 
 LARGEST_REPEATED = 0.05
-"""Share of sampled chunks that may stand word for word among the training chunks, too: short ones
+"""Share of held-out chunks that may stand word for word among the training chunks, too: short ones
 repeat by chance."""
+FEWEST_DIFFERENT = 0.5
+"""Share of the chunks found near a vertex that must be different ones."""
 _PARALLEL = (
     "distances_to_vertex", "trigger_token_indices", "trigger_token_ids", "trigger_word_indices",
-    "trigger_words",
+    "trigger_words", "trigger_text_words", "trigger_token_starts", "trigger_token_ends",
 )  # fmt: skip
+_PIECE = "\ufffd"
 _VERTEX = ["cluster_id", "vertex_id"]
 
 
@@ -36,6 +41,7 @@ def check_samples(
         _counts(samples, stats, paths, n),
         _triggers(samples),
         _distances(samples, stats),
+        _different(stats),
         *_origin(
             samples, [paths.shard(s) for s in heldout], [paths.shard(s) for s in training]
         ),
@@ -62,7 +68,7 @@ def _counts(samples: pd.DataFrame, stats: pd.DataFrame, paths: StudyPaths, n: in
         lines = path.read_bytes().count(b"\n") if path.is_file() else 0
         if lines != per_cluster.get(one.cluster_id, 0):
             problems.append(f"{path.name} has {lines} lines")
-    manifest = json.loads((paths.stage3(n) / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(paths.stage3_manifest(n).read_text(encoding="utf-8"))
     if [entry["cluster_id"] for entry in manifest["clusters"]] != [c.cluster_id for c in chosen]:
         problems.append(f"the manifest has {len(manifest['clusters'])} clusters")
     named = f" ({listed(problems, 3)})" if problems else ""
@@ -76,17 +82,21 @@ def _counts(samples: pd.DataFrame, stats: pd.DataFrame, paths: StudyPaths, n: in
 
 
 def _triggers(samples: pd.DataFrame) -> Finding:
-    wrong = [
-        f"sample {place} of cluster {row['cluster_id']}: {problem}"
-        for place, row in enumerate(samples.to_dict("records"))
-        if (problem := _problem_of(row))
-    ]
+    seen: set[tuple[int, int, bytes]] = set()
+    wrong = []
+    for place, row in enumerate(samples.to_dict("records")):
+        ids = np.asarray(row["chunk_token_ids"], dtype=np.int64).tobytes()
+        chunk = (row["cluster_id"], row["vertex_id"], ids)
+        problem = "the chunk of another sample" if chunk in seen else _problem_of(row)
+        seen.add(chunk)
+        if problem:
+            wrong.append(f"sample {place} of cluster {row['cluster_id']}: {problem}")
     named = f" ({listed(wrong, 3)})" if wrong else ""
     return Finding(
         "triggers",
         not wrong,
         f"{len(wrong):,} of {len(samples):,} samples have trigger tokens or words that are not "
-        f"where they say{named}; none may",
+        f"where they say, or a chunk that their vertex has already{named}; none may",
     )
 
 
@@ -99,11 +109,23 @@ def _problem_of(row: Mapping[Any, Any]) -> str | None:
         return f"token indices {list(positions)} in a chunk of {len(ids)}, each once and in order"
     if (ids[positions] != row["trigger_token_ids"]).any():
         return "trigger tokens that are not the chunk's"
-    words = row["full_text"].split()
-    for index, word in zip(row["trigger_word_indices"], row["trigger_words"], strict=True):
-        # A chunk of nothing but white space has no words to point at.
-        if words and (not 0 <= index < len(words) or words[index] != word):
-            return f"trigger word {word!r} at {index} of {len(words)} words"
+    text: str = row["full_text"]
+    words = text.split()
+    columns = (positions, *(row[name] for name in _PARALLEL[3:]))
+    for position, index, token, word, start, end in zip(*columns, strict=True):
+        # Half a character may count as a word that the whole text does not have.
+        if not 0 <= index < max(len(words), position + 1):
+            return f"trigger word {index} of {len(words)} words"
+        if pd.isna(start) and pd.isna(end) and word is None:
+            continue
+        if word is None or not 0 <= start < end <= len(text):
+            return f"trigger word {word!r} at characters {start} to {end} of {len(text)}"
+        shown = text[int(start) : int(end)]
+        if token.strip().strip(_PIECE).strip() not in shown:
+            return f"trigger token {token!r} where the text says {shown!r}"
+        last = shown.split()[-1:]
+        if (word not in words or last[0] not in word) if last else word:
+            return f"trigger word {word!r} where the text says {shown!r}"
     return None
 
 
@@ -125,10 +147,29 @@ def _distances(samples: pd.DataFrame, stats: pd.DataFrame) -> Finding:
     )
 
 
+def _different(stats: pd.DataFrame) -> Finding:
+    found = stats["samples"] + stats["repeated_chunks"]
+    few = stats[stats["different_texts"] < FEWEST_DIFFERENT * found]
+    named = [
+        f"vertex {row['vertex_id']} of cluster {row['cluster_id']}: {row['different_texts']} "
+        f"different texts, {row['repeated_chunks']} chunks that repeat them"
+        for row in few.to_dict("records")
+    ]
+    return Finding(
+        "different_texts",
+        few.empty,
+        f"near {len(few)} of {len(stats)} vertices, chunks that repeat a sample outnumber different"
+        f" texts{f' ({listed(named, 3)})' if named else ''}; more tell of a corpus that repeats "
+        "itself",
+        blocking=False,
+    )
+
+
 def _origin(samples: pd.DataFrame, heldout: list[Path], training: list[Path]) -> list[Finding]:
     chunks = {np.asarray(ids, dtype=np.int32).tobytes() for ids in samples["chunk_token_ids"]}
     known, repeated = _present(chunks, heldout), _present(chunks, training)
-    share = len(repeated) / max(len(chunks), 1)
+    total, seen, documents = _in_training(heldout, training)
+    share = seen / max(total, 1)
     return [
         Finding(
             "held_out",
@@ -138,20 +179,32 @@ def _origin(samples: pd.DataFrame, heldout: list[Path], training: list[Path]) ->
         ),
         Finding(
             "unseen_in_training",
-            share <= LARGEST_REPEATED,
-            f"{len(repeated):,} of {len(chunks):,} sampled chunks ({share:.1%}) are word for word "
-            f"chunks of the training shards, too; more than {LARGEST_REPEATED:.0%} tell of a "
-            "corpus that repeats itself",
+            not repeated and share <= LARGEST_REPEATED,
+            f"{seen:,} of {total:,} held-out chunks ({share:.1%}), of {documents:,} documents, are "
+            "word for word chunks of the training shards, too, and left out of the samples; more "
+            f"than {LARGEST_REPEATED:.0%} tell of a corpus that repeats itself. {len(repeated):,} "
+            f"of {len(chunks):,} sampled chunks are such chunks; none may be",
             blocking=False,
         ),
     ]
+
+
+def _in_training(heldout: Iterable[Path], training: Iterable[Path]) -> tuple[int, int, int]:
+    """Held-out chunks, those that stand in training shards, too, and documents of those."""
+    known, total, seen, documents = hashes_of(training), 0, 0, set()
+    for shard in heldout:
+        with safe_open(shard, framework="numpy") as file:
+            tokens, numbers = file.get_tensor("tokens"), file.get_tensor("documents")
+        found = np.isin(chunk_hashes(tokens), known)
+        total, seen = total + len(found), seen + int(found.sum())
+        documents |= set(numbers[found].tolist())
+    return total, seen, len(documents)
 
 
 def _present(chunks: set[bytes], shards: Iterable[Path]) -> set[bytes]:
     """Those of the chunks that occur in some shards; none of the shards is kept in memory."""
     found: set[bytes] = set()
     for shard in shards if chunks else ():
-        with safe_open(shard, framework="numpy") as file:
-            tokens = file.get_tensor("tokens").astype(np.int32, copy=False)
+        tokens = chunk_tokens(shard).astype(np.int32, copy=False)
         found |= chunks.intersection(row.tobytes() for row in tokens)
     return found

@@ -38,6 +38,8 @@ class Outcome:
     """Every file that holds the partition's content."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What Dagit shows beside it."""
+    afterwards: Callable[[Study], None] = lambda _: None
+    """Brings up to date what is made of several partitions, once this one counts or is refused."""
 
 
 Work = Callable[[Study, Partition], Outcome]
@@ -68,6 +70,7 @@ def run_step(
         tables = [file for file in outcome.files if study.paths.tables in file.parents]
         if blocking:
             _set_aside(study, tables)
+            outcome.afterwards(study)
             yield from results
             raise _refusal(partition, blocking, outcome)
         for finding in failed:
@@ -80,6 +83,7 @@ def run_step(
         record = write_record(
             study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
         )
+        outcome.afterwards(study)
         yield dg.MaterializeResult(
             metadata={**outcome.metadata, **_cost(outcome, started)},
             data_version=dg.DataVersion(record.content),

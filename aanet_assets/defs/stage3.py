@@ -45,16 +45,20 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
 
     `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
     """
-    from aanet_assets.archetypes.data import Task
+    from aanet_assets.analysis.curves import metrics_history
+    from aanet_assets.archetypes.data import LOSSES, Task
     from aanet_assets.archetypes.export import load_stack, save_pt, state_dict
     from aanet_assets.archetypes.extrema import with_extrema
     from aanet_assets.archetypes.train import train_aanets
     from aanet_assets.cache.rows import load_cluster, load_rows
+    from aanet_assets.vertices.original import cluster_fields, path_in_project, training_fields
     from aanet_assets.vertices.selected import remove_others
 
     n = partition.n
     assert n is not None
     selection = _selection(study, n)
+    table = read_table(study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=n))
+    metrics = {(row["cluster_id"], row["aanet_k"]): row for row in table.to_dict("records")}
     files, outcomes = [], []
     if study.refit.mode == "retrain":
         ids = [chosen.cluster_id for chosen in selection]
@@ -70,12 +74,12 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
             if model.status == "ok":
                 files.append(_file(study, n, chosen, ".pt"))
                 save_pt(files[-1], state_dict(model, cluster.basis))
-            history = {
-                f"aanet_{name}": finite_or_null(values) for name, values in model.history.items()
+            curves = {
+                "cluster_id": chosen.cluster_id,
+                "aanet_k": chosen.k,
+                "metrics_history": metrics_history(model.history),
             }
-            curves = {"cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
-            curves_file = _file(study, n, chosen, "_curves.json")
-            files.append(write_json(curves_file, {**curves, "metrics_history": history}))
+            files.append(write_json(_file(study, n, chosen, "_curves.json"), curves))
             losses = {
                 name: finite_or_null([loss])[0] for name, loss in (model.losses or {}).items()
             }
@@ -94,17 +98,25 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
                 {"status": model.status, "reason": model.reason, "taken_from": taken_from}
             )
     for chosen, outcome in zip(selection, outcomes, strict=True):
-        latents = load_cluster(study.paths.clustering(n), chosen.cluster_id).latents
+        latents = load_cluster(study.paths.clustering(n), chosen.cluster_id).latents.tolist()
+        known = metrics[chosen.cluster_id, chosen.k]
+        losses = outcome.get("losses", {name: known[f"aanet_{name}"] for name in LOSSES})
+        model_path, curves_path = (
+            path_in_project(study.paths, file) if file in files else None
+            for file in (_file(study, n, chosen, ending) for ending in (".pt", "_curves.json"))
+        )
         metadata = {
             "n_clusters_total": n,
             **chosen._asdict(),
-            "latent_indices": latents.tolist(),
+            "latent_indices": latents,
+            **cluster_fields(n, chosen.k, latents, known),
             "mode": study.refit.mode,
             **outcome,
             "model": study.model,
             "sae_id": study.sae.name,
             "refit": study.refit.model_dump(mode="json"),
             "aanet": study.aanet.model_dump(mode="json", exclude={"export_pt"}),
+            **training_fields(losses, study.aanet, model_path, curves_path),
         }
         files.append(write_json(_file(study, n, chosen, "_metadata.json"), metadata))
     remove_others(study.paths.stage3(n), (".pt", "_metadata.json", "_curves.json"), files)
@@ -124,15 +136,26 @@ def refit_models(study: Study, partition: Partition) -> Outcome:
 def vertex_samples(study: Study, partition: Partition) -> Outcome:
     """Text near each vertex of each selected cluster, from held-out tokens, with statistics.
 
-    Writes the samples, the statistics and the manifest of the folder, and the same as tables.
+    Held-out chunks that stand word for word in training text, too, are left out and counted. Writes
+    the samples, the statistics and the manifest of the folder, and the same as tables.
     """
+    import json
+
     import pandas as pd
 
     from aanet_assets.cache.rows import without_long_tokens_of
     from aanet_assets.cache.shards import read_shard
     from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.manifest import rewrite_manifest
     from aanet_assets.progress import Progress
     from aanet_assets.tables import TABLES
+    from aanet_assets.vertices.original import (
+        CLUSTER_FIELDS,
+        manifest_fields,
+        path_in_project,
+        stats_fields,
+    )
+    from aanet_assets.vertices.repeats import hashes_of, without
     from aanet_assets.vertices.report import sample_rows, stats_rows, status
     from aanet_assets.vertices.selected import remove_others
 
@@ -141,47 +164,52 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     folder, selection = study.paths.stage3(n), _selection(study, n)
     # One read of the held-out tokens serves all clusters, and none is needed without any.
     limit = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))["norm_limit"].max()
-    shards = [
-        without_long_tokens_of(read_shard(study.paths.shard(s)), limit)
-        for s in study.heldout_shards
-        if selection
-    ]
+    read = selection and [read_shard(study.paths.shard(s)) for s in study.heldout_shards]
+    known = hashes_of(study.paths.shard(s) for s in study.training_shards if selection)
+    shards = [without(without_long_tokens_of(shard, limit), known) for shard in read]
+    chunks, unseen = (sum(len(shard.tokens) for shard in each) for each in (read, shards))
+    overlap = {"heldout_chunks": chunks, "chunks_in_training": chunks - unseen}
     tokenizer = load_tokenizer(study) if selection else None
     progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
-    files, samples, stats, entries = [], [], [], []
+    files, samples, stats, entries, results = [], [], [], [], []
     for chosen in selection:
+        metadata_file = _file(study, n, chosen, "_metadata.json")
+        metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+        entry = {**chosen._asdict(), **{name: metadata[name] for name in CLUSTER_FIELDS}}
         collection = _collect(study, n, chosen, shards, tokenizer)
+        entry["collection_status"] = status(collection, study.vertices)
         if collection is not None:
             key = {"n_clusters_total": n, "cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
             key |= {"category": chosen.category}
             rows = sample_rows(collection)
             file = _file(study, n, chosen, "_vertex_samples.jsonl")
             files.append(write_json_lines(file, rows))
+            entry["vertex_samples_path"] = path_in_project(study.paths, file)
             samples += [{**key, **row} for row in rows]
-            vertices = stats_rows(collection, study.vertices)
+            vertices = [{**vertex, **overlap} for vertex in stats_rows(collection, study.vertices)]
             stats += [{**key, **vertex} for vertex in vertices]
             content = {
                 **key,
-                "collection_status": status(collection, study.vertices),
+                "latent_indices": metadata["latent_indices"],
+                "collection_status": entry["collection_status"],
                 "tokens_seen": collection.tokens_seen,
+                **overlap,
                 "distance_threshold": study.vertices.distance,
                 "vertices": vertices,
                 "model": study.model,
                 "tokenizer": study.model,
+                **stats_fields(study, n, chosen.k, vertices),
             }
             files.append(write_json(_file(study, n, chosen, "_vertex_stats.json"), content))
+            results.append(content)
         stem = study.paths.selected_stem(chosen.cluster_id, chosen.k, chosen.category)
-        entries.append(
-            {
-                **chosen._asdict(),
-                "collection_status": status(collection, study.vertices),
-                "files": sorted(path.name for path in folder.glob(f"{stem}[._]*")),
-            }
-        )
+        entry["files"] = sorted(path.name for path in folder.glob(f"{stem}[._]*"))
+        entries.append(entry)
         progress.advance()
     remove_others(folder, ("_vertex_samples.jsonl", "_vertex_stats.json"), files)
     note = (
-        f"{len(samples)} samples of {len(selection)} clusters"
+        f"{len(samples)} samples of {len(selection)} clusters; {chunks - unseen} of {chunks} "
+        "held-out chunks stand in training text, too, and were left out"
         if selection
         else "no cluster is selected, so there is nothing to do; selection_funnel says why"
     )
@@ -192,9 +220,9 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
         "model": study.model,
         "sae_id": study.sae.name,
         "note": note,
-        "clusters": entries,
+        **manifest_fields(study, [n], entries, results),
     }
-    files.append(write_json(folder / "manifest.json", manifest))
+    files.append(write_json(study.paths.stage3_manifest(n), manifest))
     stats_frame = pd.DataFrame(stats, columns=TABLES["vertex_stats"].names)
     samples_frame = pd.DataFrame(samples, columns=TABLES["vertex_samples"].names)
     files.append(write_table(study.paths, "vertex_stats", partition, stats_frame))
@@ -206,6 +234,7 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
             "outcome": note,
             "vertices": pictures.table(stats_frame),
         },
+        afterwards=rewrite_manifest,
     )
 
 

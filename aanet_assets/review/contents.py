@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ DIGITS = 4
 """Significant digits of every number: more would only make the page large."""
 CURVE_POINTS = 40
 SAMPLES_PER_VERTEX = 6
-WORDS_PER_VERTEX = 8
-WORDS_AROUND = 12
+TOKENS_PER_VERTEX = 8
+CHARACTERS_AROUND = 80
+"""Of a text, shown before its first trigger token and after it. Not words: in Chinese or Japanese
+a whole text is one."""
 
 
 def number(value: object) -> float | int | None:
@@ -102,25 +104,73 @@ def thinned(values: Sequence[float]) -> dict[str, list]:
 
 
 def vertex_texts(samples: pd.DataFrame, vertex_id: int) -> dict[str, Any]:
-    """The most frequent trigger words of a vertex, and the samples nearest to it."""
+    """The most frequent trigger tokens of a vertex, and the samples nearest to it."""
     own = samples[samples["vertex_id"] == vertex_id]
-    words = Counter(word for row in own["trigger_words"] for word in row)
+    tokens = Counter(token for row in own.to_dict("records") for token in _tokens(row))
     nearest = own.assign(nearest=own["distances_to_vertex"].map(min)).sort_values("nearest")
     return {
         "samples": len(own),
-        "words": [[word, count] for word, count in words.most_common(WORDS_PER_VERTEX)],
+        "tokens": [
+            [visible(token), count] for token, count in tokens.most_common(TOKENS_PER_VERTEX)
+        ],
         "texts": [
-            _excerpt(row["full_text"].split(), set(row["trigger_word_indices"]))
+            excerpt(row["full_text"], _places(row))
             for row in nearest.head(SAMPLES_PER_VERTEX).to_dict("records")
         ],
     }
 
 
-def _excerpt(words: list[str], marked: set[int]) -> list[list]:
-    """Words around the first trigger, each with whether it is marked."""
-    first = min(marked, default=0)
-    places = range(max(0, first - WORDS_AROUND), min(len(words), first + WORDS_AROUND + 1))
-    return [[words[i], int(i in marked)] for i in places]
+def visible(token: str) -> str:
+    """A token with marks for the white space that would not show: at its ends, and line breaks."""
+    bare = token.strip()
+    inside = "".join(_MARKS.get(char, char) for char in bare)
+    if not bare:
+        return "".join(_MARKS.get(char, _SPACE) for char in token)
+    before, after = token.split(bare)
+    return f"{visible(before)}{inside}{visible(after)}"
+
+
+def excerpt(text: str, places: Sequence[tuple[int, int]]) -> list[list]:
+    """Characters around the first place, in parts: each a text and whether it is one of the places.
+
+    Without places it is the beginning of the text, and says so.
+    """
+    first, last = places[0] if places else (0, 0)
+    start, end = max(0, first - CHARACTERS_AROUND), min(len(text), last + CHARACTERS_AROUND)
+    parts, at = [["…", 0]] if start else [], start
+    for begin, stop in places:
+        # Pieces of one character have the same place.
+        begin, stop = max(begin, at), min(stop, end)
+        if begin < stop:
+            parts += [[text[at:begin], 0], [text[begin:stop], 1]]
+            at = stop
+    parts += [[text[at:end], 0], *([["…", 0]] if end < len(text) else [])]
+    parts += [] if places else [[" (where the token stands in it is not known)", 0]]
+    return [[_shown(part, marked), marked] for part, marked in parts if part]
+
+
+_SPACE = "␣"
+_MARKS = {"\n": "↵", "\r": "↵", "\t": "⇥", "\v": "↵", "\f": "↵"}
+
+
+def _shown(text: str, marked: int) -> str:
+    if marked and text.isspace():
+        return visible(text)
+    return "".join(_MARKS.get(char, char) for char in text)
+
+
+def _places(row: Mapping[Any, Any]) -> list[tuple[int, int]]:
+    """Places of the trigger tokens in the text, in order; those that are not known are left out."""
+    places = zip(row["trigger_token_starts"], row["trigger_token_ends"], strict=True)
+    return [(int(start), int(end)) for start, end in places if not pd.isna(start)]
+
+
+def _tokens(row: Mapping[Any, Any]) -> Iterator[str]:
+    """The trigger tokens: as the text shows those that decoding alone does not show whole."""
+    columns = ("trigger_words", "trigger_token_starts", "trigger_token_ends")
+    for token, start, end in zip(*(row[name] for name in columns), strict=True):
+        whole = token and "\ufffd" not in token
+        yield token if whole or pd.isna(start) else row["full_text"][int(start) : int(end)]
 
 
 def settings(selection: SelectionSettings, trust: TrustSettings) -> dict[str, Any]:

@@ -253,14 +253,14 @@ function vertexParts(vertex, i) {
   const latents = element("p", `latents nearest in direction: ${vertex.latents.map(([latent, cosine]) => `${latent} (${show(cosine, 2)})`).join(", ")}`, {className: "hint"});
   if (!vertex.texts) return [element("h3", `Vertex ${i}`), latents];
   const words = element("div", "", {className: "words"});
-  for (const [word, count] of vertex.words) {
-    const shown = element("span", `${word} `);
+  for (const [token, count] of vertex.tokens) {
+    const shown = element("span", `${token} `);
     shown.append(element("small", count));
     words.append(shown);
   }
   const quotes = vertex.texts.map(text => {
     const quote = element("blockquote");
-    for (const [word, marked] of text) quote.append(marked ? element("mark", word) : word, " ");
+    for (const [part, marked] of text) quote.append(marked ? element("mark", part) : part);
     return quote;
   });
   return [element("h3", `Vertex ${i}: ${vertex.samples} samples`), latents, words, ...quotes];

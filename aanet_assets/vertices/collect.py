@@ -2,7 +2,7 @@
 
 A token is near vertex i when the Euclidean distance of its barycentric coordinates from the unit
 vector e_i is below a threshold. A sample is a (chunk, vertex) pair: all tokens of one chunk near
-one vertex.
+one vertex. Chunks with equal token ids are one sample of a vertex.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,7 @@ from aanet_assets.archetypes.network import AANet
 from aanet_assets.cache.rows import Cluster, active_rows
 from aanet_assets.cache.shards import Shard
 from aanet_assets.settings import VertexSettings
+from aanet_assets.vertices.triggers import DecodedChunk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +37,17 @@ class Sample:
     trigger_token_indices: list[int]
     trigger_token_ids: list[int]
     trigger_word_indices: list[int]
+    """Words in the text up to and including the token, minus 1, at least 0."""
     trigger_words: list[str]
+    """The tokens themselves, decoded; pieces of a character are U+FFFD."""
+    trigger_text_words: list[str | None]
+    """Words of the text, split at white space, in which the tokens stand; empty for white space,
+    None where the place is not known."""
+    trigger_token_starts: list[int | None]
+    """First characters of the tokens in the text, whole characters even for pieces of one; None
+    where the text does not show the token."""
+    trigger_token_ends: list[int | None]
+    """One past their last characters."""
     document: int
     """Number of the chunk's document in the corpus."""
     document_token: int
@@ -51,6 +62,8 @@ class Collection:
     tokens_seen: int = 0
     counts: list[int] = field(default_factory=list)
     """Samples per vertex."""
+    repeated: list[int] = field(default_factory=list)
+    """Chunks per vertex that were near it and passed over, being equal to one of its samples."""
 
     def incomplete(self, target: int) -> list[int]:
         """Vertices with fewer samples than `target`."""
@@ -78,14 +91,22 @@ def collect(
     settings: VertexSettings,
 ) -> Collection:
     """Go through held-out shards until every vertex has its samples or the tokens run out."""
-    collection = Collection(counts=[0] * len(model.vertices))
+    k = len(model.vertices)
+    collection = Collection(counts=[0] * k, repeated=[0] * k)
+    taken: list[set[tuple[int, ...]]] = [set() for _ in range(k)]
     for shard in shards:
         for near in _near_by_chunk(shard, cluster, activity_limit, model, settings, collection):
             chunk, vertex, positions, distances = near
-            if collection.counts[vertex] < settings.samples_per_vertex:
-                sample = _sample(shard, chunk, vertex, positions, distances, tokenizer)
-                collection.samples.append(sample)
-                collection.counts[vertex] += 1
+            if collection.counts[vertex] >= settings.samples_per_vertex:
+                continue
+            ids = tuple(shard.tokens[chunk].tolist())
+            if ids in taken[vertex]:
+                collection.repeated[vertex] += 1
+                continue
+            taken[vertex].add(ids)
+            sample = _sample(shard, chunk, vertex, positions, distances, tokenizer)
+            collection.samples.append(sample)
+            collection.counts[vertex] += 1
         finished = not collection.incomplete(settings.samples_per_vertex)
         if finished or collection.tokens_seen + shard.tokens.shape[1] > settings.max_tokens:
             break
@@ -135,23 +156,20 @@ def _sample(
     tokenizer: "PreTrainedTokenizerBase",
 ) -> Sample:
     ids = shard.tokens[chunk]
-    text = _decode(tokenizer, ids)
-    words = text.split()
-    before = [len(_decode(tokenizer, ids[: position + 1]).split()) for position in positions]
-    word_indices = [max(count - 1, 0) for count in before]
+    decoded = DecodedChunk(tokenizer, ids)
+    triggers = [decoded.trigger(position) for position in positions.tolist()]
     return Sample(
         vertex_id=vertex,
         distances_to_vertex=[round(float(distance), 6) for distance in distances],
-        full_text=text,
+        full_text=decoded.text,
         chunk_token_ids=ids.tolist(),
         trigger_token_indices=positions.tolist(),
         trigger_token_ids=ids[positions].tolist(),
-        trigger_word_indices=word_indices,
-        trigger_words=[words[index] if index < len(words) else "" for index in word_indices],
+        trigger_word_indices=[trigger.word_index for trigger in triggers],
+        trigger_words=[trigger.token for trigger in triggers],
+        trigger_text_words=[trigger.text_word for trigger in triggers],
+        trigger_token_starts=[trigger.start for trigger in triggers],
+        trigger_token_ends=[trigger.end for trigger in triggers],
         document=int(shard.documents[chunk]),
         document_token=int(shard.starts[chunk]),
     )
-
-
-def _decode(tokenizer: "PreTrainedTokenizerBase", ids: Int[np.ndarray, "seq"]) -> str:
-    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))

@@ -13,11 +13,16 @@ def sample_rows(collection: Collection) -> list[dict[str, Any]]:
 
 
 def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[str, Any]]:
-    """One row per vertex: its samples, and whether it reached the target."""
+    """One row per vertex: its samples, how many texts they are, whether it reached the target."""
+    texts = [set() for _ in collection.counts]
+    for sample in collection.samples:
+        texts[sample.vertex_id].add(sample.full_text)
     return [
         {
             "vertex_id": vertex,
             "samples": count,
+            "different_texts": len(texts[vertex]),
+            "repeated_chunks": collection.repeated[vertex],
             "target": settings.samples_per_vertex,
             "reached_target": count >= settings.samples_per_vertex,
             "tokens_seen": collection.tokens_seen,

@@ -6,13 +6,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
 
 from aanet_assets.checks.finding import Finding
 from aanet_assets.checks.vertices import check_samples
 from aanet_assets.files import write_json
 from aanet_assets.lineage import Partition
 from aanet_assets.paths import StudyPaths
-from aanet_assets_tests.checks.damage import edit_table, failures, put
+from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 
 PARTITION = Partition("vertex_samples", n=7)
 HELDOUT, TRAINING = (2,), (0, 1)
@@ -105,11 +106,17 @@ def test_a_manifest_without_a_cluster(paths: StudyPaths) -> None:
         (in_list("trigger_token_indices", -1), "in a chunk of 17"),
         (in_list("trigger_token_indices", 16), "each once and in order"),
         (in_list("trigger_token_ids", 99), "trigger tokens that are not the chunk's"),
-        (in_list("trigger_words", ""), "trigger word '' at 2 of 16 words"),
-        (in_list("trigger_words", "elsewhere"), "trigger word 'elsewhere' at 2 of 16 words"),
-        (in_list("trigger_word_indices", 16), "at 16 of 16 words"),
-        (in_list("trigger_word_indices", -14), "at -14 of 16 words"),
+        (in_list("trigger_words", "elsewhere"), "trigger token 'elsewhere' where the text says"),
+        (in_list("trigger_text_words", ""), "trigger word '' where the text says"),
+        (in_list("trigger_text_words", "elsewhere"), "trigger word 'elsewhere' where the text"),
+        (in_list("trigger_text_words", None), "trigger word None at characters"),
+        (in_list("trigger_token_starts", 0), "trigger word"),
+        (in_list("trigger_token_starts", None), "at characters nan to"),
+        (in_list("trigger_token_ends", 999), "999 of"),
+        (in_list("trigger_word_indices", 16), "trigger word 16 of 16 words"),
+        (in_list("trigger_word_indices", -14), "trigger word -14 of 16 words"),
         (put("trigger_words", ["f1"]), "lists of unequal length"),
+        (put("trigger_token_ends", [1]), "lists of unequal length"),
     ],
 )
 def test_triggers(paths: StudyPaths, change, message: str) -> None:
@@ -122,7 +129,8 @@ def test_triggers(paths: StudyPaths, change, message: str) -> None:
 def test_a_sample_without_triggers(paths: StudyPaths) -> None:
     def emptied(frame: pd.DataFrame) -> pd.DataFrame:
         for column in ("distances_to_vertex", "trigger_token_indices", "trigger_token_ids",
-                       "trigger_word_indices", "trigger_words"):  # fmt: skip
+                       "trigger_word_indices", "trigger_words", "trigger_text_words",
+                       "trigger_token_starts", "trigger_token_ends"):  # fmt: skip
             frame = put(column, [])(frame)
         return frame
 
@@ -131,10 +139,46 @@ def test_a_sample_without_triggers(paths: StudyPaths) -> None:
 
 def test_a_chunk_of_white_space_has_no_words(paths: StudyPaths) -> None:
     def blank(frame: pd.DataFrame) -> pd.DataFrame:
-        words = [""] * len(frame["trigger_words"].iloc[0])
-        return put("full_text", " \n ")(put("trigger_words", words)(frame))
+        n = len(frame["trigger_words"].iloc[0])
+        for column, value in (("trigger_words", "\n"), ("trigger_text_words", ""),
+                              ("trigger_token_starts", 1), ("trigger_token_ends", 2)):  # fmt: skip
+            frame = put(column, [value] * n)(frame)
+        return put("full_text", " \n ")(frame)
 
     assert after(paths, "vertex_samples", blank) == {}
+
+
+def test_tokens_without_a_place_pass(paths: StudyPaths) -> None:
+    def unplaced(frame: pd.DataFrame) -> pd.DataFrame:
+        for column in ("trigger_text_words", "trigger_token_starts", "trigger_token_ends"):
+            frame = put(column, [None] * len(frame["trigger_words"].iloc[0]))(frame)
+        return frame
+
+    assert after(paths, "vertex_samples", unplaced) == {}
+
+
+def test_a_sample_that_stands_there_twice(paths: StudyPaths) -> None:
+    def doubled(frame: pd.DataFrame) -> pd.DataFrame:
+        # The first two rows of this cluster's vertex.
+        own = frame[frame["vertex_id"] == frame["vertex_id"].iloc[0]].index[:2]
+        copied = frame.copy()
+        for column in frame.columns.drop(["cluster_id", "vertex_id"]):
+            copied.at[own[1], column] = frame.at[own[0], column]
+        return copied
+
+    said = after(paths, "vertex_samples", doubled)
+    assert "the chunk of another sample" in said["triggers"]
+
+
+def test_texts_that_repeat_themselves_warn(paths: StudyPaths) -> None:
+    def repeated(frame: pd.DataFrame) -> pd.DataFrame:
+        return put("repeated_chunks", 599)(put("different_texts", 20)(frame))
+
+    edit_table(paths, "vertex_stats", PARTITION, repeated)
+    (failed,) = (finding for finding in found(paths) if not finding.passed)
+    assert (failed.name, failed.blocking) == ("different_texts", False)
+    assert failed.said.startswith("near 1 of 5 vertices, chunks that repeat a sample outnumber")
+    assert "vertex 0 of cluster 0: 20 different texts, 599 chunks that repeat them" in failed.said
 
 
 @pytest.mark.parametrize("distance", [-0.01, 0.51, np.nan])
@@ -157,7 +201,25 @@ def test_samples_of_training_shards(paths: StudyPaths) -> None:
     assert failed["held_out"].blocking
     assert "sampled chunks are chunks of the held-out shards" in failed["held_out"].said
     assert not failed["unseen_in_training"].blocking
-    assert re.match(r"(\d+) of \1 sampled chunks \(100", failed["unseen_in_training"].said)
+    assert re.search(
+        r"\. (\d+) of \1 sampled chunks are such chunks", failed["unseen_in_training"].said
+    )
+
+
+def test_documents_that_stand_in_training_and_held_out_shards(paths: StudyPaths) -> None:
+    with safe_open(paths.shard(0), framework="numpy") as file:
+        seen = file.get_tensor("tokens")[:300]
+
+    def copied(arrays: dict[str, np.ndarray]) -> None:
+        arrays["tokens"][-300:] = seen
+        arrays["documents"][-300:] = np.repeat(np.arange(150), 2)
+
+    edit_arrays(paths.shard(2), copied)
+    failed = failures(found(paths))["unseen_in_training"]
+    said = re.match(r"(\d+) of 1,500 held-out chunks \(2[01]\.\d%\), of (\d+) documents", failed)
+    assert said is not None, failed
+    assert 300 <= int(said[1]) <= 310
+    assert 150 <= int(said[2]) <= 160
 
 
 def test_one_chunk_from_nowhere(paths: StudyPaths) -> None:

@@ -57,7 +57,8 @@ def test_the_toys_graph() -> None:
         "toy/selected_clusters": ("toy_2_review", 4, ["consolidated_metrics", "evidence"]),
         "toy/refit_models": (
             "toy_3_vertices", 4,
-            ["aanet_models", "cluster_rows", "clustering", "selected_clusters"],
+            ["aanet_models", "cluster_rows", "clustering", "consolidated_metrics",
+             "selected_clusters"],
         ),
         "toy/vertex_samples": (
             "toy_3_vertices", 4, ["activation_cache", "cluster_rows", "refit_models"],

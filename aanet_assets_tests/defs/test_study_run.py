@@ -13,6 +13,7 @@ import torch
 from aanet_assets import warehouse
 from aanet_assets.analysis.consolidate import GUIDE_COLUMNS, read_csv
 from aanet_assets.archetypes.network import load_aanet
+from aanet_assets.cache.shards import read_shard
 from aanet_assets.defs.build import build_defs
 from aanet_assets.defs.drive import Driver, Failure, plan
 from aanet_assets.lineage import Partition, partitions, steps
@@ -92,6 +93,7 @@ def test_training_curves_have_one_line_per_cluster_and_k(finished: Finished) -> 
     for row in rows:
         assert set(row["metrics_history"]) == {
             "aanet_loss", "aanet_recon_loss", "aanet_archetypal_loss", "aanet_extrema_loss",
+            "loss", "reconstruction_loss", "archetypal_loss", "extrema_loss",
         }  # fmt: skip
         assert len({len(history) for history in row["metrics_history"].values()}) == 1
 
@@ -151,19 +153,41 @@ def test_samples_point_at_what_they_say(finished: Finished) -> None:
     rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
     for row in rows.to_dict("records"):
         words = row["full_text"].split()
-        for place, token, word_place, word, distance in zip(
+        for place, token, word_place, word, decoded, start, end, distance in zip(
             row["trigger_token_indices"],
             row["trigger_token_ids"],
             row["trigger_word_indices"],
+            row["trigger_text_words"],
             row["trigger_words"],
+            row["trigger_token_starts"],
+            row["trigger_token_ends"],
             row["distances_to_vertex"],
             strict=True,
         ):
+            # The toy's tokens are words.
+            assert row["full_text"][start:end] == decoded == word
             assert row["chunk_token_ids"][place] == token
             assert place > 0, "BOS is never near a vertex"
             assert words[word_place] == word
             assert word_place == place - 1, "BOS is no word"
             assert 0 <= distance < finished.study.vertices.distance
+
+
+def test_no_sample_repeats_another_or_training_text(finished: Finished) -> None:
+    rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
+    chunks = rows.assign(chunk=rows["chunk_token_ids"].map(tuple))
+    assert not chunks.duplicated(["cluster_id", "vertex_id", "chunk"]).any()
+    training = {
+        tuple(chunk)
+        for shard in finished.study.training_shards
+        for chunk in read_shard(finished.study.paths.shard(shard)).tokens.tolist()
+    }
+    heldout = [tuple(chunk) for chunk in read_shard(finished.study.paths.shard(2)).tokens.tolist()]
+    assert not training & set(chunks["chunk"])
+    stats = warehouse.query(
+        finished.study.paths, "SELECT DISTINCT heldout_chunks, chunks_in_training FROM vertex_stats"
+    ).fetchall()
+    assert stats == [(len(heldout), sum(chunk in training for chunk in heldout))]
 
 
 def test_a_cluster_without_a_category_says_why(finished: Finished) -> None:

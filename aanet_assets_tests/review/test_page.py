@@ -129,21 +129,67 @@ def test_bands_are_ranges_of_replicates_and_quantiles_of_nulls() -> None:
     assert bands(None, [2, 3]) == {"replicates": {}, "null": None}
 
 
-def test_the_texts_of_a_vertex_are_the_nearest_with_their_triggers_marked() -> None:
-    text = " ".join(f"w{i}" for i in range(40))
-    samples = pd.DataFrame(
+def samples_of(*rows: tuple[int, str, list[str], list[tuple[int, int] | None], float]):
+    """Rows of a vertex: its number, text, trigger tokens with their places, smallest distance."""
+    return pd.DataFrame(
         {
-            "vertex_id": [0, 0, 1],
-            "trigger_words": [["w20", "w21"], ["w20"], ["x"]],
-            "trigger_word_indices": [[20, 21], [20], [0]],
-            "distances_to_vertex": [[0.5, 0.02], [0.1], [0.0]],
-            "full_text": [text, "near", "x"],
+            "vertex_id": vertex,
+            "full_text": text,
+            "trigger_words": tokens,
+            # As a table gives them back: what is null in a list of numbers is NaN.
+            "trigger_token_starts": np.array([p[0] if p else np.nan for p in places]),
+            "trigger_token_ends": np.array([p[1] if p else np.nan for p in places]),
+            "distances_to_vertex": [distance for _ in tokens],
         }
+        for vertex, text, tokens, places, distance in rows
+    )
+
+
+def test_the_texts_of_a_vertex_are_the_nearest_with_their_tokens_marked() -> None:
+    text = " ".join(f"w{i:02}" for i in range(60))
+    samples = samples_of(
+        (0, "near w20", [" w20"], [(4, 8)], 0.1),
+        (0, text, [" w20", " w21"], [(79, 83), (83, 87)], 0.02),
+        (1, "x", ["x"], [(0, 1)], 0.0),
     )
     found = vertex_texts(samples, 0)
-    assert (found["samples"], found["words"]) == (2, [["w20", 2], ["w21", 1]])
-    assert [word for word, marked in found["texts"][0] if marked] == ["w20", "w21"]
-    assert len(found["texts"][0]) == 25
+    assert (found["samples"], found["tokens"]) == (2, [["␣w20", 2], ["␣w21", 1]])
+    first, second = found["texts"]
+    assert [part for part, marked in first if marked] == [" w20", " w21"]
+    assert "".join(part for part, _ in first) == f"{text[:163]}…"
+    assert second == [["near", 0], [" w20", 1]]
+
+
+def test_white_space_tokens_are_shown_as_such() -> None:
+    text = "the cat\n\nthe\u3000dog"
+    places = [(7, 8), (8, 9), (12, 13)]
+    samples = samples_of((0, text, ["\n", "\n", "\ufffd"], places, 0.1))
+    found = vertex_texts(samples, 0)
+    assert found["tokens"] == [["↵", 2], ["␣", 1]]
+    (parts,) = found["texts"]
+    assert parts == [
+        ["the cat", 0], ["↵", 1], ["↵", 1], ["the", 0], ["␣", 1], ["dog", 0],
+    ]  # fmt: skip
+
+
+def test_text_without_spaces_is_cut_by_characters() -> None:
+    text = "日本語の文章には空白がない。" * 20
+    samples = samples_of(
+        (0, text, ["\ufffd", "\ufffd", "文章"], [(130, 131)] * 2 + [(144, 146)], 0.1)
+    )
+    found = vertex_texts(samples, 0)
+    assert found["tokens"] == [[text[130], 2], ["文章", 1]]
+    (parts,) = found["texts"]
+    assert [part for part, marked in parts if marked] == [text[130], text[144:146]]
+    assert "".join(part for part, _ in parts) == f"…{text[50:211]}…"
+
+
+def test_a_token_without_a_place_is_not_marked_anywhere() -> None:
+    found = vertex_texts(samples_of((0, "don't", ["n't"], [None], 0.1)), 0)
+    assert found["tokens"] == [["n't", 1]]
+    (parts,) = found["texts"]
+    assert not any(marked for _, marked in parts)
+    assert "is not known" in parts[-1][0]
 
 
 def test_the_command_says_where_the_page_is(

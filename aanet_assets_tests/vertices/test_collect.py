@@ -80,6 +80,7 @@ def test_samples_are_those_a_slow_walk_finds(seed: int, tokenizer) -> None:
         assert (sample.document, sample.document_token) == (40 + chunk, SEQ * chunk)
         words = sample.full_text.split()
         assert words == tokenizer.convert_ids_to_tokens(shard.tokens[chunk])[1:]
+        assert sample.trigger_words == sample.trigger_text_words
         assert sample.trigger_words == [words[i] for i in sample.trigger_word_indices]
     assert found.tokens_seen == CHUNKS * (SEQ - 1)
     assert found.counts == [sum(v == vertex for _, v in expected) for vertex in range(K)]
