@@ -17,7 +17,7 @@ __all__ = ["tokenizer"]
 def taken(shard: Shard, chunks: np.ndarray) -> Shard:
     """Some chunks of a shard, in this order."""
     rows = (chunks[:, None] * SEQ + np.arange(SEQ)).ravel()
-    names = ("tokens", "special", "documents", "starts")
+    names = ("tokens", "special", "documents", "starts", "norms")
     return Shard(*(getattr(shard, name)[chunks] for name in names), codes=shard.codes[rows])
 
 
@@ -50,7 +50,7 @@ def test_different_chunks_that_read_alike_are_counted_as_one_text(tokenizer) -> 
         tokens,
         *(
             np.concatenate([getattr(shard, name)] * 2)
-            for name in ("special", "documents", "starts")
+            for name in ("special", "documents", "starts", "norms")
         ),
         codes=sp.vstack([shard.codes, shard.codes], format="csr"),
     )
