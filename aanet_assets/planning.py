@@ -129,7 +129,7 @@ def _latents(study: Study) -> Latents:
     """From the SAE's directory, or as the study states it; L0 as measured, where it was."""
     directory = study.sae.directory and resolve(study.sae.directory)
     if directory and (directory / "cfg.json").is_file():
-        cfg = json.loads((directory / "cfg.json").read_text())
+        cfg = json.loads((directory / "cfg.json").read_text(encoding="utf-8"))
         hook = cfg.get("hook_name") or cfg.get("metadata", {}).get("hook_name")
         found = Latents(hook, cfg["d_sae"], cfg.get("k"))
     elif study.local is not None:
