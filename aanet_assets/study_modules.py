@@ -51,7 +51,12 @@ def load_study(name: str) -> ModuleType:
         ]
         raise StudyModuleError(f"study {name!r} has a wrong value. " + "; ".join(lines)) from None
     except (Exception, SystemExit) as error:
-        raise StudyModuleError(f"study {name!r} cannot be loaded: {_what(error)}") from error
+        said = (
+            str(error)
+            if _is_sentence(error)
+            else f"study {name!r} cannot be loaded: {_what(error)}"
+        )
+        raise StudyModuleError(said) from error
     _require_parts(name, module)
     try:
         require_own_module(module.study, module.__name__)
@@ -60,16 +65,25 @@ def load_study(name: str) -> ModuleType:
     return module
 
 
+def _is_sentence(error: BaseException) -> bool:
+    """Whether it is the project's own refusal, and so needs no more words."""
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    package = str(Path(str(studies.__file__)).parents[1])
+    is_own = raised.filename.startswith(package) and not _is_in_study(raised)
+    return type(error) is ValueError and is_own
+
+
+def _is_in_study(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(tuple(studies.__path__))
+
+
 def _what(error: BaseException) -> str:
     """What was raised while a module was loaded, in one line, and where in the studies' files."""
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})"
-    # The project's own errors are sentences.
-    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-    said = " ".join(f"{kind}{error}".split())
-    folders = tuple(studies.__path__)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.startswith(folders)]
+    own = [frame for frame in frames if _is_in_study(frame)]
     return f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else said
 
 

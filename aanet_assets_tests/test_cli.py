@@ -271,6 +271,7 @@ def test_a_module_that_does_not_load_is_one_sentence(folder_of_studies: Path) ->
         ("bad_syntax", "study = (\n", r"cannot be loaded: '\(' was never closed .*, line 1\)"),
         ("bad_import", "\nimport nowhere\n", r"ModuleNotFoundError: No module .*py, line 2\)"),
         ("bad_value", "study = {}['x']\n", r"KeyError: 'x' \(.*bad_value\.py, line 1\)"),
+        ("bad_number", "int('x')", r"ValueError: invalid literal .*bad_number\.py, line 1\)"),
         ("bad_end", "raise SystemExit('no')\n", r"SystemExit: no \(.*bad_end\.py, line 1\)"),
         ("bad_empty", "", r"has no `study`: it needs a line `study = Study\(\.\.\.\)`"),
         ("bad_defs", small, r"has no `defs`: it needs a line"),
