@@ -5,6 +5,7 @@ Imports of the project happen inside the commands, so that `aanet --help` answer
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from rich.table import Column, Table
 from aanet_assets import upkeep
 from aanet_assets.terminal import (
     StudyName,
+    bear_any_terminal,
     console,
     enter_home,
     load,
@@ -35,11 +37,40 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 app = typer.Typer(
-    help="Find simplices among the latents of a sparse autoencoder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    if asked:
+        try:
+            console.print(f"aanet {version('aanet-assets')}", highlight=False)
+        except PackageNotFoundError:
+            raise stop("the package is not installed: pip install -e .") from None
+        raise typer.Exit
+
+
+@app.callback()
+def before_any_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", is_eager=True,
+                     callback=_print_version),
+    ] = False,
+) -> None:  # fmt: skip
+    """Find simplices among the latents of a sparse autoencoder."""
+    bear_any_terminal()
+    if sys.platform == "win32":
+        raise stop(
+            "aanet does not run on Windows itself (locks, signals, and renaming open files are "
+            "other there): use it in WSL, Windows's own Linux"
+        )
+
+
 SqlText = Annotated[str, typer.Argument(help="A query, in quotes; DuckDB's dialect.")]
 _STATUS_WIDTH = 100
 Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
@@ -136,6 +167,35 @@ class _DetailHandler(logging.Handler):
         self._progress.update(self._task, detail=escape(record.getMessage()))
 
 
+@app.command("list")
+def list_studies() -> None:
+    """The studies there are, and how much of each is there."""
+    from aanet_assets.study_modules import StudyModuleError, load_study, study_names
+
+    enter_home()
+    table = Table("study", "what it is", "partitions there")
+    for name in study_names():
+        try:
+            subject: Study = load_study(name).study
+        except StudyModuleError as error:
+            table.add_row(name, f"[red]{escape(str(error))}[/]", "")
+        else:
+            table.add_row(name, escape(subject.description), _how_much(subject))
+    console.print(table)
+
+
+def _how_much(study: "Study") -> str:
+    """By the records alone; `status` says which of them still belong to the study as it is."""
+    from aanet_assets.lineage import partitions, steps
+    from aanet_assets.records import record_path
+
+    wanted = [
+        record_path(study, p) for step in steps(study).values() for p in partitions(study, step)
+    ]
+    there = set(study.paths.records.glob("*/*.json"))
+    return f"{sum(record in there for record in wanted):,} of {len(wanted):,}"
+
+
 @app.command()
 def status(study: StudyName) -> None:
     """What is there, what is missing, and what no longer belongs to the study as it is now."""
@@ -194,16 +254,26 @@ def sql(study: StudyName, query: SqlText) -> None:
     subject: Study = load(study).study
     try:
         answer = warehouse.query(subject.paths, query)
+        rows = [] if answer is None else answer.fetchall()
     except FileNotFoundError as error:
         raise stop(f"{error}. Run: aanet run {study}") from None
     except duckdb.Error as error:
-        raise stop(error) from None
+        raise stop(_sql_fault(error)) from None
     if answer is None:
         raise stop("this is not a query; the tables are read-only, use SELECT")
     table = Table(*(Column(name, overflow="fold") for name in answer.columns))
-    for row in answer.fetchall():
+    for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row))
     console.print(table)
+
+
+def _sql_fault(error: Exception) -> str:
+    """DuckDB's words in one line, without its picture of the place; and the tables there are."""
+    from aanet_assets.tables import TABLES
+
+    said = " ".join(str(error).partition("\nLINE ")[0].split())
+    is_unknown = "Table with name" in said and "does not exist" in said
+    return f"{said} The tables are: {', '.join(TABLES)}." if is_unknown else said
 
 
 def _cell(value: object) -> str:
@@ -271,3 +341,6 @@ def train_toy(
 
 app.command()(upkeep.doctor)
 app.command()(upkeep.prune)
+
+if __name__ == "__main__":
+    app()

@@ -5,24 +5,28 @@ after the other: what an earlier one mended, a later one finds mended.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import dagster as dg
 
 from aanet_assets import warehouse
 from aanet_assets.damage import database_problem, discard, fault_of
-from aanet_assets.defs.orphans import mend_orphans, orphaned_runs
-from aanet_assets.files import abandoned
+from aanet_assets.defs.orphans import mend_orphans, orphaned_runs, runs_elsewhere
+from aanet_assets.files import abandoned, temporary_files
 from aanet_assets.lineage import partitions, steps, upstream
-from aanet_assets.locks import left_notes, remove_left_notes
+from aanet_assets.locks import doubtful_notes, left_notes, nothing_being_made, remove_left_notes
 from aanet_assets.manifest import manifest_problem, rewrite_manifest
 from aanet_assets.prune import ABANDONED, bytes_of, unneeded
 from aanet_assets.records import MISSING, Standing
+from aanet_assets.refusals import read_refusal
 from aanet_assets.study import Study
 
 _LITTLE_SPACE = 2 * 2**30
+_NOT_SAID = "a machine that is not said"
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,13 @@ class Finding:
 def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
     """Look at everything; faults that are mended as they come are not found again further on."""
     yield from _orphans(instance)
+    yield from _runs_elsewhere(study, instance)
     if study.paths.root.is_dir():
         yield from _locks(study)
+        yield from _doubtful_locks(study)
         yield from _temporary_files(study)
+        yield from _doubtful_files(study)
+        yield from _refusals(study)
         yield from _damage(study)
         yield from _unneeded(study)
         yield from _stale(study)
@@ -74,14 +82,43 @@ def _orphans(instance: dg.DagsterInstance) -> Iterator[Finding]:
         )
 
 
+def _runs_elsewhere(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
+    if elsewhere := runs_elsewhere(instance):
+        runs = (
+            f"{run.run_id[:8]}, process {process.pid} of {process.host or _NOT_SAID}"
+            for run, process in elsewhere
+        )
+        yield Finding(
+            f"{_count(len(elsewhere), 'run')} of other machines or containers: {_several(runs)}",
+            "whether they go on cannot be seen from here; they were left alone",
+            f"if one has ended: aanet doctor {study.name} there, or Terminate in Dagit, with force",
+        )
+
+
 def _locks(study: Study) -> Iterator[Finding]:
     if notes := left_notes(study):
-        pids = (f"{note.parent.name} {note.stem} by process {pid}" for note, pid in notes.items())
+        pids = (f"{_name(note)} by process {holder.pid}" for note, holder in notes.items())
         yield Finding(
             f"{_count(len(notes), 'note')} of locks that nobody holds: {_several(pids)}",
             "their process was killed in the middle of a partition, which counts as missing",
             "removed",
             lambda: remove_left_notes(study),
+        )
+
+
+def _doubtful_locks(study: Study) -> Iterator[Finding]:
+    if notes := doubtful_notes(study):
+        holders = (
+            f"{_name(note)} by process {holder.pid} of {holder.host or _NOT_SAID}, "
+            f"{_age(holder.since)} old"
+            for note, holder in notes.items()
+        )
+        folder = study.paths.locks
+        yield Finding(
+            f"{_count(len(notes), 'note')} of locks of other machines: {_several(holders)}",
+            "no lock is held, as far as can be seen from here; the notes were left alone",
+            f"if the process has ended: aanet doctor {study.name} there, or remove the note's file "
+            f"in {folder}",
         )
 
 
@@ -91,8 +128,56 @@ def _temporary_files(study: Study) -> Iterator[Finding]:
             f"{_count(len(files), 'temporary file')}: {_several(path.name for path in files)}",
             "their process was killed while it wrote them; nothing reads them",
             "removed",
-            lambda: [path.unlink(missing_ok=True) for path in files],
+            lambda: _remove_abandoned(study),
         )
+
+
+def _remove_abandoned(study: Study) -> None:
+    with nothing_being_made(study):
+        for path in abandoned(study.paths.root):
+            path.unlink(missing_ok=True)
+
+
+def _doubtful_files(study: Study) -> Iterator[Finding]:
+    states = temporary_files(study.paths.root)
+    ages = {
+        path: _age(path.stat().st_mtime)
+        for path, state in states.items()
+        # Its writer may have finished it by now.
+        if state == "unknown" and path.exists()
+    }
+    if ages:
+        names = (f"{path.name}, {age} old" for path, age in ages.items())
+        folders = {str(path.parent) for path in ages}
+        yield Finding(
+            f"{_count(len(ages), 'temporary file')} of other machines or containers, or of an "
+            f"earlier version: {_several(names)}",
+            "whether they are being written cannot be seen from here; they were left alone",
+            f"if nothing writes them any more: aanet doctor {study.name} there, or remove them "
+            f"from {_several(sorted(folders))}",
+        )
+
+
+def _refusals(study: Study) -> Iterator[Finding]:
+    for step in steps(study).values():
+        for partition in partitions(study, step):
+            if refusal := read_refusal(study, partition):
+                left = f"left of it: {_several(refusal.files)}" if refusal.files else "nothing left"
+                yield Finding(
+                    f"{partition}: {refusal.said} ({left})",
+                    "it does not count, and nothing reads it",
+                    f"mend what the check found, then: aanet run {study.name}",
+                )
+
+
+def _name(note: Path) -> str:
+    return f"{note.parent.name} {note.stem}"
+
+
+def _age(since: float) -> str:
+    """By this machine's clock; a file's time may be by another's."""
+    hours = max(0.0, time.time() - since) / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _damage(study: Study) -> Iterator[Finding]:

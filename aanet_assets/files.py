@@ -4,16 +4,18 @@ import json
 import math
 import os
 import re
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aanet_assets.processes import is_running
+from aanet_assets.processes import State, process_mark, state_of
 
-# Name, number of the writing process, something random; DuckDB adds a log of its own.
-_TEMPORARY = re.compile(r"\..+\.(\d+)-[^.]+\.tmp(\.wal)?")
+# Name, mark of the writing process (of earlier versions its number only), something random; DuckDB
+# adds a log of its own.
+_TEMPORARY = re.compile(r"\..+\.(\d[^.]*)-[^.-]+\.tmp(\.wal)?")
 
 
 @contextmanager
@@ -23,34 +25,34 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file is removed if the block raises, KeyboardInterrupt included.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.{os.getpid()}-"
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{process_mark()}-{uuid.uuid4().hex[:8]}.tmp")
+    # The system gives a new file the permissions of any other. They are not worked out from the
+    # umask, which can only be read by setting it, for all threads.
+    with temporary.open("xb") as created:
+        mode = stat.S_IMODE(os.fstat(created.fileno()).st_mode)
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes private files; artefacts get the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # Whoever wrote it may have made a file of its own in its place.
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_files(folder: Path) -> dict[Path, State]:
+    """Temporary files under `folder`, and what became of the processes that write them."""
+    return {
+        path: state_of(name[1])
+        for path in sorted(folder.rglob(".*"))
+        if (name := _TEMPORARY.fullmatch(path.name))
+    }
+
+
 def abandoned(folder: Path) -> list[Path]:
-    """Temporary files under `folder` that no running process is writing: theirs was killed."""
-    found = []
-    for path in sorted(folder.rglob(".*")):
-        name = _TEMPORARY.fullmatch(path.name)
-        # Its writer may have finished it by now.
-        with suppress(FileNotFoundError):
-            # The time of the last change cannot be set back, unlike the time of the last write.
-            if name and not is_running(int(name[1]), path.stat().st_ctime):
-                found.append(path)
-    return found
+    """Temporary files under `folder` whose writer is certainly gone: it was killed."""
+    return [path for path, state in temporary_files(folder).items() if state == "gone"]
 
 
 def write_text(path: Path, text: str) -> None:

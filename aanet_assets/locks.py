@@ -5,25 +5,69 @@ stays when its lock is let go, and means nothing then: removing it while another
 would let two hold "the" lock. A note beside it says who holds it, for the message to others.
 """
 
+import errno
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from aanet_assets.files import write_json
 from aanet_assets.lineage import Partition
+from aanet_assets.processes import has_this_kernel, host, pid_of, process_mark, state_of
 from aanet_assets.records import record_path
 from aanet_assets.study import Study
 
 _NOTE = ".json"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class BusyError(RuntimeError):
     """Something is being made by another process right now; the message says by which."""
+
+
+class NoLocksError(OSError):
+    """The disk does not offer locks, so that nothing keeps two processes apart."""
+
+
+class Holder(NamedTuple):
+    """Who wrote a note."""
+
+    pid: int
+    mark: str
+    """Of the process; empty in a note of an earlier version."""
+    host: str
+    since: float
+    """Unix time."""
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a file's lock; wait for it as long as it takes, or for `timeout` seconds.
+
+    Raises:
+        TimeoutError: another process holds it.
+        NoLocksError: there are no locks on this disk.
+    """
+    # A lock that is only a file would outlive its process.
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise NoLocksError(
+            f"the disk of {path.parent} has no locks ({error.strerror}), so nothing would keep two "
+            "processes from writing the same files: have it mounted with locks (Lustre: -o flock), "
+            "or move the project to another disk"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -32,6 +76,7 @@ def making(study: Study, partition: Partition) -> Iterator[None]:
 
     Raises:
         BusyError: another process does; names it, and says what to do.
+        NoLocksError: there are no locks on this disk.
     """
     path = _lock_file(study, partition)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +84,12 @@ def making(study: Study, partition: Partition) -> Iterator[None]:
     with ExitStack() as held:
         with _gate(study):
             try:
-                held.enter_context(FileLock(path, timeout=0))
-            except Timeout:
+                held.enter_context(locked(path, timeout=0))
+            except TimeoutError:
                 raise BusyError(_who(study, str(partition), path)) from None
-            write_json(note, {"pid": os.getpid(), "since": time.time()})
+            mark = process_mark()
+            own = Holder(pid_of(mark), mark, host(), time.time())
+            write_json(note, own._asdict())
         try:
             yield
         finally:
@@ -57,6 +104,7 @@ def nothing_being_made(study: Study) -> Iterator[None]:
 
     Raises:
         BusyError: a partition is being made already.
+        NoLocksError: there are no locks on this disk.
     """
     with _gate(study):
         for path in sorted(study.paths.locks.glob("*/*.lock")):
@@ -65,24 +113,43 @@ def nothing_being_made(study: Study) -> Iterator[None]:
         yield
 
 
-def left_notes(study: Study) -> dict[Path, int]:
-    """Notes of processes that ended without letting go of their lock, with their numbers."""
-    if not study.paths.locks.is_dir():
-        return {}
-    with _gate(study):
-        return {note: _read(note)[0] for note in _left(study)}
+def left_notes(study: Study) -> dict[Path, Holder]:
+    """Notes of processes that ended without letting go of their lock."""
+    return {note: holder for note, holder in _unheld(study).items() if _has_ended(holder)}
+
+
+def doubtful_notes(study: Study) -> dict[Path, Holder]:
+    """Notes of other machines whose locks are not seen to be held from here.
+
+    Not every disk shows one machine the locks of another.
+    """
+    return {note: holder for note, holder in _unheld(study).items() if not _has_ended(holder)}
 
 
 def remove_left_notes(study: Study) -> None:
     """Remove the notes that nobody stands behind."""
     with _gate(study):
-        for note in _left(study):
-            note.unlink(missing_ok=True)
+        for note, holder in _notes_without_lock(study):
+            if _has_ended(holder):
+                note.unlink(missing_ok=True)
 
 
-def _left(study: Study) -> list[Path]:
-    notes = sorted(study.paths.locks.glob(f"*/*{_NOTE}"))
-    return [note for note in notes if not _is_held(note.with_suffix(".lock"))]
+def _unheld(study: Study) -> dict[Path, Holder]:
+    if not study.paths.locks.is_dir():
+        return {}
+    with _gate(study):
+        return dict(_notes_without_lock(study))
+
+
+def _notes_without_lock(study: Study) -> Iterator[tuple[Path, Holder]]:
+    for note in sorted(study.paths.locks.glob(f"*/*{_NOTE}")):
+        if not _is_held(note.with_suffix(".lock")):
+            yield note, _read(note)
+
+
+def _has_ended(holder: Holder) -> bool:
+    """Of the writer of a note whose lock nobody holds: one kernel knows all its locks."""
+    return has_this_kernel(holder.mark) or state_of(holder.mark) == "gone"
 
 
 def _lock_file(study: Study, partition: Partition) -> Path:
@@ -90,30 +157,39 @@ def _lock_file(study: Study, partition: Partition) -> Path:
     return study.paths.locks / record.with_suffix(".lock")
 
 
-def _gate(study: Study) -> FileLock:
+@contextmanager
+def _gate(study: Study) -> Iterator[None]:
     """Passed by everyone who takes or lets go of a lock: whoever stands in it sees no change."""
     study.paths.locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(study.paths.locks / "gate.lock")
+    with locked(study.paths.locks / "gate.lock"):
+        yield
 
 
 def _is_held(path: Path) -> bool:
     """Whether a process holds this lock; ask from within the gate, where trying disturbs nobody."""
     try:
-        with FileLock(path, timeout=0):
+        with locked(path, timeout=0):
             return False
-    except Timeout:
+    except TimeoutError:
         return True
 
 
-def _read(note: Path) -> tuple[int, float]:
+def _read(note: Path) -> Holder:
     content = json.loads(note.read_text(encoding="utf-8"))
-    return content["pid"], content["since"]
+    return Holder(
+        content["pid"], content.get("mark", ""), content.get("host", ""), content["since"]
+    )
 
 
 def _who(study: Study, what: str, lock: Path) -> str:
-    pid, since = _read(lock.with_suffix(_NOTE))
-    clock = time.strftime("%H:%M:%S", time.localtime(since))
+    holder = _read(lock.with_suffix(_NOTE))
+    clock = time.strftime("%H:%M:%S", time.localtime(holder.since))
+    if state_of(holder.mark) == "unknown":
+        by = f"process {holder.pid} of {holder.host or 'an unknown machine'}"
+        how = "there, on that machine or in that container"
+    else:
+        by, how = f"process {holder.pid}", f"(kill {holder.pid})"
     return (
-        f"{what} of study {study.name!r} is being made right now by process {pid}, since {clock}. "
-        f"Wait until it is done, or stop that process (kill {pid}), then try again"
+        f"{what} of study {study.name!r} is being made right now by {by}, since {clock}. "
+        f"Wait until it is done, or stop that process {how}, then try again"
     )

@@ -3,6 +3,8 @@
 Nothing heavy is imported before a command asks for it, so that `aanet --help` answers at once.
 """
 
+import glob
+import io
 import os
 import signal
 import sys
@@ -16,7 +18,6 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     import dagster as dg
-    from pydantic import ValidationError
 
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
@@ -24,51 +25,29 @@ console = Console(width=None if sys.stdout.isatty() else 240)
 StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/studies.")]
 
 
+def bear_any_terminal() -> None:
+    """Print a question mark for each letter that the terminal does not know, as ² in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def load(name: str) -> ModuleType:
-    """The module of a study; one clear message where there is none or its values are wrong."""
-    import importlib
-    import pkgutil
-
-    from pydantic import ValidationError
-
-    from aanet_assets import studies
-    from aanet_assets.study import require_own_module
+    """The module of a study; one clear message where there is none or it cannot be used."""
+    from aanet_assets.study_modules import StudyModuleError, load_study
 
     enter_home()
-    known = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
-    if name not in known:
-        raise stop(
-            f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
-            "the modules in aanet_assets/studies."
-        )
-    places = (Path(folder, name) for folder in studies.__path__)
-    files = [f for p in places for f in (p.with_suffix(".py"), p / "__init__.py") if f.is_file()]
-    if len(files) > 1:
-        raise stop(
-            f"there are two modules of the study {name!r}, {files[0]} and {files[1]}, whose "
-            "results would overwrite each other: rename one, and the study in it, or remove it"
-        )
     try:
-        module = importlib.import_module(f"aanet_assets.studies.{name}")
-        require_own_module(module.study, module.__name__)
-        return module
-    except ValidationError as error:
-        raise stop(f"study {name!r} has a wrong value. {_wrong(error)}") from None
-    except ValueError as error:
+        return load_study(name)
+    except StudyModuleError as error:
         raise stop(error) from None
 
 
-def _wrong(error: "ValidationError") -> str:
-    """What is wrong with a study's settings: the field, what is asked for, and what it is."""
-    lines = []
-    for e in error.errors():
-        group = () if error.title == "Study" else (error.title,)
-        field = ".".join(map(str, (*group, *e["loc"])))
-        said = e["msg"].removeprefix("Value error, ")
-        text = f"{field}: {said}" if field else said
-        # Where fields do not go together, the value is the whole group or study.
-        lines.append(text if isinstance(e["input"], dict) else f"{text} (it is {e['input']!r})")
-    return "; ".join(lines)
+# Dagster's SQLite takes a path as an address, DuckDB reads a backslash as a folder's end.
+_UNBEARABLE = "%?\\"
+# Dagster takes the path of dagster.yaml as a pattern: in a folder with brackets it would find none,
+# and use settings and a place of its own. Linux has another name for the working directory.
+_WORKING_DIRECTORY = Path("/proc/self/cwd")
 
 
 def enter_home() -> Path:
@@ -81,8 +60,19 @@ def enter_home() -> Path:
             f"{home} is not the project's folder (it has no dagster.yaml): go there, or set "
             "AANET_HOME to it"
         )
+    unbearable = _UNBEARABLE if _WORKING_DIRECTORY.exists() else f"{_UNBEARABLE}*["
+    if bad := [character for character in str(home) if character in unbearable]:
+        raise stop(
+            f"the path of the project's folder, {home}, has a {bad[0]!s}, with which Dagster's "
+            "database or DuckDB would take it for another path: rename the folder"
+        )
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not str(home).isascii():
+        raise stop(
+            f"with this locale Python reads names of files as {encoding}, and the path of the "
+            "project's folder has other letters than ASCII's: set PYTHONUTF8=1"
+        )
     os.chdir(home)
-    os.environ.setdefault("DAGSTER_HOME", str(home))
     return home
 
 
@@ -97,10 +87,20 @@ def heed_interrupts() -> None:
 
 
 def open_instance() -> "dg.DagsterInstance":
-    """The Dagster instance of the project's folder."""
+    """The Dagster instance of the project's folder, whatever DAGSTER_HOME was."""
     import dagster as dg
 
     heed_interrupts()
+    home = enter_home()
+    given = os.environ.get("DAGSTER_HOME")
+    if given and Path(given).resolve() != home:
+        console.print(
+            f"DAGSTER_HOME is {given}; what is used is the project's own folder, {home}.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    # Processes that are started from here, Dagit's above all, are to use it, too.
+    is_pattern = glob.escape(str(home)) != str(home)
+    os.environ["DAGSTER_HOME"] = str(_WORKING_DIRECTORY if is_pattern else home)
     return dg.DagsterInstance.get()
 
 
@@ -111,6 +111,14 @@ def mend_orphans(instance: "dg.DagsterInstance") -> None:
     if count := orphans.mend_orphans(instance):
         runs = "1 run whose process is" if count == 1 else f"{count} runs whose processes are"
         console.print(f"Marked as failed: {runs} gone.", highlight=False)
+    if elsewhere := orphans.runs_elsewhere(instance):
+        hosts = sorted({process.host or "not said which" for _, process in elsewhere})
+        runs = "1 run" if len(elsewhere) == 1 else f"{len(elsewhere)} runs"
+        console.print(
+            f"Left alone: {runs} of another machine or container ({', '.join(hosts)}), whose "
+            "process cannot be looked up from here.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def stop(message: object) -> typer.Exit:

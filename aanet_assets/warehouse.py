@@ -17,10 +17,10 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from aanet_assets.files import replacing
 from aanet_assets.lineage import Partition
+from aanet_assets.locks import locked
 from aanet_assets.paths import StudyPaths
 from aanet_assets.tables import TABLES
 
@@ -89,9 +89,12 @@ def update(paths: StudyPaths) -> None:
     in. Several partitions that were finished at once are taken in together: whoever comes second
     finds nothing left to do. A database that is lost, damaged, of other tables than today's or was
     written to by somebody else is made anew from all files.
+
+    Raises:
+        NoLocksError: there are no locks on this disk.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{paths.database}.lock"):
+    with locked(paths.database.with_suffix(".duckdb.lock")):
         there, held = _files(paths), _held(paths.database)
         if there == held:
             return

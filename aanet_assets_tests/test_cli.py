@@ -1,11 +1,16 @@
 """The command line: what it answers, and that a user's mistake never shows a stack trace."""
 
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from dagster._core.code_pointer import load_python_file
 from typer.testing import CliRunner
@@ -17,6 +22,7 @@ from aanet_assets.lineage import Partition
 from aanet_assets.records import MISSING, Standing, record_path
 from aanet_assets.study import Study
 from aanet_assets.tables import TABLES
+from aanet_assets.terminal import open_instance
 from aanet_assets_tests.conftest import PROJECT, Finished, problems, running, said
 from aanet_assets_tests.test_locks import holder
 
@@ -116,7 +122,13 @@ def test_plan_prints_estimates_and_says_what_it_cannot_know(
         (["run", "{study}", "--until", "everything"], "has no asset 'everything'; it has corpus"),
         (["run", "{study}", "--n-clusters", "9"], "n_clusters 9 is not in study 'small'"),
         (["run", "{study}", "--k", "9"], "k 9 is not in study 'small', which has (2, 3, 4)"),
-        (["sql", "{study}", "SELECT nothing FROM nowhere"], "Table with name nowhere"),
+        (
+            ["sql", "{study}", "SELECT nothing FROM nowhere"],
+            "Table with name nowhere does not exist! Did you mean",
+        ),
+        (["sql", "{study}", "SELECT nothing FROM nowhere"], "The tables are: sae_fit, "),
+        (["sql", "{study}", "SELEC 1"], 'error Parser Error: syntax error at or near "SELEC" '),
+        (["sql", "{study}", "SELECT CAST('x' AS INTEGER)"], "Could not convert string 'x'"),
         (["sql", "{study}", "DROP TABLE aanet_metrics"], "read-only"),
     ],
 )
@@ -285,3 +297,191 @@ def test_two_runs_of_the_same_partition(copied: Study, study_module) -> None:
         assert f"{words} by process {process.pid}" in output
         assert copied.paths.stack(7, 3).stat().st_mtime_ns == before
     assert Standing(copied).problem(partition) == MISSING
+
+
+@pytest.fixture
+def folder_of_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for study modules beside the shipped ones."""
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+    return tmp_path
+
+
+def test_a_module_that_does_not_load_is_one_sentence(folder_of_studies: Path) -> None:
+    """With its place, and without a word of Python's own stack."""
+    small = "from aanet_assets_tests.small import small_study\nstudy = small_study(name='bad_defs')"
+    for module, text, message in (
+        ("bad_syntax", "study = (\n", r"cannot be loaded: '\(' was never closed .*, line 1\)"),
+        ("bad_import", "\nimport nowhere\n", r"ModuleNotFoundError: No module .*py, line 2\)"),
+        ("bad_value", "study = {}['x']\n", r"KeyError: 'x' \(.*bad_value\.py, line 1\)"),
+        ("bad_number", "int('x')", r"ValueError: invalid literal .*bad_number\.py, line 1\)"),
+        ("bad_end", "raise SystemExit('no')\n", r"SystemExit: no \(.*bad_end\.py, line 1\)"),
+        ("bad_empty", "", r"has no `study`: it needs a line `study = Study\(\.\.\.\)`"),
+        ("bad_defs", small, r"has no `defs`: it needs a line"),
+        ("bad_type", "study = 3\n", r"has a int as its `study`"),
+    ):
+        (folder_of_studies / f"{module}.py").write_text(text)
+        output = said("status", module, code=1)
+        assert re.match(rf"error (the module of )?study '{module}' .*{message}", output), output
+
+
+def test_list_names_all_studies_and_one_that_is_broken_hides_no_other(
+    home: Path, study_module, tmp_path: Path
+) -> None:
+    study_module("listed", "name='listed', description='Hört [zu]'")
+    (Path(studies.__path__[-1]) / "small_broken.py").write_text("nonsense\n")
+    records = home / "data/listed/records/clustering"
+    records.mkdir(parents=True)
+    for name in ("n7", "n9"):
+        (records / f"{name}.json").write_text("{}")
+    output = said("list", code=0)
+    assert re.search(r"small_broken │ study 'small_broken' cannot be loaded: NameError", output)
+    assert re.search(r"listed │ Hört \[zu\] │ 1 of \d+ ", output)
+    assert re.search(r"toy │ Seven known components", output)
+    shutil.rmtree(home / "data/listed")
+
+
+def test_list_and_version_load_no_torch() -> None:
+    code = (
+        "import sys; from aanet_assets.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "finally: print({'torch', 'transformers'} & sys.modules.keys())"
+    )
+    for argument in ("list", "--version"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, argument],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("set()\n")
+
+
+def test_the_version_is_the_packages() -> None:
+    (version,) = re.findall(r'(?m)^version = "(.*)"', (PROJECT / "pyproject.toml").read_text())
+    assert said("--version", code=0).strip() == f"aanet {version}"
+
+
+@pytest.mark.parametrize("module", ["aanet_assets", "aanet_assets.cli"])
+def test_python_runs_the_command_line_too(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "status", "nowhere"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    assert done.returncode == 1
+    assert "there is no study 'nowhere'" in done.stdout
+
+
+def test_windows_is_named_as_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "use it in WSL" in said("list", code=1)
+
+
+@pytest.mark.parametrize("character", ["%", "?", "\\"])
+def test_a_folder_that_the_databases_cannot_bear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, character: str
+) -> None:
+    home = tmp_path / f"mine{character}41"
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    monkeypatch.setenv("AANET_HOME", str(home))
+    assert f"has a {character}, with which" in said("list", code=1)
+
+
+@pytest.mark.parametrize("letters", ["with space", "ünï", "it's", "a#b&c", "a[b]c"])
+def test_a_folder_with_other_letters_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, letters: str
+) -> None:
+    home = tmp_path / letters
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    monkeypatch.setenv("AANET_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.chdir(home)
+    with open_instance() as instance:
+        assert instance.get_runs_count() == 0
+    assert (home / "data/.dagster/history/runs.db").exists()
+
+
+def test_an_exported_dagster_home_is_not_the_projects(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(other))
+    with open_instance() as instance:
+        assert Path(instance.root_directory).resolve() == home / "data/.dagster"
+        assert instance.run_retries_enabled, "as the project's dagster.yaml has it"
+    assert f"DAGSTER_HOME is {other}; what is used is the project's" in capsys.readouterr().out
+    assert not list(other.iterdir())
+    assert os.environ["DAGSTER_HOME"] == str(home), "for Dagit, which is started from here"
+    with open_instance():
+        assert capsys.readouterr().out == ""
+
+
+def test_dagsters_own_folder_by_another_name_is_not_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.setenv("DAGSTER_HOME", f"{tmp_path / 'link'}/")
+    with open_instance() as instance:
+        assert isinstance(instance, dg.DagsterInstance)
+    assert capsys.readouterr().out == ""
+
+
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def in_ascii(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A process in whose locale there are no letters but ASCII's."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **_ASCII},
+    )
+
+
+def test_the_recovery_table_is_printed_in_plain_ascii_too(finished: Finished) -> None:
+    code = (
+        "import sys; from aanet_assets import cli, terminal\n"
+        "from aanet_assets.report import print_report\n"
+        "from aanet_assets_tests.small import small_study\n"
+        "assert sys.stdout.encoding == 'ascii', sys.stdout.encoding\n"
+        "cli.before_any_command(); print_report(small_study(), terminal.console)"
+    )
+    done = in_ascii(code)
+    assert done.returncode == 0, done.stderr
+    assert "Mean held-out R? of belief" in done.stdout
+
+
+def test_text_is_written_and_read_as_utf8_without_a_locale(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from aanet_assets import files\n"
+        "from aanet_assets.review.page import read_data, write_page\n"
+        "folder = Path(sys.argv[1])\n"
+        "files.write_text(folder / 'text', 'R\\u00b2 \\u2713')\n"
+        "write_page(folder / 'page', 'R\\u00b2', {'a': '\\u2713'})\n"
+        "assert read_data(folder / 'page') == {'a': '\\u2713'}"
+    )
+    done = in_ascii(code, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "text").read_bytes() == "R² ✓".encode()
+    assert "<title>R²" in (tmp_path / "page").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_this_locale_cannot_name_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "zuhörer"
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    code = (
+        "import os, sys; os.environ['AANET_HOME'] = sys.argv[1]\n"
+        "from aanet_assets.cli import app; app(['list'])"
+    )
+    done = in_ascii(code, str(home))
+    assert done.returncode == 1
+    assert "set PYTHONUTF8=1" in done.stdout
+    assert "Traceback" not in done.stderr

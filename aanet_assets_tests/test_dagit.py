@@ -21,9 +21,11 @@ from aanet_assets_tests.conftest import PROJECT
 _SLEEPER = """
 import time
 import dagster as dg
+from aanet_assets.defs.orphans import report_process
 
-@dg.asset
-def sleeper():
+@dg.asset(key=["small", "corpus"])
+def sleeper(context: dg.AssetExecutionContext):
+    report_process(context.instance, context.run)
     time.sleep(600)
 
 defs = dg.Definitions(
@@ -75,7 +77,12 @@ def test_dagit_outlives_its_daemon_and_a_crash_needs_no_human(ui: subprocess.Pop
     daemon = wait_for(lambda: under(ui, "dagster._daemon"))
     time.sleep(40)  # an earlier end counts as a wrong setting, and is not repaired
     launch = ["dagster", "job", "launch", "-w", "workspace.yaml", "-j", "sleep"]
-    subprocess.run([sys.executable, "-m", *launch], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", *launch],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
     with dg.DagsterInstance.get() as instance:
         started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
         (run,) = wait_for(lambda: instance.get_runs(started))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,13 +13,22 @@ import dagster as dg
 import pytest
 
 from aanet_assets import warehouse
+from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.build import build_defs
+from aanet_assets.defs.checks import CHECKS
 from aanet_assets.defs.drive import Driver, plan
 from aanet_assets.lineage import Partition
+from aanet_assets.locks import making
 from aanet_assets.study import Study
 from aanet_assets_tests.conftest import PROJECT, problems, running, said
-from aanet_assets_tests.defs.test_orphans import run_by_hand, tags_of
-from aanet_assets_tests.test_locks import holder
+from aanet_assets_tests.defs.test_orphans import run_by_hand, tags_elsewhere, tags_of
+from aanet_assets_tests.small import small_study
+from aanet_assets_tests.test_locks import holder, moved_elsewhere, note_of
+
+_WRITE = (
+    "import sys; from pathlib import Path; from aanet_assets.files import replacing\n"
+    "with replacing(Path(sys.argv[1])): print(flush=True); input()"
+)
 
 
 def deleted_file(study: Study) -> None:
@@ -36,12 +46,8 @@ def damaged_table(study: Study) -> None:
 
 
 def killed_writer(study: Study) -> None:
-    code = (
-        "import sys; from pathlib import Path; from aanet_assets.files import replacing\n"
-        "with replacing(Path(sys.argv[1])): print(flush=True); input()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(study.paths.stack(7, 3))],
+        [sys.executable, "-c", _WRITE, str(study.paths.stack(7, 3))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -168,4 +174,68 @@ def test_a_killed_run_is_mended_by_the_next(study_module, home: Path) -> None:
     output = said("run", name, "--until", "activation_cache", code=0)
     assert "Marked as failed: 1 run whose process is gone." in output
     assert re.search(r"activation_cache 2 made, 1 already there", output)
+    assert said("doctor", name, code=0).strip() == "All is well."
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study of which nothing is there yet, in a project's folder of its own."""
+    home = tmp_path / "fresh"
+    (home / "data").mkdir(parents=True)
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    (home / "data/inputs").symlink_to(PROJECT / "data/inputs")
+    for name in ("AANET_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.chdir(home)
+    return small_study()
+
+
+def test_what_other_machines_do_is_left_alone_and_said(fresh: Study, study_module) -> None:
+    name = study_module("small_elsewhere")
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    with dg.DagsterInstance.get() as instance:
+        run_id = run_by_hand(instance, tags_elsewhere(process.pid))
+    killed_holder(fresh)
+    moved_elsewhere(note_of(fresh))
+    written = fresh.paths.root / f".rows.{process.pid}-00000000-00000000-7-abcd1234.tmp"
+    written.touch()
+    os.utime(written, (time.time() - 3 * 86400,) * 2)
+    output = said("doctor", name, code=1)
+    run = f"1 run of other machines or containers: {run_id[:8]}, process {process.pid} of node7"
+    note = "1 note of locks of other machines: aanet_models n7_k3 by process"
+    for words in (run, note, "1 temporary file of other machines", "3 days", "were left alone"):
+        assert words in output
+    assert "mended" not in output
+    assert written.exists()
+    assert note_of(fresh).exists()
+    with dg.DagsterInstance.get() as instance:
+        kept = instance.get_run_by_id(run_id)
+    assert kept is not None
+    assert kept.status == dg.DagsterRunStatus.STARTED
+
+
+def test_temporary_files_are_removed_while_nothing_is_made(fresh: Study, study_module) -> None:
+    name = study_module("small_busy")
+    killed_writer(fresh)
+    (left,) = fresh.paths.root.rglob("*.tmp")
+    with making(fresh, Partition("clustering", n=7)):
+        assert "could not be mended: clustering (n7)" in said("doctor", name, code=1)
+        assert left.exists()
+    said("doctor", name, code=0)
+    assert not left.exists()
+
+
+def test_what_a_failed_check_left_is_said_until_the_check_passes(
+    fresh: Study, study_module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = study_module("small_failed")
+    finding = Finding("complete", False, "4,499 documents, 4,500 expected")
+    with monkeypatch.context() as patch:
+        patch.setitem(CHECKS, "corpus", lambda study, partition: [finding])
+        said("run", name, "--until", "corpus", code=1)
+    output = said("doctor", name, code=1)
+    words = "corpus: check complete failed: 4,499 documents, 4,500 expected (left of it: corpus/"
+    assert words in output
+    said("run", name, "--until", "corpus", code=0)
     assert said("doctor", name, code=0).strip() == "All is well."

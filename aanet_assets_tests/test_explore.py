@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from aanet_assets_tests.conftest import PROJECT, Finished
 
@@ -27,3 +30,14 @@ def test_the_notebook_shows_what_the_study_found(finished: Finished) -> None:
         "vertex_id",
     ):
         assert said in done.stdout
+
+
+def test_the_notebook_started_elsewhere_says_where_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AANET_HOME")
+    monkeypatch.chdir(tmp_path)
+    done = explored("toy")
+    assert done.returncode == 1
+    assert f"{tmp_path}/data/toy/metrics.duckdb is not there: set AANET_HOME" in done.stderr
+    assert "Traceback" not in done.stderr

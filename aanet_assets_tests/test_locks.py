@@ -1,5 +1,8 @@
 """Real processes that want the same partition at the same time, and one that is killed over it."""
 
+import errno
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +15,8 @@ import pytest
 from aanet_assets.lineage import Partition
 from aanet_assets.locks import (
     BusyError,
+    NoLocksError,
+    doubtful_notes,
     left_notes,
     making,
     nothing_being_made,
@@ -19,6 +24,7 @@ from aanet_assets.locks import (
 )
 from aanet_assets.study import Study
 from aanet_assets_tests.conftest import PROJECT
+from aanet_assets_tests.elsewhere import of_another_machine
 from aanet_assets_tests.small import small_study
 
 PARTITION = Partition("aanet_models", n=7, k=3)
@@ -77,7 +83,7 @@ def test_a_dead_process_is_no_obstacle(study: Study, tmp_path: Path) -> None:
         assert left_notes(study) == {}
         process.kill()
         process.wait()
-        assert list(left_notes(study).values()) == [process.pid]
+        assert [holder.pid for holder in left_notes(study).values()] == [process.pid]
         with nothing_being_made(study):
             pass
         with making(study, PARTITION):
@@ -111,4 +117,52 @@ def test_an_error_in_the_work_lets_go_of_the_lock(study: Study) -> None:
     with pytest.raises(ValueError, match="wrong"), making(study, PARTITION):
         raise ValueError("wrong")
     with making(study, PARTITION):
+        pass
+
+
+def moved_elsewhere(note: Path) -> None:
+    """Let a note be one of another machine."""
+    content = json.loads(note.read_text())
+    note.write_text(
+        json.dumps(content | {"mark": of_another_machine(content["mark"]), "host": "node7"})
+    )
+
+
+def note_of(study: Study) -> Path:
+    (note,) = study.paths.locks.rglob("*.json")
+    return note
+
+
+def test_the_holder_on_another_machine_is_named_with_it(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        moved_elsewhere(note_of(study))
+        words = rf"right now by process {process.pid} of node7, since .* there, on that machine"
+        with pytest.raises(BusyError, match=words), making(study, PARTITION):
+            pass
+
+
+def test_a_note_of_another_machine_is_left_alone(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
+    note = note_of(study)
+    moved_elsewhere(note)
+    remove_left_notes(study)
+    assert left_notes(study) == {}
+    assert {path: found.host for path, found in doubtful_notes(study).items()} == {note: "node7"}
+    # One of an earlier version does not say whose it is.
+    note.write_text(json.dumps({"pid": process.pid, "since": 0.0}))
+    remove_left_notes(study)
+    assert list(doubtful_notes(study)) == [note]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_disk_without_locks_is_refused(
+    study: Study, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(file: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(NoLocksError, match="has no locks"), making(study, PARTITION):
         pass

@@ -19,6 +19,11 @@ from aanet_assets.trust.verdicts import select_calibrated
 
 name = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "toy"
 paths = StudyPaths(data_root() / name)
+if not paths.database.exists():
+    sys.exit(
+        f"{paths.database} is not there: set AANET_HOME to the project's folder, or start in it; "
+        f"and run `aanet run {name}` first"
+    )
 database = duckdb.connect(str(paths.database), read_only=True)
 
 

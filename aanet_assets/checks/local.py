@@ -51,7 +51,9 @@ def check_prose(path: Path) -> list[Finding]:
 
 def check_sae(folder: Path) -> list[Finding]:
     """What the SAE explains of tokens it was not trained on."""
-    explained = json.loads((folder / "training.json").read_text())["explained_variance"]
+    explained = json.loads((folder / "training.json").read_text(encoding="utf-8"))[
+        "explained_variance"
+    ]
     return [
         Finding(
             "reconstructs",

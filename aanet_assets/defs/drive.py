@@ -128,7 +128,9 @@ class Driver:
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-_USERS_OWN = ("ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "Failure")
+_USERS_OWN = (
+    "ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "NoLocksError", "Failure",
+)  # fmt: skip
 
 
 def _reason(error: SerializableErrorInfo) -> str:

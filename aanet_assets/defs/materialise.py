@@ -12,6 +12,7 @@ import dagster as dg
 from aanet_assets import warehouse
 from aanet_assets.checks.finding import Finding
 from aanet_assets.defs.checks import CHECKS, check_result, check_specs
+from aanet_assets.defs.orphans import report_process
 from aanet_assets.defs.partitions import dependency, partition_of, partitions_def
 from aanet_assets.lineage import Partition, ancestors, settings_values, steps
 from aanet_assets.locks import making
@@ -22,12 +23,10 @@ from aanet_assets.records import (
     require_upstream,
     write_record,
 )
+from aanet_assets.refusals import REFUSED, remove_refusal, write_refusal
 from aanet_assets.study import Study
 
 log = logging.getLogger("aanet")
-
-REFUSED = ".refused"
-"""Ending of a table's Parquet file that failed a check."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,17 @@ def run_step(
         blocking = [finding for finding in failed if finding.blocking]
         tables = [file for file in outcome.files if study.paths.tables in file.parents]
         if blocking:
-            _set_aside(study, tables)
+            said = _said(blocking)
+            aside = _set_aside(study, tables)
+            write_refusal(study, partition, said, [*aside, *set(outcome.files) - set(tables)])
             outcome.afterwards(study)
             yield from results
-            raise _refusal(partition, blocking, outcome)
+            raise _refusal(partition, said, outcome)
         for finding in failed:
             log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
         for file in tables:
             file.with_suffix(REFUSED).unlink(missing_ok=True)
+        remove_refusal(study, partition)
         # Before the record: after a kill in between, the next run makes the database whole, too.
         if tables:
             warehouse.update(study.paths)
@@ -110,16 +112,19 @@ def _cost(outcome: Outcome, started: float) -> dict[str, Any]:
     }
 
 
-def _set_aside(study: Study, tables: Sequence[Path]) -> None:
+def _said(blocking: Sequence[Finding]) -> str:
+    return "; ".join(f"check {finding.name} failed: {finding.said}" for finding in blocking)
+
+
+def _set_aside(study: Study, tables: Sequence[Path]) -> list[Path]:
     """Take tables that failed a check out of the database, but leave them for people to read."""
-    for file in tables:
-        file.replace(file.with_suffix(REFUSED))
+    aside = [file.replace(file.with_suffix(REFUSED)) for file in tables]
     if tables:
         warehouse.update(study.paths)
+    return aside
 
 
-def _refusal(partition: Partition, blocking: Sequence[Finding], outcome: Outcome) -> dg.Failure:
-    said = "; ".join(f"check {finding.name} failed: {finding.said}" for finding in blocking)
+def _refusal(partition: Partition, said: str, outcome: Outcome) -> dg.Failure:
     folders = sorted({str(file.parent) for file in outcome.files})
     where = f"; what was written is left in {' and '.join(folders)}" if folders else ""
     return dg.Failure(
@@ -157,6 +162,7 @@ def build_asset(study: Study, work: Work, group: str, kinds: set[str]) -> dg.Ass
     def run(
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        report_process(context.instance, context.run)
         key = str(context.partition_key) if context.has_partition_key else None
         yield from run_step(study, partition_of(step, key), work)
 

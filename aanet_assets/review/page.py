@@ -23,7 +23,10 @@ def write_page(path: Path, title: str, contents: dict[str, Any]) -> None:
     Data and plotly's script are packed, and unpacked by the browser: a third of the size.
     """
     here = files("aanet_assets.review")
-    parts = {name: here.joinpath(f"page.{name}").read_text() for name in ("html", "css", "js")}
+    parts = {
+        name: here.joinpath(f"page.{name}").read_text(encoding="utf-8")
+        for name in ("html", "css", "js")
+    }
     page = parts["html"]
     for name, text in {
         "TITLE": html.escape(title),
@@ -34,12 +37,12 @@ def write_page(path: Path, title: str, contents: dict[str, Any]) -> None:
     }.items():
         page = page.replace(f"@@{name}@@", text)
     with replacing(path) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def read_data(path: Path) -> dict[str, Any]:
     """The contents that a page was written with, as JSON makes them; ValueError if damaged."""
-    found = _DATA.search(path.read_text())
+    found = _DATA.search(path.read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(f"{path} holds no data")
     try:

@@ -128,7 +128,7 @@ def train_toy(
             "transformer": model_record,
             "sae": sae_record,
         }
-        (built / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+        (built / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         folder.mkdir(exist_ok=True)
         for part in built.iterdir():
             # A folder cannot be renamed onto one that has files.

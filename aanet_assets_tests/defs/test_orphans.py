@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import psutil
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.remote_origin import (
@@ -16,8 +14,17 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
+from aanet_assets.defs import orphans as orphans_module
 from aanet_assets.defs.build import build_defs
-from aanet_assets.defs.orphans import mend_orphans, orphaned_runs, process_tags
+from aanet_assets.defs.orphans import (
+    mend_orphans,
+    orphaned_runs,
+    process_tags,
+    report_process,
+    runs_elsewhere,
+)
+from aanet_assets.processes import pid_of, process_mark
+from aanet_assets_tests.elsewhere import of_another_machine
 from aanet_assets_tests.small import small_study
 
 STARTED = dg.DagsterRunStatus.STARTED
@@ -37,9 +44,18 @@ def dead() -> int:
         return process.pid
 
 
+def mark_of(pid: int) -> str:
+    """The mark of a process of this machine that had this number."""
+    return process_mark().replace(process_mark().partition("-")[0], str(pid), 1)
+
+
 def tags_of(pid: int) -> dict[str, str]:
-    pid_tag, born_tag = process_tags()
-    return {pid_tag: str(pid), born_tag: str(time.time())}
+    return process_tags() | {"aanet/pid": str(pid), "aanet/process": mark_of(pid)}
+
+
+def tags_elsewhere(pid: int) -> dict[str, str]:
+    mark = of_another_machine(mark_of(pid))
+    return tags_of(pid) | {"aanet/process": mark, "aanet/host": "node7"}
 
 
 def run_by_hand(
@@ -49,14 +65,28 @@ def run_by_hand(
     return instance.create_run_for_job(JOB, tags=tags, status=status).run_id
 
 
-def run_by_dagit(instance: dg.DagsterInstance, pid: int | None, tags: dict[str, str]) -> str:
-    """A run that Dagit or its daemon launched in the process `pid`, or did not launch yet."""
+def run_by_dagit(
+    instance: dg.DagsterInstance,
+    pid: int | None,
+    tags: dict[str, str],
+    mark: str = "",
+) -> str:
+    """A run that Dagit or its daemon launched in the process `pid`, or did not launch yet.
+
+    With a mark, its work has begun.
+    """
     location = RegisteredCodeLocationOrigin("small")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "stage3")
-    run = instance.create_run_for_job(JOB, tags=tags, status=STARTED, remote_job_origin=origin)
+    run = instance.create_run_for_job(
+        JOB, tags={**JOB.tags, **tags}, status=STARTED, remote_job_origin=origin
+    )
     if pid is not None:
         message = f"Started process for run (pid: {pid})."
         instance.report_engine_event(message, run, EngineEventData.in_process(pid))
+    if mark:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(orphans_module, "process_mark", lambda: mark)
+            report_process(instance, run)
     return run.run_id
 
 
@@ -81,26 +111,82 @@ def test_a_run_of_a_process_that_is_gone(instance: dg.DagsterInstance, dead: int
 
 
 def test_a_number_that_another_process_has_by_now(instance: dg.DagsterInstance) -> None:
-    pid, born = process_tags()
-    earlier = {pid: process_tags()[pid], born: str(psutil.Process().create_time() - 3600)}
+    head, _, born = process_mark().rpartition("-")
+    earlier = process_tags() | {"aanet/process": f"{head}-{int(born) + 3600}"}
     run = run_by_hand(instance, earlier)
     assert orphans(instance) == {run}
 
 
-def test_dagits_runs_are_known_by_their_first_event(
+def test_dagits_runs_say_which_process_works_on_them(
     instance: dg.DagsterInstance, dead: int
 ) -> None:
-    run_by_dagit(instance, psutil.Process().pid, {})
-    gone = run_by_dagit(instance, dead, {})
+    own = process_mark()
+    run_by_dagit(instance, pid_of(own), {}, own)
+    gone = run_by_dagit(instance, dead, {}, mark_of(dead))
     assert orphans(instance) == {gone}
+    assert runs_elsewhere(instance) == []
 
 
 def test_a_run_repeated_in_dagit_carries_tags_of_another_process(
     instance: dg.DagsterInstance, dead: int
 ) -> None:
-    run_by_dagit(instance, psutil.Process().pid, tags_of(dead))
+    run_by_dagit(instance, pid_of(process_mark()), tags_of(dead), process_mark())
     run_by_dagit(instance, None, tags_of(dead))
     assert orphans(instance) == set()
+
+
+def test_runs_of_other_machines_are_left_alone_and_told(
+    instance: dg.DagsterInstance, dead: int
+) -> None:
+    """A number that nobody has here says nothing of a process there."""
+    by_hand = run_by_hand(instance, tags_elsewhere(dead))
+    launched = run_by_dagit(instance, dead, {}, of_another_machine(mark_of(dead)))
+    # Of an earlier version, or killed before its work began: the number alone.
+    earlier = run_by_hand(instance, {"aanet/pid": str(dead)})
+    unsaid = run_by_dagit(instance, dead, {})
+    assert mend_orphans(instance) == 0
+    found = {run.run_id: process.host for run, process in runs_elsewhere(instance)}
+    assert set(found) == {by_hand, launched, earlier, unsaid}
+    assert found[by_hand] == "node7"
+    assert found[earlier] == found[unsaid] == ""
+
+
+def test_runs_of_other_projects_are_none_of_ours(instance: dg.DagsterInstance, dead: int) -> None:
+    @dg.job
+    def stranger() -> None:
+        pass
+
+    location = RegisteredCodeLocationOrigin("elsewhere")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "stranger")
+    run = instance.create_run_for_job(stranger, status=STARTED, remote_job_origin=origin)
+    message = f"Started process for run (pid: {dead})."
+    instance.report_engine_event(message, run, EngineEventData.in_process(dead))
+    report = f"Process {dead} of node does the work ({mark_of(dead)})."
+    instance.report_engine_event(report, run)
+    assert mend_orphans(instance) == 0
+    assert runs_elsewhere(instance) == []
+
+
+def test_a_run_that_ended_while_it_was_looked_at_is_no_orphan(
+    instance: dg.DagsterInstance, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = run_by_hand(instance, tags_of(dead))
+    look_up = orphans_module.state_of
+
+    def finish_and_look(mark: str):
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        instance.report_run_canceled(run)
+        return look_up(mark)
+
+    monkeypatch.setattr(orphans_module, "state_of", finish_and_look)
+    assert mend_orphans(instance) == 0
+
+
+def test_an_asset_says_which_process_works_on_it(finished) -> None:
+    run = finished.instance.get_runs(limit=1)[0]
+    events = finished.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    assert any(f"({process_mark()})" in event.message for event in events)
 
 
 def test_mending_marks_them_failed_with_a_reason_and_frees_their_slots(
