@@ -1,10 +1,16 @@
 """Checks before any work starts: model, SAE, corpus and settings must fit together."""
 
 import json
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from aanet_assets.inputs import labels_path
+from aanet_assets.lm.network import from_hub
 from aanet_assets.lm.sae import parse_hook
 from aanet_assets.study import Study, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def preflight(study: Study) -> None:
@@ -14,10 +20,13 @@ def preflight(study: Study) -> None:
 
     Raises:
         ValueError: with what is wrong, the value, what is allowed and what to do.
+        ConnectionError: the model is on a hub that cannot be reached.
     """
     _check_model_directory(study)
     _check_device(study)
-    _check_sae(study)
+    if study.local is None or resolve(study.model).is_dir():
+        model = _check_model(study)
+        _check_sae(study, model)
     _check_files(study)
 
 
@@ -43,12 +52,33 @@ def _check_device(study: Study) -> None:
         )
 
 
-def _check_sae(study: Study) -> None:
+def _check_model(study: Study) -> "PreTrainedConfig":
+    """The config of the language model, which can be read."""
+    from aanet_assets.lm.architecture import load_config, skeleton
+
+    with nullcontext() if resolve(study.model).is_dir() else from_hub(f"the model {study.model}"):
+        config = load_config(study)
+    try:
+        skeleton(config)
+    except ValueError as error:
+        raise ValueError(f"study {study.name!r}: {error}") from None
+    model = config.get_text_config()
+    # Models without positions of their own (BLOOM, Mamba) state no most.
+    longest = getattr(model, "max_position_embeddings", None)
+    if longest is not None and study.cache.seq_len > longest:
+        raise ValueError(
+            f"study {study.name!r}: cache.seq_len is {study.cache.seq_len} and {study.model} reads "
+            f"at most {longest} tokens"
+        )
+    return model
+
+
+def _check_sae(study: Study, model: "PreTrainedConfig") -> None:
     if study.sae.directory is None:
         _check_release(study)
         return
     config_file = resolve(study.sae.directory) / "cfg.json"
-    if study.local is not None and not (config_file.is_file() and resolve(study.model).is_dir()):
+    if study.local is not None and not config_file.is_file():
         return
     if not config_file.is_file():
         raise ValueError(
@@ -56,9 +86,6 @@ def _check_sae(study: Study) -> None:
             "written by SAELens (cfg.json and sae_weights.safetensors)"
         )
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    from transformers import AutoConfig
-
-    model = AutoConfig.from_pretrained(study.model_source).get_text_config()
     if config["d_in"] != model.hidden_size:
         raise ValueError(
             f"study {study.name!r}: the SAE reads vectors of width {config['d_in']} and "
@@ -69,11 +96,6 @@ def _check_sae(study: Study) -> None:
         raise ValueError(
             f"study {study.name!r}: the SAE reads layer {hook.layer} and {study.model} has layers "
             f"0 to {model.num_hidden_layers - 1}"
-        )
-    if study.cache.seq_len > model.max_position_embeddings:
-        raise ValueError(
-            f"study {study.name!r}: cache.seq_len is {study.cache.seq_len} and {study.model} reads "
-            f"at most {model.max_position_embeddings} tokens"
         )
     if study.n_clusters[-1] > config["d_sae"]:
         raise ValueError(

@@ -14,8 +14,9 @@ from sae_lens.saes.sae import SAEMetadata
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from aanet_assets.lm.architecture import body_of, layers_of
 from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
-from aanet_assets.lm.model import ResidualReader, layers_of
+from aanet_assets.lm.model import ResidualReader
 from aanet_assets.lm.sae import Hook, load_sae
 from aanet_assets.lm.sae_training import sae_quality, train_sae
 from aanet_assets.progress import Progress
@@ -106,7 +107,7 @@ def _activations(
     kept: Tensor | None = None
     done, all_tokens, all_special = 0, [], []
     while done < wanted and (batch := list(islice(found, study.cache.batch_chunks))):
-        tokens = np.array(batch, dtype=np.int64)
+        tokens = np.array([chunk.tokens for chunk in batch], dtype=np.int64)
         special = special_positions(tokens, tokenizer.all_special_ids)
         residual = read(torch.from_numpy(tokens))[torch.from_numpy(~special)].half().cpu()
         if kept is None:
@@ -136,7 +137,7 @@ def splice(
 ) -> SplicedLoss:
     """Losses of the whole model with and without the SAE in its residual stream after `layer`."""
     model = AutoModelForCausalLM.from_pretrained(study.model_source, dtype=torch.float32).eval()
-    place = layers_of(model.base_model)[layer]
+    place = layers_of(body_of(model))[layer]
     ids, counted = torch.from_numpy(tokens), torch.from_numpy(~special)[..., None]
 
     def loss(instead: Callable[[Tensor], Tensor]) -> float:
