@@ -23,7 +23,8 @@ from aanet_assets_tests import checking
 
 # Shapes and types of the science rooms are checked while they run.
 _ROOMS = (
-    "lm", "cache", "clustering", "archetypes", "analysis", "trust", "vertices", "toy", "checks",
+    "lm", "cache", "clustering", "archetypes", "analysis", "trust", "vertices", "toy", "local",
+    "checks",
 )  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 

@@ -18,8 +18,8 @@ def check_language_model(study: Study) -> list[Finding]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(study.model_source).eval()
-    tokenizer = AutoTokenizer.from_pretrained(study.model_source)
+    model = AutoModelForCausalLM.from_pretrained(**study.pretrained).eval()
+    tokenizer = AutoTokenizer.from_pretrained(**study.pretrained)
     ids = torch.tensor([tokenizer(SENTENCE, add_special_tokens=False)["input_ids"]])
     with torch.inference_mode():
         loss = float(model(input_ids=ids, labels=ids, use_cache=False).loss)

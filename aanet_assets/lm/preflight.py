@@ -12,7 +12,7 @@ from aanet_assets.study import Study, resolve
 
 if TYPE_CHECKING:
     from sae_lens.saes import SAEConfig
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 log = logging.getLogger("aanet")
 
@@ -24,13 +24,15 @@ def preflight(study: Study) -> None:
 
     Raises:
         ValueError: with what is wrong, the value, what is allowed and what to do.
-        ConnectionError: a config could not be had from the hub.
+        ConnectionError: the model, or a config, is on a hub that cannot be reached.
     """
     _check_model_directory(study)
     _check_revisions(study)
     _check_device(study)
-    _check_sae(study)
-    _check_corpus(study, _check_tokenizer(study))
+    if study.local is None or resolve(study.model).is_dir():
+        model = _check_model(study)
+        _check_sae(study, model)
+        _check_corpus(study, _check_tokenizer(study))
     _check_files(study)
 
 
@@ -73,11 +75,30 @@ def _check_device(study: Study) -> None:
         )
 
 
-def _check_sae(study: Study) -> None:
+def _check_model(study: Study) -> "PreTrainedConfig":
+    """The config of the language model, which can be read."""
+    from aanet_assets.lm.architecture import load_config, skeleton
+
+    with nullcontext() if resolve(study.model).is_dir() else from_hub(f"the model {study.model}"):
+        config = load_config(study)
+    try:
+        skeleton(config)
+    except ValueError as error:
+        raise ValueError(f"study {study.name!r}: {error}") from None
+    model = config.get_text_config()
+    # Models without positions of their own (BLOOM, Mamba) state no most.
+    longest = getattr(model, "max_position_embeddings", None)
+    if longest is not None and study.cache.seq_len > longest:
+        raise ValueError(
+            f"study {study.name!r}: cache.seq_len is {study.cache.seq_len} and {study.model} reads "
+            f"at most {longest} tokens"
+        )
+    return model
+
+
+def _check_sae(study: Study, model: "PreTrainedConfig") -> None:
     folder = study.sae.directory and resolve(study.sae.directory)
-    if study.local is not None and not (
-        folder and (folder / "cfg.json").is_file() and resolve(study.model).is_dir()
-    ):
+    if study.local is not None and not (folder and (folder / "cfg.json").is_file()):
         return
     if folder is None:
         _check_release(study)
@@ -85,10 +106,6 @@ def _check_sae(study: Study) -> None:
             config = read_config(study.sae)
     else:
         config = read_config(study.sae)
-    from transformers import AutoConfig
-
-    with nullcontext() if resolve(study.model).is_dir() else from_hub(f"the model {study.model}"):
-        model = AutoConfig.from_pretrained(**study.pretrained).get_text_config()
     if config.d_in != model.hidden_size:
         raise ValueError(
             f"study {study.name!r}: the SAE reads vectors of width {config.d_in} and "
@@ -99,11 +116,6 @@ def _check_sae(study: Study) -> None:
         raise ValueError(
             f"study {study.name!r}: the SAE reads layer {hook.layer} and {study.model} has layers "
             f"0 to {model.num_hidden_layers - 1}"
-        )
-    if study.cache.seq_len > model.max_position_embeddings:
-        raise ValueError(
-            f"study {study.name!r}: cache.seq_len is {study.cache.seq_len} and {study.model} reads "
-            f"at most {model.max_position_embeddings} tokens"
         )
     if study.n_clusters[-1] > config.d_sae:
         raise ValueError(
@@ -207,7 +219,7 @@ def _check_tokenizer(study: Study) -> "PreTrainedTokenizerBase | None":
         opening = opening_ids(tokenizer, study.cache.prepend_bos, bool(wants))
     except ValueError as error:
         raise ValueError(f"study {study.name!r}: {error}") from None
-    words = AutoConfig.from_pretrained(study.model_source).get_text_config().vocab_size
+    words = AutoConfig.from_pretrained(**study.pretrained).get_text_config().vocab_size
     if opening and opening[0] >= words:
         raise ValueError(
             f"study {study.name!r}: the token before each document is number {opening[0]} and "

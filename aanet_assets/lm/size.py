@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from aanet_assets.lm.model import layers_of
+from aanet_assets.lm.architecture import body_of, layers_of, load_config, skeleton
+from aanet_assets.lm.model import layers_below
 from aanet_assets.lm.sae import Hook
 from aanet_assets.study import Study
 
@@ -14,7 +15,7 @@ class Size(NamedTuple):
     """Numbers of parameters, and what one token takes on the way through."""
 
     everything: int
-    """Parameters of the whole model, head tied or not counted."""
+    """Parameters of the whole model, images' part and all; head tied or not counted."""
     read: int
     """Parameters that are loaded: embeddings, and layers up to the hook."""
     multiplied: int
@@ -25,14 +26,14 @@ class Size(NamedTuple):
     """Outputs of the widest matrix of a layer."""
 
 
-def config_of(study: Study) -> PretrainedConfig:
+def config_of(study: Study) -> PreTrainedConfig:
     """The model's config: of its directory, of the hub's local copy, or as the study states it.
 
     Raises:
         ValueError: it is on a hub, was never downloaded, and the study states nothing.
     """
     try:
-        return AutoConfig.from_pretrained(**study.pretrained, local_files_only=True)
+        return load_config(study, local_files_only=True)
     except OSError:
         if study.hub is None:
             raise ValueError(
@@ -43,20 +44,24 @@ def config_of(study: Study) -> PretrainedConfig:
         return AutoConfig.for_model(study.hub.model_type, **study.hub.config)
 
 
-def size_of(config: PretrainedConfig, hook: Hook) -> Size:
-    """Counts of a model of that config, read at that hook."""
-    with torch.device("meta"):
-        body = AutoModel.from_config(config)
+def size_of(config: PreTrainedConfig, hook: Hook) -> Size:
+    """Counts of a model of that config, read at that hook.
+
+    Raises:
+        ValueError: its residual stream cannot be read.
+    """
+    whole = skeleton(config)
+    body, text = body_of(whole), config.get_text_config()
     layers = list(layers_of(body))
-    below = layers[: hook.layer + (hook.side == "post")]
-    in_layers = sum(map(_parameters, below))
+    in_layers = sum(map(_parameters, layers[: layers_below(hook)]))
     embeddings = _parameters(body) - sum(map(_parameters, layers))
     return Size(
-        everything=_parameters(body),
+        everything=_parameters(whole),
         read=embeddings + in_layers,
         multiplied=in_layers,
-        d_model=config.hidden_size,
-        heads=config.num_attention_heads,
+        d_model=text.hidden_size,
+        # State-space models have none.
+        heads=getattr(text, "num_attention_heads", 0),
         largest=max(max(p.shape) for p in layers[0].parameters() if p.ndim == 2),
     )
 

@@ -14,8 +14,9 @@ from sae_lens.saes.sae import SAEMetadata
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from aanet_assets.lm.architecture import body_of, layers_of
 from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
-from aanet_assets.lm.model import ResidualReader, layers_of
+from aanet_assets.lm.model import ResidualReader
 from aanet_assets.lm.sae import Hook, load_sae
 from aanet_assets.lm.sae_training import sae_quality, train_sae
 from aanet_assets.lm.tokens import special_ids
@@ -107,7 +108,7 @@ def _activations(
     kept: Tensor | None = None
     done, all_tokens, all_special = 0, [], []
     while done < wanted and (batch := list(islice(found, study.cache.batch_chunks))):
-        tokens = np.array(batch, dtype=np.int64)
+        tokens = np.array([chunk.tokens for chunk in batch], dtype=np.int64)
         special = special_positions(tokens, special_ids(tokenizer))
         residual = read(torch.from_numpy(tokens))[torch.from_numpy(~special)].half().cpu()
         if kept is None:
@@ -136,8 +137,8 @@ def splice(
     mean: Float[Tensor, " d_model"],
 ) -> SplicedLoss:
     """Losses of the whole model with and without the SAE in its residual stream after `layer`."""
-    model = AutoModelForCausalLM.from_pretrained(study.model_source, dtype=torch.float32).eval()
-    place = layers_of(model.base_model)[layer]
+    model = AutoModelForCausalLM.from_pretrained(**study.pretrained, dtype=torch.float32).eval()
+    place = layers_of(body_of(model))[layer]
     ids, counted = torch.from_numpy(tokens), torch.from_numpy(~special)[..., None]
 
     def loss(instead: Callable[[Tensor], Tensor]) -> float:

@@ -1,21 +1,23 @@
 """Prose that is prose, models that are found, and an SAE in the place of a residual stream."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sae_lens import SAE
-from transformers import AutoModelForCausalLM
+from sae_lens import SAE, StandardSAE, StandardSAEConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aanet_assets.checks import local as checks
 from aanet_assets.checks.local import check_prose, check_sae
 from aanet_assets.local import prose
+from aanet_assets.local import sae as local_sae
 from aanet_assets.local.model import gguf_file
 from aanet_assets.local.prose import is_prose, write_prose
-from aanet_assets.local.sae import splice
+from aanet_assets.local.sae import splice, write_sae
+from aanet_assets.study import Study
 from aanet_assets.toy.corpus import text_of
 from aanet_assets.toy.process import UNION7
 from aanet_assets_tests.small import small_study
@@ -68,14 +70,67 @@ def test_a_package_without_a_model() -> None:
         gguf_file("json")
 
 
-class _Half:
-    """Codes are the stream itself, and half of it comes back."""
+@pytest.fixture
+def with_corpus(home: Path, tmp_path: Path) -> Study:
+    """The toy's model and 400 documents of its language, for a study that trains its own SAE."""
+    texts = [text_of(row) for row in UNION7.sample(400, 33, seed=3)]
+    (tmp_path / "corpus.txt").write_text("\n".join(texts))
+    return small_study(
+        truth=None,
+        selection={},
+        corpus={"files": str(tmp_path / "corpus.txt")},
+        local={"layer": 1, "latents": 96, "active": 6, "sae_tokens": 8_192, "sae_steps": 60},
+    )
 
-    def encode(self, stream: torch.Tensor) -> torch.Tensor:
-        return stream
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        return codes / 2
+def test_an_sae_is_trained_on_the_studys_own_model_and_corpus(
+    with_corpus: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_sae, "_FRESH", 2_000)
+    # All cores for so small a model, beside other tests, are many times slower than one.
+    monkeypatch.setattr(local_sae, "torch_threads", nullcontext)
+    local = with_corpus.local
+    assert local is not None
+    said = write_sae(with_corpus, local, tmp_path / "sae")
+    sae = SAE.load_from_disk(str(tmp_path / "sae"))
+    assert sae.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
+    assert sae.W_dec.shape == (96, 64)
+    assert 0.5 < said["explained_variance"] < 1
+    assert said["whole"] < said["spliced"] < said["ablated"]
+
+    # What is said of it, on the whole corpus, by the whole model of transformers.
+    tokenizer = AutoTokenizer.from_pretrained(with_corpus.model_source)
+    texts = (tmp_path / "corpus.txt").read_text().splitlines()
+    rows = [
+        [tokenizer.bos_token_id, *tokenizer(t, add_special_tokens=False)["input_ids"]]
+        for t in texts
+    ]
+    tokens = torch.tensor([row[i : i + 17] for row in rows for i in (0, 17) if len(row) >= i + 17])
+    model = AutoModelForCausalLM.from_pretrained(with_corpus.model_source).eval()
+    with torch.inference_mode():
+        stream = model(tokens, output_hidden_states=True).hidden_states[2][:, 1:].flatten(0, 1)
+        codes = sae.encode(stream)
+        error = (stream - sae.decode(codes)).square().sum()
+    unexplained = float(error / (stream - stream.mean(0)).square().sum())
+    assert 1 - unexplained == pytest.approx(said["explained_variance"], abs=0.05)
+    assert float((codes > 0).float().sum(-1).mean()) == pytest.approx(said["l0"], rel=0.1)
+
+
+def test_a_corpus_too_short_to_train_on(with_corpus: Study, tmp_path: Path) -> None:
+    local = with_corpus.local
+    assert local is not None
+    with pytest.raises(ValueError, match=r"training the SAE needs 58,192: lower local.sae_tokens"):
+        write_sae(with_corpus, local, tmp_path / "sae")
+
+
+def _half() -> SAE:
+    """Its codes are the stream's positive and negative parts, and half of it comes back."""
+    sae = StandardSAE(StandardSAEConfig(d_in=64, d_sae=128, apply_b_dec_to_input=False))
+    both = torch.cat([torch.eye(64), -torch.eye(64)])
+    sae.load_state_dict(
+        {"W_enc": both.T, "W_dec": both / 2, "b_enc": torch.zeros(128), "b_dec": torch.zeros(64)}
+    )
+    return sae
 
 
 def test_what_is_spliced_in_is_seen_by_the_layers_above(home: Path) -> None:
@@ -85,7 +140,7 @@ def test_what_is_spliced_in_is_seen_by_the_layers_above(home: Path) -> None:
     special = np.zeros(tokens.shape, dtype=bool)
     special[:, 0] = True
     ids, mean = torch.from_numpy(tokens), torch.zeros(64)
-    losses = splice(study, cast(SAE, _Half()), 1, tokens, special, mean)
+    losses = splice(study, _half(), 1, tokens, special, mean)
     block = model.base_model.h[1] if hasattr(model.base_model, "h") else model.base_model.layers[1]
     assert losses.whole == pytest.approx(float(model(ids, labels=ids).loss), rel=1e-5)
     for expected, factor in ((losses.spliced, 0.5), (losses.ablated, 0.0)):
