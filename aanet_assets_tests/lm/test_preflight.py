@@ -193,3 +193,57 @@ def test_an_sae_of_a_layer_that_is_not_there(tmp_path: Path, home: Path) -> None
     sae = sae_with(tmp_path, home, metadata={"hook_name": "blocks.3.hook_resid_post"})
     with pytest.raises(ValueError, match=r"reads layer 3 and .* layers 0 to 2"):
         preflight(small_study(sae=sae))
+
+
+def model_config(folder: Path, content: dict) -> str:
+    (folder / "config.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model_type": "t5"}, r"T5Config \(t5\), which .*: it has an encoder and a decoder; supp"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, r"BertForMaskedLM \(bert\)"),
+        ({"model_type": "modernbert"}, r"it is no causal language model; supported are causal"),
+        ({"model_type": "clip"}, r"it is no causal language model"),
+        (
+            {"model_type": "gemma3n_text"},
+            r"shape \(4, 1, 3, 2048\) in place of one vector per token",
+        ),
+        ({"model_type": "deepseek_v4"}, r"shape \(1, 3, 4, \d+\) in place of one vector per token"),
+        ({"model_type": "dory"}, r"layers run more than once \(.*n_recurrent_loops"),
+        ({"model_type": "xlm"}, r"its language model has no single list of layers"),
+        ({"model_type": "nobody_knows"}, r"transformers [\d.]+ does not know its architecture"),
+        (
+            {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Own"}},
+            r"code that comes with a model is never run",
+        ),
+        ({"hidden_size": 8}, r"does not know its architecture"),
+    ],
+)
+def test_a_model_that_cannot_be_read(content: dict, message: str, tmp_path: Path) -> None:
+    study = small_study(model=model_config(tmp_path, content))
+    with pytest.raises(ValueError, match=message) as caught:
+        preflight(study)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_model_inside_another(tmp_path: Path, home: Path) -> None:
+    text = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 16,
+        "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 50}  # fmt: skip
+    for limit, said in ((32, r"reads layer 5 .* layers 0 to 2"), (16, r"is 17 and .* at most 16")):
+        text["max_position_embeddings"] = limit
+        model = model_config(tmp_path, {"model_type": "gemma3", "text_config": text})
+        sae = sae_with(tmp_path, home, metadata={"hook_name": "blocks.5.hook_resid_post"})
+        with pytest.raises(ValueError, match=said):
+            preflight(small_study(model=model, sae=sae))
+    text["max_position_embeddings"] = 32
+    model = model_config(tmp_path, {"model_type": "gemma3", "text_config": text})
+    preflight(small_study(model=model, sae=sae_with(tmp_path, home)))
+
+
+@pytest.mark.parametrize("family", ["bloom", "mamba"])
+def test_a_model_that_states_no_longest_sequence(family: str, tmp_path: Path, home: Path) -> None:
+    config = {"model_type": family, "hidden_size": 64, "num_hidden_layers": 3, "n_layer": 3}
+    preflight(small_study(model=model_config(tmp_path, config)))
