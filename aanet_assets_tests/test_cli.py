@@ -51,15 +51,13 @@ def test_status_counts_what_is_there_and_says_why_something_is_stale(
 
 def test_files_that_were_deleted_are_named_and_made_again(copied: Study, study_module) -> None:
     name = study_module("small_deleted")
-    for file in copied.paths.plots(7).glob("funnel*.png"):
-        file.unlink()
     file = copied.paths.model(7, 2, 3)
     content = file.read_bytes()
     file.unlink()
     output = re.sub(r"[│\s]+", " ", said("status", name, code=0))
-    assert "aanet_models 5 0 1 has lost its file clusters_7/aanet_cluster_2_k3.pt" in output
+    assert "aanet_exports 5 0 1 has lost its file clusters_7/aanet_cluster_2_k3.pt" in output
     output = said("run", name, code=0)
-    assert re.search(r"aanet_models 1 made, 5 already there", output)
+    assert re.search(r"aanet_exports 1 made, 5 already there", output)
     assert file.read_bytes() == content
     assert problems(copied) == []
 

@@ -57,6 +57,7 @@ def test_a_partition_whose_work_began_and_did_not_end_is_missing(study: Study) -
 def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> None:
     pretend(study, Partition("aanet_models", n=7, k=3), "other")
     assert stale(study) == {
+        "aanet_exports [n_clusters 7, k 3]",
         "aanet_metrics [n_clusters 7, k 3]",
         "replicates [n_clusters 7, k 3]",
         "consolidated_metrics [n_clusters 7]",
