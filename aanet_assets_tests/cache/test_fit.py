@@ -60,7 +60,8 @@ def judged(study: Study, fit: dict, doubts: tuple[str, ...] = ()) -> dict[str, s
     """What the checks find wrong with a fit, by check."""
     # Under a name of its own: others read the tables of the small study.
     paths = study.model_copy(update={"name": "unfit"}).paths
-    row = {"sae_id": "s", **fit, "doubts": list(doubts)}
+    commits = dict.fromkeys(("model_revision", "corpus_revision", "sae_revision"))
+    row = {"sae_id": "s", **fit, **commits, "doubts": list(doubts)}
     write_table(paths, "sae_fit", Partition("sae_fit"), pd.DataFrame([row]))
     return failures(check_fit(paths, study.fit))
 
