@@ -129,9 +129,9 @@ def vertex_texts(samples: pd.DataFrame, vertex_id: int) -> dict[str, Any]:
 def visible(token: str) -> str:
     """A token with marks for the white space that would not show: at its ends, and line breaks."""
     bare = token.strip()
-    inside = "".join(_MARKS.get(char, char) for char in bare)
+    inside = _shown(bare, 0)
     if not bare:
-        return "".join(_MARKS.get(char, _SPACE) for char in token)
+        return "".join(_MARKS.get(char, f"␣U+{ord(char):04X}") for char in token)
     before, after = token.split(bare)
     return f"{visible(before)}{inside}{visible(after)}"
 
@@ -155,14 +155,13 @@ def excerpt(text: str, places: Sequence[tuple[int, int]]) -> list[list]:
     return [[_shown(part, marked), marked] for part, marked in parts if part]
 
 
-_SPACE = "␣"
-_MARKS = {"\n": "↵", "\r": "↵", "\t": "⇥", "\v": "↵", "\f": "↵"}
+_MARKS = {" ": "␣", "\n": "↵", "\r": "↵", "\t": "⇥", "\v": "↵", "\f": "↵"}
 
 
 def _shown(text: str, marked: int) -> str:
     if marked and text.isspace():
         return visible(text)
-    return "".join(_MARKS.get(char, char) for char in text)
+    return "".join(char if char == " " else _MARKS.get(char, char) for char in text)
 
 
 def _places(row: Mapping[Any, Any]) -> list[tuple[int, int]]:

@@ -173,10 +173,10 @@ def test_white_space_tokens_are_shown_as_such() -> None:
     places = [(7, 8), (8, 9), (12, 13)]
     samples = samples_of((0, text, ["\n", "\n", "\ufffd"], places, 0.1))
     found = vertex_texts(samples, 0)
-    assert found["tokens"] == [["↵", 2], ["␣", 1]]
+    assert found["tokens"] == [["↵", 2], ["␣U+3000", 1]]
     (parts,) = found["texts"]
     assert parts == [
-        ["the cat", 0], ["↵", 1], ["↵", 1], ["the", 0], ["␣", 1], ["dog", 0],
+        ["the cat", 0], ["↵", 1], ["↵", 1], ["the", 0], ["␣U+3000", 1], ["dog", 0],
     ]  # fmt: skip
 
 
