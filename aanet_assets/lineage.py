@@ -71,6 +71,7 @@ _CACHE = (
     "sae",
     "corpus",
     "cache.seq_len",
+    "cache.prepend_bos",
     "cache.max_doc_tokens",
     "cache.documents_per_shard",
     "cache.tokens_per_shard",
@@ -83,6 +84,7 @@ _FIT = (
     "sae",
     "corpus",
     "cache.seq_len",
+    "cache.prepend_bos",
     "cache.max_doc_tokens",
     "fit",
 )
@@ -220,7 +222,8 @@ _LOCAL = (
     Step("language_model", "none", (), ("local.package",)),
     Step("prose", "none", (), ("local.characters", "local.seed")),
     Step("sae", "none", ("language_model", "prose"),
-         ("local", "dtype", "cache.seq_len", "cache.max_doc_tokens"), on_device=True),
+         ("local", "dtype", "cache.seq_len", "cache.prepend_bos", "cache.max_doc_tokens"),
+         on_device=True),
 )  # fmt: skip
 
 

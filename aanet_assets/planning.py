@@ -16,6 +16,7 @@ from aanet_assets.warehouse import read_table
 
 if TYPE_CHECKING:
     from aanet_assets.lm.size import Size
+    from aanet_assets.lm.supply import Supply
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 H100_FLOPS = 989e12
@@ -43,6 +44,8 @@ class Plan(NamedTuple):
 
     tokens: int
     """Tokens that go through the language model, each of them once."""
+    supply: "Supply | None"
+    """What local corpus files hold; None where there are none yet, or a dataset is read."""
     size: "Size"
     latents: Latents
     weights: int
@@ -80,7 +83,8 @@ def make_plan(study: Study) -> Plan:
     """Reckon what a study will take.
 
     Raises:
-        ValueError: model or SAE are neither here nor described by the study.
+        ValueError: model or SAE are neither here nor described by the study, or its corpus's local
+            files hold less than it asks for.
     """
     from aanet_assets.lm.size import config_of, size_of
 
@@ -104,6 +108,7 @@ def make_plan(study: Study) -> Plan:
     shuffles_of_n = {n: shuffles_for(study.trust.nulls, n) for n in study.n_clusters}
     return Plan(
         tokens=tokens,
+        supply=_supply(study),
         size=size,
         latents=latents,
         weights=width * size.read,
@@ -123,6 +128,24 @@ def make_plan(study: Study) -> Plan:
         # Stage 1 has one of them; as many null clusters have all.
         replicates=(2 * copies - 1) * clusters * len(study.ks) if copies > 1 else 0,
     )
+
+
+def _supply(study: Study) -> "Supply | None":
+    from aanet_assets.inputs import files_like
+
+    if study.corpus.files is None or study.truth is not None or study.local is not None:
+        return None
+    if not files_like(study.corpus.files):
+        return None
+    from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.lm.preflight import sae_wants_bos
+    from aanet_assets.lm.supply import check_supply
+
+    try:
+        tokenizer = load_tokenizer(study, local_files_only=True)
+    except OSError:
+        tokenizer = None
+    return check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
 
 
 def _latents(study: Study) -> Latents:
@@ -186,6 +209,13 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
     )
     return [
         ("tokens", f"{plan.tokens:,}", "each once through the language model"),
+        (
+            "corpus",
+            "not known yet" if plan.supply is None else f"{plan.supply.documents:,} documents",
+            "documents of local files are counted, as many as the study reads"
+            if plan.supply is None
+            else plan.supply.said,
+        ),
         (
             "language model",
             decimal(plan.weights),

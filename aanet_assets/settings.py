@@ -78,7 +78,11 @@ class CorpusSettings(Settings):
     """Commit, tag or branch of that dataset. Without one it is the newest commit when the asset
     `sae_fit` is made, which all shards then use: pin it, so that other machines do, too."""
     files: str | None = None
-    """Glob of local .parquet, .jsonl or .txt files, relative to the project's folder."""
+    """Glob of local .parquet, .jsonl or .txt files, relative to the project's folder. All are read
+    as UTF-8; of .jsonl files each line is a JSON object, and blank lines are passed over."""
+    txt_documents: Literal["line", "file"] = "line"
+    """What is a document of .txt files: each of their lines (a blank one is an empty document,
+    which gives no tokens), or each file as a whole."""
     text_column: str = "text"
     """Column that holds the text."""
     seed: int = 42
@@ -96,6 +100,10 @@ class CacheSettings(Settings):
 
     seq_len: Annotated[int, Field(ge=2)] = 256
     """Tokens per chunk, BOS included; a shorter remainder of a document is dropped."""
+    prepend_bos: Annotated[str, Field(min_length=1)] = "auto"
+    """Whether BOS opens each document: `auto`, as the SAE says it was trained; `yes`; `no`; or the
+    token that does, as the vocabulary spells it. Where the tokenizer has no BOS, its end-of-text
+    token stands in."""
     max_doc_tokens: Count = 3000
     """Documents of `4 * max_doc_tokens` characters or more are dropped."""
     documents_per_shard: Count = 10_000

@@ -23,6 +23,7 @@ _INTEGERS = {
     "failed_here", "failed_cumulative", "remaining", "vertex_id", "samples", "target",
     "tokens_seen", "true_k", "recon_elbow_k", "arch_elbow_k",
     "tokens", "shard", "first_document", "last_document", "chunks", "counted_tokens", "bytes",
+    "documents", "empty", "too_long", "too_short", "tokens_left_over",
     "document", "document_token", "simplex_k", "elbow_k", "replicate", "replicates",
     "only_first", "both",
     "only_second", "same_k", "calibrated_k",
@@ -49,8 +50,9 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "model_revision", "corpus_revision", "sae_revision",
     ),
     "cache_shards": (
-        "shard", "use", "first_document", "last_document", "chunks", "tokens", "counted_tokens",
-        "l0", "bytes", "sha256", "made_from", "model_revision", "corpus_revision", "sae_revision",
+        "shard", "use", "first_document", "last_document", "documents", "empty", "too_long",
+        "too_short", "tokens_left_over", "chunks", "tokens", "counted_tokens", "l0", "bytes",
+        "sha256", "made_from", "model_revision", "corpus_revision", "sae_revision",
     ),
     "clusters": (
         "n_clusters_total", "cluster_id", "n_latents", "latent_indices", "cluster_recon_error",

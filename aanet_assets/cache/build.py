@@ -13,14 +13,21 @@ from pathlib import Path
 from aanet_assets.cache.encode import Encoder
 from aanet_assets.cache.shards import chunks_in, join_blocks, save_block
 from aanet_assets.cache.space import check_space
-from aanet_assets.lm.corpus import Chunk, chunks, documents
+from aanet_assets.lm.corpus import Chunk, Tally, chunks, documents
 from aanet_assets.progress import Progress
 from aanet_assets.study import Study
 
 log = logging.getLogger("aanet")
 
 
-def build_shard(study: Study, shard: int, path: Path, digest: str, bytes_per_token: float) -> int:
+def build_shard(
+    study: Study,
+    shard: int,
+    path: Path,
+    digest: str,
+    bytes_per_token: float,
+    tally: Tally | None = None,
+) -> int:
     """Write one shard of the study's activation cache to `path`.
 
     Args:
@@ -29,6 +36,7 @@ def build_shard(study: Study, shard: int, path: Path, digest: str, bytes_per_tok
         path: its file.
         digest: of all that decides the shard's content; blocks of another digest are not used.
         bytes_per_token: what a token takes on the disk, by earlier measurement.
+        tally: counts what becomes of the shard's documents, up to the last one needed.
 
     Returns: number of chunks in blocks that an earlier, interrupted run had left.
 
@@ -48,7 +56,8 @@ def build_shard(study: Study, shard: int, path: Path, digest: str, bytes_per_tok
     if there:
         log.info(f"shard {shard}: going on after {there:,} chunks that an earlier run left")
     encoder = Encoder(study)
-    missing = islice(_chunks(study, shard, encoder), there, None)
+    found = _chunks(study, shard, encoder, Tally() if tally is None else tally)
+    missing = islice(found, there, None)
     progress = Progress(
         (cache.chunks_per_shard - there) * cache.seq_len, "tokens", f"caching shard {shard}"
     )
@@ -62,18 +71,13 @@ def build_shard(study: Study, shard: int, path: Path, digest: str, bytes_per_tok
     return there
 
 
-def _chunks(study: Study, shard: int, encoder: Encoder) -> Iterator[Chunk]:
+def _chunks(study: Study, shard: int, encoder: Encoder, tally: Tally) -> Iterator[Chunk]:
     """All of the shard's chunks; ValueError once it turns out that there are too few."""
     cache, found = study.cache, 0
     texts = documents(study.corpus, shard, cache.documents_per_shard)
-    cut = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos)
+    cut = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos, tally)
     for chunk in islice(cut, cache.chunks_per_shard):
         found += 1
         yield chunk
     if found < cache.chunks_per_shard:
-        raise ValueError(
-            f"the {cache.documents_per_shard:,} documents of shard {shard}, or as many of them as "
-            f"the corpus has, give {found * cache.seq_len:,} tokens in whole chunks; "
-            f"cache.tokens_per_shard asks for {cache.tokens_per_shard:,}: lower it, or raise "
-            "cache.documents_per_shard"
-        )
+        raise ValueError(tally.shortage(shard, found, cache))

@@ -12,6 +12,7 @@ from aanet_assets.lm.corpus import Chunk, load_tokenizer, special_positions
 from aanet_assets.lm.model import ResidualReader
 from aanet_assets.lm.network import from_hub
 from aanet_assets.lm.sae import hook_of, load_sae, prepends_bos, reads_centred
+from aanet_assets.lm.tokens import special_ids
 from aanet_assets.study import Study, resolve
 from aanet_assets.threads import torch_threads
 
@@ -34,7 +35,7 @@ class Encoder:
 
     def special(self, tokens: Int[np.ndarray, "chunks seq"]) -> Bool[np.ndarray, "chunks seq"]:
         """Positions that never count."""
-        return special_positions(tokens, self.tokenizer.all_special_ids)
+        return special_positions(tokens, special_ids(self.tokenizer))
 
     def block(self, chunked: list[Chunk], first_document: int) -> Block:
         """The block of some chunks; their documents are counted on from `first_document`.

@@ -10,7 +10,7 @@ import torch
 
 from aanet_assets.cache.encode import Encoder
 from aanet_assets.cache.shards import ARRAYS
-from aanet_assets.lm.corpus import chunks, documents
+from aanet_assets.lm.corpus import Tally, chunks, documents
 from aanet_assets.study import Study
 
 log = logging.getLogger("aanet")
@@ -38,12 +38,13 @@ def measure_fit(study: Study) -> tuple[Fit, float]:
     """
     encoder, cache = Encoder(study), study.cache
     texts = documents(study.corpus, 0, cache.documents_per_shard)
-    found = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos)
+    tally = Tally()
+    found = chunks(texts, encoder.tokenizer, cache, encoder.prepends_bos, tally)
     found = list(islice(found, -(-study.fit.tokens // cache.seq_len)))
     if not found:
         raise ValueError(
-            f"none of the first {cache.documents_per_shard:,} documents has the {cache.seq_len} "
-            "tokens of a chunk: lower cache.seq_len or raise cache.documents_per_shard"
+            f"none of the first {tally.documents:,} documents gives a chunk: "
+            f"{tally.dropped(cache)}; or raise cache.documents_per_shard"
         )
     size = seconds = counted = active = 0.0
     rows, errors = [], 0.0

@@ -1,7 +1,9 @@
 """Checks of an SAE before it is used, and of a shard of the activation cache."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt
@@ -38,6 +40,39 @@ def check_fit(paths: StudyPaths, settings: FitSettings) -> list[Finding]:
             f"{belongs.format('max_unexplained')}",
         ),
     ]
+
+
+def special_ids_in(folder: Path) -> list[int]:
+    """Ids of special tokens by the files of a tokenizer's folder.
+
+    Not by the loaded tokenizer, whose word the activation cache has taken.
+    """
+    whole, config, roles = (
+        json.loads(path.read_text(encoding="utf-8")) if (path := folder / name).is_file() else {}
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    )
+    added = whole.get("added_tokens", [])
+    by_name = _vocabulary(whole.get("model", {}))
+    by_name |= {token["content"]: token["id"] for token in added}
+    marked = {token["id"]: token["special"] for token in added}
+    # Where the two differ, transformers goes by the second.
+    for id, token in config.get("added_tokens_decoder", {}).items():
+        by_name[token["content"]] = int(id)
+        marked[int(id)] = token.get("special", False)
+    named = []
+    for name, value in {**config, **roles}.items():
+        if name.endswith(("_token", "special_tokens")):
+            named += value if isinstance(value, list) else [value]
+    contents = [token["content"] if isinstance(token, dict) else token for token in named]
+    by_role = {by_name[name] for name in contents if isinstance(name, str) and name in by_name}
+    return sorted(by_role | {id for id, special in marked.items() if special})
+
+
+def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
+    vocab = model.get("vocab", {})
+    if isinstance(vocab, dict):
+        return dict(vocab)
+    return {piece: id for id, (piece, _) in enumerate(vocab)}
 
 
 def check_shard(

@@ -51,12 +51,22 @@ def _sae_fit(study: Study, partition: Partition) -> list[Finding]:
 
 
 def _activation_cache(study: Study, partition: Partition) -> list[Finding]:
-    from aanet_assets.checks.activations import check_shard
+    import tempfile
+    from pathlib import Path
+
+    from aanet_assets.checks.activations import check_shard, special_ids_in
     from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.study import resolve
 
     assert partition.shard is not None
-    path, special_ids = study.paths.shard(partition.shard), load_tokenizer(study).all_special_ids
-    return check_shard(path, study.cache.seq_len, special_ids, study.cache.activity_threshold)
+    folder = resolve(study.model)
+    with tempfile.TemporaryDirectory() as scratch:
+        if not (folder / "tokenizer.json").is_file():
+            folder = Path(scratch)
+            load_tokenizer(study).save_pretrained(folder)
+        special = special_ids_in(folder)
+    path = study.paths.shard(partition.shard)
+    return check_shard(path, study.cache.seq_len, special, study.cache.activity_threshold)
 
 
 def _clustering(study: Study, partition: Partition) -> list[Finding]:

@@ -58,12 +58,14 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
     The language model runs here and nowhere else, up to the SAE's layer. BOS and other special
     tokens carry no codes. The last shards are held out: they give vertex samples and train nothing.
     """
+    import dataclasses
     import hashlib
 
     import pandas as pd
 
     from aanet_assets.cache.build import build_shard
     from aanet_assets.cache.shards import read_shard
+    from aanet_assets.lm.corpus import Tally
     from aanet_assets.lm.preflight import preflight
 
     assert partition.shard is not None
@@ -71,7 +73,8 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
     path = study.paths.shard(partition.shard)
     digest = made_from_digest(study, partition)
     fit = read_table(study.paths, "sae_fit", Partition("sae_fit"))
-    resumed = build_shard(study, partition.shard, path, digest, fit["bytes_per_token"].iloc[0])
+    tally, bytes_per_token = Tally(), fit["bytes_per_token"].iloc[0]
+    resumed = build_shard(study, partition.shard, path, digest, bytes_per_token, tally)
     shard = read_shard(path)
     counted = int((~shard.special).sum())
     with path.open("rb") as file:
@@ -81,6 +84,7 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
         "use": "training" if partition.shard in study.training_shards else "held out",
         "first_document": shard.documents.min(),
         "last_document": shard.documents.max(),
+        **dataclasses.asdict(tally),
         "chunks": len(shard.tokens),
         "tokens": shard.tokens.size,
         "counted_tokens": counted,
@@ -99,6 +103,7 @@ def activation_cache(study: Study, partition: Partition) -> Outcome:
             "active_latents_per_token": row["l0"],
             "bytes_per_token": row["bytes"] / shard.tokens.size,
             "use": row["use"],
+            "documents_that_give_nothing": tally.dropped(study.cache),
             "chunks_from_an_interrupted_run": resumed,
         },
     )

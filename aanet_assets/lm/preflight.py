@@ -1,10 +1,14 @@
 """Checks before any work starts: model, SAE, corpus and settings must fit together."""
 
 import json
+from typing import TYPE_CHECKING
 
 from aanet_assets.inputs import labels_path
 from aanet_assets.lm.sae import parse_hook
 from aanet_assets.study import Study, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def preflight(study: Study) -> None:
@@ -19,6 +23,7 @@ def preflight(study: Study) -> None:
     _check_revisions(study)
     _check_device(study)
     _check_sae(study)
+    _check_corpus(study, _check_tokenizer(study))
     _check_files(study)
 
 
@@ -117,11 +122,63 @@ def _check_release(study: Study) -> None:
         )
 
 
-def _check_files(study: Study) -> None:
-    if study.corpus.files is not None and study.truth is None and study.local is None:
-        from aanet_assets.lm.corpus import corpus_files
+def _check_tokenizer(study: Study) -> "PreTrainedTokenizerBase | None":
+    """The model's tokenizer, able to open documents as they must be; None if it is not here yet."""
+    if not resolve(study.model).is_dir() and (study.local is not None or study.truth is not None):
+        return None
+    from transformers import AutoConfig
 
-        corpus_files(study.corpus)
+    from aanet_assets.lm.corpus import load_tokenizer
+    from aanet_assets.lm.tokens import opening_ids, text_encoder
+
+    try:
+        tokenizer = load_tokenizer(study, local_files_only=True)
+    except OSError:
+        return None
+    wants = sae_wants_bos(study)
+    if wants is None and study.cache.prepend_bos == "auto":
+        return tokenizer
+    try:
+        text_encoder(tokenizer)
+        opening = opening_ids(tokenizer, study.cache.prepend_bos, bool(wants))
+    except ValueError as error:
+        raise ValueError(f"study {study.name!r}: {error}") from None
+    words = AutoConfig.from_pretrained(**study.pretrained).get_text_config().vocab_size
+    if opening and opening[0] >= words:
+        raise ValueError(
+            f"study {study.name!r}: the token before each document is number {opening[0]} and "
+            f"{study.model} has tokens 0 to {words - 1}: set cache.prepend_bos to 'no' or to a "
+            "token that the model has"
+        )
+    return tokenizer
+
+
+def sae_wants_bos(study: Study) -> bool | None:
+    """Whether the study's SAE says that BOS opens documents; None while it is not here.
+
+    SAELens takes it for granted where nothing is said.
+    """
+    config_file = study.sae.directory and resolve(study.sae.directory) / "cfg.json"
+    if not config_file or not config_file.is_file():
+        return None
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    said = (config.get("metadata") or {}).get("prepend_bos", config.get("prepend_bos"))
+    return said is not False
+
+
+def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> None:
+    """Of local files: that they can be read and hold as many documents and tokens as are asked for.
+
+    What the study makes itself is made to measure.
+    """
+    if study.corpus.files is None or study.truth is not None or study.local is not None:
+        return
+    from aanet_assets.lm.supply import check_supply
+
+    check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
+
+
+def _check_files(study: Study) -> None:
     if study.clustering.labels_file is not None:
         for n in study.n_clusters:
             path = labels_path(study.clustering.labels_file, n)

@@ -18,6 +18,7 @@ from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_po
 from aanet_assets.lm.model import ResidualReader, layers_of
 from aanet_assets.lm.sae import Hook, load_sae
 from aanet_assets.lm.sae_training import sae_quality, train_sae
+from aanet_assets.lm.tokens import special_ids
 from aanet_assets.progress import Progress
 from aanet_assets.seeds import seed_for
 from aanet_assets.settings import LocalSettings, SaeSettings
@@ -67,7 +68,7 @@ def _write_sae(study: Study, local: LocalSettings, folder: Path) -> dict[str, An
         metadata=SAEMetadata(
             model_name=study.model,
             hook_name=f"blocks.{local.layer}.hook_resid_post",
-            prepend_bos=True,
+            prepend_bos=study.cache.prepend_bos != "no",
             context_size=study.cache.seq_len,
         ),
     )
@@ -107,7 +108,7 @@ def _activations(
     done, all_tokens, all_special = 0, [], []
     while done < wanted and (batch := list(islice(found, study.cache.batch_chunks))):
         tokens = np.array(batch, dtype=np.int64)
-        special = special_positions(tokens, tokenizer.all_special_ids)
+        special = special_positions(tokens, special_ids(tokenizer))
         residual = read(torch.from_numpy(tokens))[torch.from_numpy(~special)].half().cpu()
         if kept is None:
             kept = torch.empty(wanted, residual.shape[1], dtype=torch.float16)

@@ -15,6 +15,7 @@ from aanet_assets.cache.fit import measure_fit
 from aanet_assets.cache.shards import read_shard
 from aanet_assets.checks.activations import check_fit
 from aanet_assets.lineage import Partition
+from aanet_assets.lm.corpus import Tally, load_tokenizer
 from aanet_assets.settings import CacheSettings, CorpusSettings, FitSettings
 from aanet_assets.study import Study
 from aanet_assets.toy.corpus import text_of
@@ -97,8 +98,51 @@ def test_blocks_of_other_settings_are_not_used(study: Study, tmp_path: Path) -> 
 def test_a_shard_whose_documents_do_not_suffice(study: Study, tmp_path: Path) -> None:
     cache = study.cache.model_copy(update={"tokens_per_shard": 100 * 17})
     greedy = study.model_copy(update={"cache": cache})
-    with pytest.raises(ValueError, match=r"shard 0, .* give 1,020 tokens .* asks for 1,700: lower"):
+    with pytest.raises(
+        ValueError,
+        match=r"shard 0, 30 documents give 1,020 tokens .* asks for 1,700: lower it, or raise "
+        r"cache\.documents_per_shard\. Documents that give nothing: none; 210 tokens were left",
+    ):
         build_shard(greedy, 0, tmp_path / "out/shard.safetensors", "digest", 20.0)
+
+
+def test_documents_dropped_are_counted_and_named(study: Study, tmp_path: Path) -> None:
+    path = Path(str(study.corpus.files))
+    texts = pd.read_parquet(path)["text"].tolist()
+    texts[31], texts[33], texts[35] = "a1 " * 500, "", "a1 b1"
+    pd.DataFrame({"text": texts}).to_parquet(path)
+    cache = study.cache.model_copy(update={"max_doc_tokens": 100})
+    study, tally = study.model_copy(update={"cache": cache}), Tally()
+    build_shard(study, 1, tmp_path / "shard", "digest", 20.0, tally)
+    # 20 documents of 41 tokens are cut in two chunks, and the other three looked at.
+    assert tally == Tally(
+        documents=23, empty=1, too_long=1, too_short=1, tokens_left_over=20 * 7 + 3
+    )
+    pd.DataFrame({"text": texts[:31] + ["a1 " * 500] * 19}).to_parquet(path)
+    with pytest.raises(
+        ValueError,
+        match=r"shard 1, 20 documents give 34 tokens .* the corpus ends there, .* 19 dropped as "
+        r"too long \(400 characters or more; raise cache\.max_doc_tokens\); 7 tokens",
+    ):
+        build_shard(study, 1, tmp_path / "shard", "other", 20.0)
+    pd.DataFrame({"text": ["a1 " * 500] * 19}).to_parquet(path)
+    with pytest.raises(
+        ValueError, match=r"none of the first 19 documents gives a chunk: 19 dropped as too long"
+    ):
+        measure_fit(study)
+
+
+@pytest.mark.parametrize(("setting", "opening"), [("auto", "<bos>"), ("no", None), ("a1", "a1")])
+def test_what_opens_documents_is_a_setting(
+    study: Study, tmp_path: Path, setting: str, opening: str | None
+) -> None:
+    cache = study.cache.model_copy(update={"prepend_bos": setting})
+    study = study.model_copy(update={"cache": cache})
+    build_shard(study, 0, tmp_path / "shard", "digest", 20.0)
+    shard = read_shard(tmp_path / "shard")
+    tokenizer = load_tokenizer(study)
+    firsts = {tokenizer.convert_ids_to_tokens(int(t)) for t in shard.tokens[shard.starts == 0, 0]}
+    assert firsts == {opening} if opening else "<bos>" not in firsts
 
 
 def test_a_disk_without_room_is_told_before_any_work(

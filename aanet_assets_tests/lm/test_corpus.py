@@ -12,7 +12,7 @@ import pytest
 import tenacity
 
 from aanet_assets.lm import corpus as corpus_module
-from aanet_assets.lm.corpus import chunks, documents, load_tokenizer, special_positions
+from aanet_assets.lm.corpus import Tally, chunks, documents, load_tokenizer, special_positions
 from aanet_assets.lm.network import from_hub, persistently
 from aanet_assets.settings import CacheSettings, CorpusSettings
 from aanet_assets_tests.small import small_study
@@ -173,6 +173,21 @@ def test_a_corpus_without_the_text_column(tmp_path: Path) -> None:
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"match 0 files; they must be one or more"):
         list(documents(corpus(tmp_path / "*.parquet"), 0, 1))
+
+
+def test_dropped_documents_are_counted() -> None:
+    texts = ["a1 a2", "a1 " * 9, "", "a1 a2 a3", "a1", "b1 b2"]
+    tally = Tally()
+    settings = CacheSettings(seq_len=2, max_doc_tokens=3)
+    cut = chunks(texts, load_tokenizer(small_study()), settings, False, tally)
+    assert len([next(cut), next(cut)]) == 2
+    assert tally == Tally(documents=4, empty=1, too_long=1, tokens_left_over=1)
+    assert len(list(cut)) == 1
+    assert tally == Tally(documents=6, empty=1, too_long=1, too_short=1, tokens_left_over=2)
+    assert tally.dropped(settings) == (
+        "1 dropped as too long (12 characters or more; raise cache.max_doc_tokens), 1 shorter than "
+        "a chunk of 2 tokens (lower cache.seq_len), 1 empty"
+    )
 
 
 def test_chunks_are_cut_and_remainders_dropped() -> None:
