@@ -97,8 +97,8 @@ _TRAINING = tuple(f"aanet.{name}" for name in AANetSettings.model_fields if name
 _STAGE1_TRAINING = (*_TRAINING, "extrema", "rows.seed")
 
 _STEPS = (
-    Step("sae_fit", "none", (), _FIT, code_version="2", on_device=True),
-    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="3", on_device=True),
+    Step("sae_fit", "none", (), _FIT, code_version="3", on_device=True),
+    Step("activation_cache", "shard", ("sae_fit",), _CACHE, code_version="4", on_device=True),
     Step(
         "clustering",
         "n_clusters",

@@ -192,6 +192,7 @@ def test_an_sae_that_does_not_belong_is_refused(
     study: Study, home: Path, measured: dict, failed: set[str]
 ) -> None:
     row = {"sae_id": "s", "tokens": 9, "l0": 30.0, "unexplained": 0.1, "bytes_per_token": 99.0}
+    row |= dict.fromkeys(("model_revision", "corpus_revision", "sae_revision"))
     # Under a name of its own: others read the tables of the small study.
     paths = study.model_copy(update={"name": "unfit"}).paths
     write_table(paths, "sae_fit", Partition("sae_fit"), pd.DataFrame([row | measured]))
