@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -108,15 +108,12 @@ def _slow(
     spelled = re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        return [
-            tokenizer(
-                text,
-                add_special_tokens=False,
-                verbose=False,
-                **({"split_special_tokens": True} if spelled.search(text) else {}),
-            )["input_ids"]
-            for text in texts
-        ]
+        found = []
+        for text in texts:
+            split: dict[str, Any] = {"split_special_tokens": True} if spelled.search(text) else {}
+            ids = tokenizer(text, add_special_tokens=False, verbose=False, **split)["input_ids"]
+            found.append(ids)
+        return found
 
     return encode
 
@@ -142,9 +139,9 @@ def opening_ids(tokenizer: "PreTrainedTokenizerBase", setting: str, sae_wants: b
             )
         return [id]
     # Models that have no BOS were trained on documents with end-of-text between them.
-    for id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if id is not None:
-            return [id]
+    roles: tuple[Any, ...] = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    if opening := [id for id in roles if id is not None]:
+        return opening[:1]
     wanted = "cache.prepend_bos is 'yes'" if setting == "yes" else "the SAE wants BOS"
     raise ValueError(
         f"{wanted} before each document, and the tokenizer has neither BOS nor end-of-text: set "
