@@ -52,6 +52,7 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     """Materialise a study from activations to vertex samples; what is there already is kept."""
     from sqlalchemy.exc import OperationalError
 
+    from aanet_assets.analysis.elbows import too_few_ks
     from aanet_assets.defs.drive import Driver, Failure
     from aanet_assets.defs.drive import plan as partitions_to_make
     from aanet_assets.lm.preflight import preflight
@@ -62,6 +63,8 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
         last = until or ("aanet_metrics" if k else None)
         todo = partitions_to_make(module.study, last, n_clusters or (), k or ())
         preflight(module.study)
+        if warning := too_few_ks(module.study.ks, module.study.selection.mode):
+            console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
         with open_instance() as instance:
             mend_orphans(instance)
             _drive(Driver(module.study, module.defs, instance), todo)

@@ -126,8 +126,15 @@ _STEPS = (
         "n_clusters",
         ("cluster_rows", "aanet_models", "aanet_metrics"),
         ("ks",),
+        code_version="2",
     ),
-    Step("analysis_plots", "n_clusters", ("consolidated_metrics",), ("selection",)),
+    Step(
+        "analysis_plots",
+        "n_clusters",
+        ("consolidated_metrics",),
+        ("selection",),
+        code_version="2",
+    ),
     Step(
         "null_clusters",
         "n_clusters",
@@ -155,20 +162,21 @@ _STEPS = (
         "n_clusters",
         ("consolidated_metrics", "cluster_shapes", "replicates"),
         ("trust.replicates",),
-        code_version="2",
+        code_version="3",
     ),
     Step(
         "reproducibility",
         "n_clusters",
         ("clustering", "cluster_rows", "replicates", "evidence"),
         ("ks", "selection", "trust"),
+        code_version="2",
     ),
     Step(
         "selected_clusters",
         "n_clusters",
         ("consolidated_metrics", "evidence"),
         ("selection", "trust.max_q", "trust.min_fit"),
-        code_version="2",
+        code_version="3",
     ),
     Step(
         "refit_models",
@@ -202,7 +210,7 @@ _STEPS = (
             "vertex_samples",
         ),
         ("ks", "selection", "trust"),
-        code_version="2",
+        code_version="3",
     ),
 )
 _TRUTH = (

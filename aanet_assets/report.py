@@ -8,8 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from aanet_assets import warehouse
+from aanet_assets.lineage import Partition
 from aanet_assets.study import Study
 from aanet_assets.toy.recovery import summary
+from aanet_assets.trust.verdicts import explain_none_of, select_both
 
 
 def print_report(study: Study, console: Console) -> None:
@@ -78,7 +80,9 @@ def _print_selection(study: Study, console: Console) -> None:
            WHERE selected GROUP BY ALL ORDER BY ALL""",
     )
     if selected.empty:
-        console.print("No cluster was selected; the table selection_funnel says why.")
+        console.print("No cluster was selected.")
+        for n in study.n_clusters:
+            _print_funnel(study, n, console)
         return
     table = Table(
         "n_clusters", "cluster", "k", "category", "vertex samples", "vertices with all samples",
@@ -90,6 +94,28 @@ def _print_selection(study: Study, console: Console) -> None:
             _number(row.samples, 0), f"{row.full_vertices} of {row.k}",
         )  # fmt: skip
     console.print(table)
+    empty = sorted(set(study.n_clusters) - set(selected["n_clusters_total"]))
+    if empty:
+        named = ", ".join(map(str, empty))
+        console.print(
+            f"None at n_clusters {named}; the table selection_funnel says why.", highlight=False
+        )
+
+
+def _print_funnel(study: Study, n: int, console: Console) -> None:
+    """What each filter of the mode in use turned away at one n, and in words what to try."""
+    metrics, evidence = (
+        warehouse.read_table(study.paths, name, Partition(name, n=n))
+        for name in ("consolidated_metrics", "evidence")
+    )
+    mode = study.selection.mode
+    both = select_both(metrics, evidence, study.selection, study.trust, n)
+    title = f"What each filter of the {mode} mode turned away, n_clusters {n}"
+    table = Table("filter", "turned away", "left", title=title)
+    for step in both[mode].funnel.to_dict("records"):
+        table.add_row(step["filter"], str(step["failed_here"]), str(step["remaining"]))
+    console.print(table)
+    console.print(escape(explain_none_of(both, mode, study.ks)), highlight=False, soft_wrap=True)
 
 
 def _print_places(study: Study, console: Console) -> None:

@@ -7,7 +7,14 @@ Every group is frozen and refuses unknown names, so a typing error fails when th
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -267,7 +274,8 @@ def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:
         match = re.fullmatch(r"(\d+)\s*:\s*(\d+(?:\s*,\s*\d+)*)", part)
         if not match:
             raise ValueError(f"{part!r} is not of the form 'n_clusters:id,id', as in '512:23,45'")
-        picks[int(match[1])] = tuple(int(i) for i in match[2].split(","))
+        n, ids = int(match[1]), tuple(int(i) for i in match[2].split(","))
+        picks[n] = (*picks.get(n, ()), *ids)
     return picks
 
 
@@ -278,7 +286,12 @@ def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
         match = re.fullmatch(r"(\d+)\s*:\s*(\d+)\s*=\s*(\d+)", part)
         if not match:
             raise ValueError(f"{part!r} is not of the form 'n_clusters:id=k', as in '512:261=3'")
-        picks[int(match[1]), int(match[2])] = int(match[3])
+        pair, k = (int(match[1]), int(match[2])), int(match[3])
+        if picks.setdefault(pair, k) != k:
+            raise ValueError(
+                f"cluster {pair[1]} of n_clusters {pair[0]} is given k {picks[pair]} and k {k}; "
+                "give one"
+            )
     return picks
 
 
@@ -292,22 +305,23 @@ class SelectionSettings(Settings):
     min_latents: Count = 2
     """Least number of latents."""
     recon_monotonic: bool = True
-    """The reconstruction loss must not rise up to its elbow."""
+    """The reconstruction loss must not rise up to its elbow. Where it may, a strength above
+    sqrt(1/2), which no falling loss has, counts in no mean, standard deviation or category."""
     arch_monotonic: bool = True
-    """The archetypal loss must not rise up to its elbow."""
+    """The archetypal loss must not rise up to its elbow; where it may, likewise."""
     min_recon_pct_decrease: Annotated[float, Field(ge=0, le=100)] = 20.0
     """Least decrease of the reconstruction loss, in per cent."""
     min_arch_pct_decrease: Annotated[float, Field(ge=0, le=100)] = 20.0
     """Least decrease of the archetypal loss, in per cent."""
     max_k_differential: Annotated[int, Field(ge=0)] = 1
     """Largest distance between the two elbows."""
-    a_sd: float = 1.0
+    a_sd: FiniteFloat = 1.0
     """Category A: both strengths above mean + this many standard deviations."""
-    b_sd: float = 3.0
+    b_sd: FiniteFloat = 3.0
     """Category B: reconstruction strength above mean + this many."""
-    c_sd: float = 3.0
+    c_sd: FiniteFloat = 3.0
     """Category C: archetypal strength above mean + this many."""
-    d_sd: float = 0.0
+    d_sd: FiniteFloat = 0.0
     """Category D: equal elbows and both strengths above mean + this many."""
     k_from: Literal["archetypal", "reconstruction"] = "archetypal"
     """Elbow that gives the k of stage 3."""
@@ -342,9 +356,9 @@ class TrustSettings(Settings):
     """AANets per cluster and k, each with a seed of its own; of as many null clusters as well, so
     that all take twice this many times what stage 1 does. With 1 there are only those of stage 1,
     and elbows are not compared with null clusters'."""
-    max_q: Share = 0.05
+    max_q: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest q-value at which latents count as firing together."""
-    min_fit: Share = 0.8
+    min_fit: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Least fit of a simplex; docs/calibration.md says where it comes from."""
     seed: int = 44
     """Seed of the null clusters."""

@@ -101,21 +101,24 @@ class Study(Settings):
     def _manual_picks_exist(self) -> "Study":
         picks = parse_manual_clusters(self.selection.manual_clusters)
         manual_ks = parse_manual_k(self.selection.manual_k)
-        named = [(n, c) for n, ids in picks.items() for c in ids] + list(manual_ks)
-        for n, cluster_id in named:
+        named = [("manual_clusters", n, c) for n, ids in picks.items() for c in ids]
+        named += [("manual_k", *pair) for pair in manual_ks]
+        for setting, n, cluster_id in named:
             if n not in self.n_clusters:
                 raise ValueError(
-                    f"a manual pick names n_clusters {n}; this study has {self.n_clusters}"
+                    f"selection.{setting} names n_clusters {n}; this study has n_clusters "
+                    f"{', '.join(map(str, self.n_clusters))}"
                 )
             if cluster_id >= n:
                 raise ValueError(
-                    f"a manual pick names cluster {cluster_id} of n_clusters {n}; ids run from 0 "
-                    f"to {n - 1}"
+                    f"selection.{setting} names cluster {cluster_id} of n_clusters {n}; its ids "
+                    f"run from 0 to {n - 1}"
                 )
         for (n, cluster_id), k in manual_ks.items():
             if k not in self.ks:
                 raise ValueError(
-                    f"manual_k of cluster {cluster_id} of {n} is {k}; this study has {self.ks}"
+                    f"selection.manual_k of cluster {cluster_id} of {n} is {k}; this study has "
+                    f"the ks {', '.join(map(str, self.ks))}"
                 )
         return self
 

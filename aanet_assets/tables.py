@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from aanet_assets.analysis.consolidate import GUIDE_COLUMNS
+from aanet_assets.analysis.elbows import FALLING_COLUMNS
 from aanet_assets.trust.evidence import TYPES
 
 FURTHER_COLUMNS = (
     "aanet_reason", "n_rows", "steps", "heldout_loss", "heldout_recon_loss",
     "heldout_archetypal_loss", "heldout_explained_variance", "heldout_in_simplex",
 )  # fmt: skip
-"""Columns of `consolidated_metrics` after the guide's."""
+"""Columns of `consolidated_metrics` after those of the elbows."""
 
 _LOSSES = ("loss", "recon_loss", "archetypal_loss", "extrema_loss")
 
@@ -27,7 +28,10 @@ _INTEGERS = {
     "only_first", "both",
     "only_second", "same_k", "calibrated_k",
 }  # fmt: skip
-_BOOLEANS = {"recon_is_monotonic", "arch_is_monotonic", "selected", "reached_target", "is_null"}
+_BOOLEANS = {
+    "recon_is_monotonic", "arch_is_monotonic", *FALLING_COLUMNS, "selected", "reached_target",
+    "is_null",
+}  # fmt: skip
 _TEXTS = {
     "aanet_status", "aanet_reason", "sae_id", "category", "k_source", "reason", "filter",
     "setting", "extrema_problem", "full_text", "component", "kind",
@@ -64,7 +68,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "training_curves": (
         "n_clusters_total", "cluster_id", "aanet_k", *(f"{name}_history" for name in _LOSSES),
     ),
-    "consolidated_metrics": (*GUIDE_COLUMNS, *FURTHER_COLUMNS),
+    "consolidated_metrics": (*GUIDE_COLUMNS, *FALLING_COLUMNS, *FURTHER_COLUMNS),
     "null_clusters": (
         "n_clusters_total", "cluster_id", "is_null", "n_latents", "latent_indices",
         "active_tokens", "activity_limit", "extrema_problem",

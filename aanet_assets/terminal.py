@@ -16,6 +16,7 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     import dagster as dg
+    from pydantic import ValidationError
 
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
@@ -52,13 +53,22 @@ def load(name: str) -> ModuleType:
         require_own_module(module.study, module.__name__)
         return module
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']} (it is {e['input']!r})"
-            for e in error.errors()
-        ]
-        raise stop(f"study {name!r} has a wrong value. " + "; ".join(lines)) from None
+        raise stop(f"study {name!r} has a wrong value. {_wrong(error)}") from None
     except ValueError as error:
         raise stop(error) from None
+
+
+def _wrong(error: "ValidationError") -> str:
+    """What is wrong with a study's settings: the field, what is asked for, and what it is."""
+    lines = []
+    for e in error.errors():
+        group = () if error.title == "Study" else (error.title,)
+        field = ".".join(map(str, (*group, *e["loc"])))
+        said = e["msg"].removeprefix("Value error, ")
+        text = f"{field}: {said}" if field else said
+        # Where fields do not go together, the value is the whole group or study.
+        lines.append(text if isinstance(e["input"], dict) else f"{text} (it is {e['input']!r})")
+    return "; ".join(lines)
 
 
 def enter_home() -> Path:

@@ -47,7 +47,8 @@ evidence = sql(f"FROM evidence WHERE n_clusters_total = {n}")
 # Reconstruction losses over k, of the clusters with the strongest elbows.
 
 # %%
-strongest = metrics.drop_duplicates("cluster_id").nlargest(8, "aanet_recon_loss_elbow_strength")
+falling = sql(f"FROM consolidated_metrics WHERE n_clusters_total = {n} AND recon_elbow_is_falling")
+strongest = falling.drop_duplicates("cluster_id").nlargest(8, "aanet_recon_loss_elbow_strength")
 figure, axes = plt.subplots()
 for cluster_id in strongest["cluster_id"]:
     curve = metrics[metrics["cluster_id"] == cluster_id].sort_values("aanet_k")

@@ -13,7 +13,7 @@ from aanet_assets.files import replacing
 MOST_NAMES = 30
 """Where a plot has more points than this, their names would cover one another."""
 
-BARS, MEAN, MEDIAN = "#7a9cc6", "#b2182b", "#1a1a1a"
+BARS, MEAN, MEDIAN, CLIPPED = "#7a9cc6", "#b2182b", "#1a1a1a", "#d9a441"
 
 
 def blank(

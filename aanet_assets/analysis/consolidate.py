@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aanet_assets.analysis.elbows import elbow_columns
+from aanet_assets.analysis.elbows import FALLING_COLUMNS, elbow_columns
 from aanet_assets.files import replacing
 
 GUIDE_COLUMNS: tuple[str, ...] = (
@@ -61,7 +61,7 @@ WHOLE_NUMBERS = (
 TEXTS = ("aanet_status", "aanet_reason", "sae_id")
 TYPES = {
     **dict.fromkeys(WHOLE_NUMBERS, "Int64"),
-    **dict.fromkeys(("recon_is_monotonic", "arch_is_monotonic"), "boolean"),
+    **dict.fromkeys(("recon_is_monotonic", "arch_is_monotonic", *FALLING_COLUMNS), "boolean"),
     **dict.fromkeys(TEXTS, "string"),
     "latent_indices": "object",
 }
@@ -86,9 +86,9 @@ def consolidate(
         average_l0: measured mean number of active latents per token.
 
     Returns:
-        One row per (cluster_id, aanet_k), in that order: `GUIDE_COLUMNS`, then the further columns
-        of `metrics`, which must be numbers but for `aanet_reason`. Types are those of `TYPES`; a
-        text is never null but empty.
+        One row per (cluster_id, aanet_k), in that order: `GUIDE_COLUMNS`, `FALLING_COLUMNS`, then
+        the further columns of `metrics`, which must be numbers but for `aanet_reason`. Types are
+        those of `TYPES`; a text is never null but empty.
 
     Raises:
         ValueError: the two tables do not hold the same clusters, or a row occurs twice.
@@ -106,7 +106,7 @@ def consolidate(
     table = table.assign(n_clusters_total=n_clusters, sae_id=sae_id, average_l0=average_l0)
     further = [c for c in metrics.columns if c not in GUIDE_COLUMNS]
     table = table.sort_values(["cluster_id", "aanet_k"]).reset_index(drop=True)
-    return _typed(table.loc[:, [*GUIDE_COLUMNS, *further]])
+    return _typed(table.loc[:, [*GUIDE_COLUMNS, *FALLING_COLUMNS, *further]])
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -8,6 +8,39 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+FEWEST_KS = 3
+"""An elbow lies between a first k and a last one."""
+STRONGEST_FALL = 1 / math.sqrt(2)
+"""Largest strength of a loss that never rises."""
+
+
+def too_few_ks(ks: Sequence[int], mode: str) -> str | None:
+    """What a study should know whose ks have no elbow; None where they can have one.
+
+    `mode` is its `selection.mode`.
+    """
+    if len(ks) >= FEWEST_KS:
+        return None
+    values = f"the {len(ks)} values {', '.join(map(str, ks))}" if len(ks) > 1 else f"{ks[0]} alone"
+    text = f"ks has {values}, and an elbow needs {FEWEST_KS}: every elbow will be null. "
+    if mode == "guide":
+        return text + (
+            "By the guide's rules nothing is then selected but manual picks that have a manual_k. "
+            "Give ks more values, or set selection.mode = 'calibrated', which needs no elbow."
+        )
+    return text + (
+        "The calibrated mode, which is in use, needs none; the guide's verdicts beside it will "
+        "turn every cluster down."
+    )
+
+
+def is_falling(strength: float) -> bool:
+    """Whether a loss that never rises can have an elbow of this strength.
+
+    A stronger one is noise, magnified where the two ends of the curve differ by next to nothing.
+    """
+    return strength <= STRONGEST_FALL
+
 
 class Elbow(NamedTuple):
     """Elbow of one loss over k; every field is None where it cannot be computed."""
@@ -15,8 +48,8 @@ class Elbow(NamedTuple):
     k: int | None
     """k farthest from the straight line between the two ends."""
     strength: float | None
-    """That distance, with both axes scaled to [0, 1]; at most 1/sqrt(2) where the loss never
-    rises."""
+    """That distance, with both axes scaled to [0, 1]; at most `STRONGEST_FALL` where the loss
+    never rises."""
     pct_decrease: float | None
     """100 (max - min) / max."""
     is_monotonic: bool | None
@@ -24,6 +57,8 @@ class Elbow(NamedTuple):
 
 
 NO_ELBOW = Elbow(None, None, None, None)
+FALLING_COLUMNS = ("recon_elbow_is_falling", "arch_elbow_is_falling")
+"""Whether the strength of an elbow is that of a falling loss; null without an elbow."""
 
 
 def elbow(ks: Sequence[int], losses: Sequence[float | None] | Float[np.ndarray, "ks"]) -> Elbow:
@@ -45,7 +80,7 @@ def elbow(ks: Sequence[int], losses: Sequence[float | None] | Float[np.ndarray, 
     order = np.argsort(ks)
     x = np.array(ks, dtype=np.float64)[order]
     y = np.array(losses, dtype=np.float64)[order]
-    if len(y) < 3 or not np.isfinite(y).all():
+    if len(y) < FEWEST_KS or not np.isfinite(y).all():
         return NO_ELBOW
     if y.min() < 0:
         raise ValueError(f"a loss is {y.min()}; losses are means of squares and cannot be negative")
@@ -65,7 +100,7 @@ def elbow(ks: Sequence[int], losses: Sequence[float | None] | Float[np.ndarray, 
 
 
 def elbow_columns(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The nine elbow columns, one row per cluster_id, in ascending order.
+    """The guide's nine elbow columns, and `FALLING_COLUMNS`; one row per cluster_id, ascending.
 
     `metrics` has one row per (cluster_id, aanet_k) with `aanet_recon_loss` and
     `aanet_archetypal_loss`. A cluster without a row at some k that other clusters have, or without
@@ -97,6 +132,8 @@ def elbow_columns(metrics: pd.DataFrame) -> pd.DataFrame:
     table["k_differential"] = (
         table["aanet_recon_loss_elbow_k"] - table["aanet_archetypal_loss_elbow_k"]
     ).abs()
+    for column, elbows in zip(FALLING_COLUMNS, (recon, arch), strict=True):
+        table[column] = elbows["strength"].map(is_falling, na_action="ignore").astype("boolean")
     return table.reset_index()
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from aanet_assets.analysis.canvas import save
 from aanet_assets.analysis.categories import categorise, limits_of
-from aanet_assets.analysis.quality import clusters_of, failures_of, quality_filters
+from aanet_assets.analysis.quality import clusters_of, counted, failures_of, quality_filters
 from aanet_assets.analysis.rank_plots import decoder_rank_dist, pca_vs_geometric_rank
 from aanet_assets.analysis.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.analysis.zoomed_plot import recon_vs_arch_zoomed
@@ -22,7 +22,11 @@ def write_plots(
     """
     clusters = table.drop_duplicates("cluster_id").set_index("cluster_id").sort_index()
     found, filters = clusters_of(table), quality_filters(settings)
-    passed = {c.cluster_id: c.elbows for c in found if c.elbows and not failures_of(c, filters)}
+    passed = {
+        c.cluster_id: counted(c.elbows, settings)[0]
+        for c in found
+        if c.elbows and not failures_of(c, filters)
+    }
     limits = limits_of(list(passed.values()), settings)
     categories = {i: categorise(elbows, limits)[0] for i, elbows in passed.items()}
     figures = {

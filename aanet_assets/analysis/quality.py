@@ -1,10 +1,13 @@
 """The quality filters of stage 2: which clusters fail which, and in what words."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
 
+from aanet_assets.analysis.elbows import FEWEST_KS, STRONGEST_FALL, is_falling
+from aanet_assets.analysis.wording import compared, exactly
 from aanet_assets.settings import SelectionSettings
 
 ELBOW_COLUMNS = {
@@ -108,12 +111,12 @@ def quality_filters(settings: SelectionSettings) -> list[Filter]:
     return [
         *filters,
         _on_elbows(
-            f"recon loss falls by >= {least_recon:g}%",
+            f"recon loss falls by >= {exactly(least_recon)}%",
             "min_recon_pct_decrease",
             lambda e: _falls_short("recon", e.recon_pct_decrease, least_recon),
         ),
         _on_elbows(
-            f"archetypal loss falls by >= {least_arch:g}%",
+            f"archetypal loss falls by >= {exactly(least_arch)}%",
             "min_arch_pct_decrease",
             lambda e: _falls_short("archetypal", e.arch_pct_decrease, least_arch),
         ),
@@ -133,19 +136,46 @@ def failures_of(cluster: Cluster, filters: list[Filter]) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason}
 
 
+def counted(elbows: Elbows, settings: SelectionSettings) -> tuple[Elbows, str]:
+    """The elbows as the categories take them, and in words which strength counts for nothing.
+
+    Where a loss is not asked to fall up to its elbow, noise can have any strength. One that no
+    falling loss has is then NaN here: it is in no mean or deviation, and reaches no category.
+    """
+    strengths = {
+        "recon_strength": ("recon", settings.recon_monotonic),
+        "arch_strength": ("archetypal", settings.arch_monotonic),
+    }
+    notes = []
+    for name, (loss, monotonic) in strengths.items():
+        strength = getattr(elbows, name)
+        if not monotonic and not is_falling(strength):
+            elbows = elbows._replace(**{name: math.nan})
+            short, limit = compared(strength, STRONGEST_FALL)
+            notes.append(
+                f"the {loss} strength {short} counts for nothing: that of a falling loss is at "
+                f"most {limit}"
+            )
+    return elbows, "; ".join(notes)
+
+
 def _on_elbows(name: str, setting: str, failure: Callable[[Elbows], str | None]) -> Filter:
     return Filter(name, setting, lambda c: failure(c.elbows) if c.elbows else None)
 
 
 def _falls_short(loss: str, decrease: float, least: float) -> str | None:
-    return f"{loss} loss falls by {decrease:.4g}% < {least:g}%" if decrease < least else None
+    if decrease >= least:
+        return None
+    short, limit = compared(decrease, least, 4)
+    return f"{loss} loss falls by {short}% < {limit}%"
 
 
 def _why_no_elbow(rows: pd.DataFrame) -> str:
     statuses = list(zip(rows["aanet_k"], rows["aanet_status"], strict=True))
     bad = [(k, status) for k, status in statuses if status != "ok"]
     if not bad:
-        return "fewer than three ks" if len(statuses) < 3 else "a loss is missing or not finite"
+        few = len(statuses) < FEWEST_KS
+        return "fewer than three ks" if few else "a loss is missing or not finite"
     if len(bad) == len(statuses) and len({status for _, status in bad}) == 1:
         return bad[0][1]
     return ", ".join(f"{status} at k = {k}" for k, status in bad)

@@ -1,5 +1,6 @@
 """Stage 2: which clusters go on to stage 3, at which k, and why the others do not."""
 
+import math
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,9 +9,11 @@ from aanet_assets.analysis.categories import Limits, categorise, limits_of
 from aanet_assets.analysis.quality import (
     Cluster,
     clusters_of,
+    counted,
     failures_of,
     quality_filters,
 )
+from aanet_assets.analysis.wording import said
 from aanet_assets.settings import SelectionSettings, parse_manual_clusters, parse_manual_k
 
 SELECTED = {
@@ -52,17 +55,19 @@ class Selection(NamedTuple):
     verdicts: pd.DataFrame
     """One row per cluster; the reason is never empty."""
     funnel: pd.DataFrame
-    """One row per filter, in order: failed_here clusters fail it, whatever the other filters say;
-    failed_cumulative fail it or an earlier one. In the last row, those that reach no category
-    fail. Manual picks are not counted."""
+    """One row per filter, in order: failed_here clusters fail it of those that the earlier filters
+    let through; failed_cumulative fail it or an earlier one; remaining are left. In the last row,
+    those that reach no category fail. Manual picks are not counted."""
     threshold: dict[str, float | int | None]
-    """n_passing, and the fields of `Limits`: all None where fewer than two clusters pass."""
+    """n_passing, and the fields of `Limits`: all None where fewer than two clusters pass, and those
+    of a loss of which fewer than two strengths count."""
 
 
 def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters: int) -> Selection:
     """Select clusters of a consolidated table that holds one n_clusters.
 
-    The clusters that pass the quality filters set the limits of the categories (`categories.py`).
+    The clusters that pass the quality filters set the limits of the categories (`categories.py`),
+    each with the strengths that count (`quality.counted`).
     Manual picks are taken whatever the filters say, as category M, unless their k is not known.
     The k of stage 3 is the one in `manual_k`, else the elbow that `k_from` names.
 
@@ -82,13 +87,22 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
         )
     filters = quality_filters(settings)
     failures = {c.cluster_id: failures_of(c, filters) for c in clusters}
-    passed = [c.elbows for c in clusters if c.elbows and not failures[c.cluster_id]]
-    limits = limits_of(passed, settings)
+    passed = {
+        c.cluster_id: counted(c.elbows, settings)
+        for c in clusters
+        if c.elbows and not failures[c.cluster_id]
+    }
+    limits = limits_of([elbows for elbows, _ in passed.values()], settings)
 
     selected, verdicts = [], []
     for c in clusters:
-        category, reason = _by_the_rules(c, failures[c.cluster_id], limits)
-        if not failures[c.cluster_id] and category is None:
+        if c.cluster_id in passed:
+            elbows, note = passed[c.cluster_id]
+            category, reason = categorise(elbows, limits)
+            reason = f"{reason}; {note}" if note else reason
+        else:
+            category, reason = None, "; ".join(failures[c.cluster_id].values())
+        if c.cluster_id in passed and category is None:
             failures[c.cluster_id] = {"reaches a category": reason}
         k, k_source = _chosen_k(c, settings, n_clusters)
         if c.cluster_id in picks:
@@ -114,17 +128,14 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
         funnel_of(steps, list(failures.values()), n_clusters),
         {
             "n_passing": len(passed),
-            **(limits._asdict() if limits else dict.fromkeys(Limits._fields)),
+            **{
+                name: None
+                if limits is None or math.isnan(limit := getattr(limits, name))
+                else limit
+                for name in Limits._fields
+            },
         },
     )
-
-
-def _by_the_rules(
-    cluster: Cluster, failures: dict[str, str], limits: Limits | None
-) -> tuple[str | None, str]:
-    if failures or cluster.elbows is None:
-        return None, "; ".join(failures.values())
-    return categorise(cluster.elbows, limits)
 
 
 def _chosen_k(
@@ -146,10 +157,10 @@ def funnel_of(
     """The funnel of `Selection`, from name and setting of each step and each cluster's failures."""
     rows, remaining = [], failures
     for name, setting in steps:
-        here = sum(name in f for f in failures)
-        remaining = [f for f in remaining if name not in f]
-        gone = len(failures) - len(remaining)
-        rows.append((n_clusters, name, setting, here, gone, len(remaining)))
+        left = [f for f in remaining if name not in f]
+        here, gone = len(remaining) - len(left), len(failures) - len(left)
+        rows.append((n_clusters, name, setting, here, gone, len(left)))
+        remaining = left
     return frame(rows, FUNNEL)
 
 
@@ -164,37 +175,42 @@ def explain_none(selection: Selection) -> str:
     if total == 0:
         return "No cluster is selected: the table holds none. Materialise stage 1 first."
     n_clusters = selection.verdicts["n_clusters_total"].iloc[0]
+    by_hand = f"Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
+    steps = selection.funnel.to_dict("records")
     if "a_recon" not in limits:
-        counts = ", ".join(
-            f"{f.failed_here} fail '{f.filter}'" for f in selection.funnel.itertuples()
-        )
+        counts = ", ".join(f"{step['failed_here']} fail '{step['filter']}'" for step in steps)
         return (
             f"No cluster of n_clusters {n_clusters} is selected by the evidence: of {total}, "
-            f"{counts}. The table evidence has the numbers; trust.max_q and trust.min_fit are the "
-            f"limits. Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
+            f"{counts}. The table evidence has the numbers. {_relax(steps)}{by_hand}"
         )
-    filters = selection.funnel.iloc[:-1]
-    n_passing = int(filters["remaining"].iloc[-1])
+    filters = steps[:-1]
+    n_passing = filters[-1]["remaining"]
     counts = ", ".join(
-        f"{f.failed_here} of '{f.filter}'" for f in filters.itertuples() if f.failed_here
+        f"{step['failed_here']} of '{step['filter']}'" for step in filters if step["failed_here"]
     )
     text = f"No cluster of n_clusters {n_clusters} is selected. {n_passing} of {total} pass the "
     text += "quality filters" + (f"; failures: {counts}. " if counts else ". ")
     if n_passing >= 2:
+        limit = {name: said(value) for name, value in limits.items()}
         text += (
-            f"None of them reaches a category: the largest recon strength is "
-            f"{limits['recon_max']:.5g} (A > {limits['a_recon']:.5g}, B > "
-            f"{limits['b_recon']:.5g}), the largest archetypal strength {limits['arch_max']:.5g} "
-            f"(A > {limits['a_arch']:.5g}, C > {limits['c_arch']:.5g}). "
+            f"None of them reaches a category: the largest recon strength is {limit['recon_max']} "
+            f"(A > {limit['a_recon']}, B > {limit['b_recon']}), the largest archetypal strength "
+            f"{limit['arch_max']} (A > {limit['a_arch']}, C > {limit['c_arch']}). "
             "Lower selection.a_sd, b_sd, c_sd or d_sd to select more. "
         )
     else:
-        worst = max(filters.to_dict("records"), key=lambda f: f["failed_here"])
         text += "Categories need a standard deviation, and so 2 clusters that pass. "
-        text += (
-            f"Relax selection.{worst['setting']}, which turns down the most. "
-            if worst["setting"]
-            else "Most have no elbow metrics: aanet_status and aanet_reason of the consolidated "
+        text += _relax(filters)
+    return text + by_hand
+
+
+def _relax(steps: list[dict]) -> str:
+    """Which setting to change, by the step that turns down the most of what reaches it."""
+    worst = max(steps, key=lambda step: step["failed_here"])
+    if not worst["setting"]:
+        return (
+            "Most have no elbow metrics: aanet_status and aanet_reason of the consolidated "
             "metrics say why; clusters with too few rows need more training shards. "
         )
-    return text + f"Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
+    group = "selection" if worst["setting"] in SelectionSettings.model_fields else "trust"
+    return f"Relax {group}.{worst['setting']}, which turns down the most. "

@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 
 from aanet_assets.analysis.canvas import MOST_NAMES, name_points, note, sentence
 from aanet_assets.analysis.categories import Limits
-from aanet_assets.analysis.strength_plots import ARCH, RECON, scatter, strength_axes
+from aanet_assets.analysis.elbows import STRONGEST_FALL
+from aanet_assets.analysis.strength_plots import (
+    ARCH,
+    AXIS_END,
+    RECON,
+    scatter,
+    strength_axes,
+    to_the_edge,
+)
+from aanet_assets.analysis.wording import said
 
 LEFT_OUT_PER_AXIS = 2
 FEW = 10
@@ -28,7 +37,8 @@ def recon_vs_arch_zoomed(
     `categories` maps these clusters to the category they reach, if any: ringed in its colour and
     named by their id (D, and those in no category, only where few clusters pass). The two largest
     strengths of each axis are left out and listed, unless ten clusters or fewer pass. The axes end
-    where the data and the limits of the categories do, at mean + 10 sd of what is shown at most.
+    where the data and the limits of the categories do, at mean + 10 sd of what is shown at most,
+    and where no falling loss can lie: what is stronger is drawn at that edge.
     """
     figure, (ax,) = strength_axes(f"Clusters that pass the quality filters, n = {n_clusters}")
     passed = clusters.loc[list(categories)]
@@ -37,9 +47,12 @@ def recon_vs_arch_zoomed(
         return figure
     outliers = _outliers(passed) if len(passed) > FEW else []
     shown = passed.drop(index=outliers)
-    recon, arch = shown[RECON].to_numpy(float), shown[ARCH].to_numpy(float)
-    recon_end = _end(recon, (limits.a_recon, limits.b_recon) if limits else ())
-    arch_end = _end(arch, (limits.a_arch, limits.c_arch) if limits else ())
+    recon_end = _end(
+        shown[RECON].to_numpy(float), (limits.a_recon, limits.b_recon) if limits else ()
+    )
+    arch_end = _end(shown[ARCH].to_numpy(float), (limits.a_arch, limits.c_arch) if limits else ())
+    drawn = to_the_edge(shown)
+    recon, arch = drawn[RECON].to_numpy(float), drawn[ARCH].to_numpy(float)
     ax.set_xlim(max(0, recon.min() - 0.02), recon_end)
     ax.set_ylim(max(0, arch.min() - 0.02), arch_end)
 
@@ -57,7 +70,7 @@ def recon_vs_arch_zoomed(
     handles = scatter(ax, shown)
     if limits:
         handles += _limit_lines(ax, limits, list(categories.values()))
-    _ring_and_name(ax, shown, categories)
+    _ring_and_name(ax, drawn, categories)
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
@@ -83,10 +96,16 @@ def _limit_lines(ax: Axes, limits: Limits, reached: list[str | None]) -> list[Ar
         ax.axvline(limits.b_recon, color=COLOURS["B"], linestyle=":"),
         ax.axhline(limits.c_arch, color=COLOURS["C"], linestyle=":"),
     )
-    lines[0].set_label(f"A ({counts['A']}): beyond both lines")
-    lines[1].set_label(f"D ({counts['D']}): beyond both, equal elbows")
-    lines[2].set_label(f"B ({counts['B']}): right of the line")
-    lines[3].set_label(f"C ({counts['C']}): above the line")
+    labels = (
+        (f"A ({counts['A']}): beyond both lines", (limits.a_recon, limits.a_arch)),
+        (f"D ({counts['D']}): beyond both, equal elbows", (limits.d_recon, limits.d_arch)),
+        (f"B ({counts['B']}): right of the line", (limits.b_recon,)),
+        (f"C ({counts['C']}): above the line", (limits.c_arch,)),
+    )
+    for line, (label, at) in zip(lines, labels, strict=True):
+        # Out of reach of the axes, a line would be missed.
+        beyond = max(at) > AXIS_END
+        line.set_label(f"{label}, at {' and '.join(map(said, at))}" if beyond else label)
     return [*lines]
 
 
@@ -98,7 +117,11 @@ def _outliers(passed: pd.DataFrame) -> list[int]:
 
 
 def _end(strengths: np.ndarray, limits: Sequence[float]) -> float:
-    end = max([float(strengths.max()), *limits]) + 0.02
+    """Where an axis ends; `limits` may be NaN, where there are none."""
+    if strengths.max() > STRONGEST_FALL:
+        return AXIS_END
+    end = float(np.nanmax([strengths.max(), *limits])) + 0.02
     # A single cluster has no spread, and equal strengths have none to zoom to.
     spread = float(strengths.std(ddof=1)) if len(strengths) > 1 else 0.0
-    return min(end, float(strengths.mean()) + 10 * spread) if spread > 0 else end
+    end = min(end, float(strengths.mean()) + 10 * spread) if spread > 0 else end
+    return min(end, AXIS_END)

@@ -17,8 +17,6 @@ class AANet(nn.Module):
     the archetypes.
     """
 
-    vertices: Tensor
-
     def __init__(
         self, d_model: int, k: int, widths: tuple[int, int] = (64, 32), simplex_scale: float = 1.0
     ):
@@ -27,9 +25,13 @@ class AANet(nn.Module):
         pairs = list(pairwise(sizes))
         self.encoder_layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.decoder_layers = nn.ModuleList(nn.Linear(b, a) for a, b in reversed(pairs))
-        vertices = torch.from_numpy(simplex_vertices(k, simplex_scale))
-        # Not persistent: the state dict holds the layers alone, as the public format has it.
-        self.register_buffer("vertices", vertices, persistent=False)
+        self._simplex = torch.from_numpy(simplex_vertices(k, simplex_scale))
+
+    @property
+    def vertices(self) -> Float[Tensor, "k dim"]:
+        """The simplex's vertices in the bottleneck, of the layers' type and on their device."""
+        # Kept in double precision, and no buffer: the module's own casts would round them.
+        return self._simplex.to(next(self.parameters()))
 
     def embed(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows dim"]:
         """Bottleneck points, without noise."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aanet_assets.analysis.consolidate import GUIDE_COLUMNS, read_csv
+from aanet_assets.analysis.elbows import FALLING_COLUMNS, STRONGEST_FALL
 from aanet_assets.checks.finding import Finding, listed
 from aanet_assets.lineage import Partition
 from aanet_assets.paths import StudyPaths
@@ -92,13 +93,17 @@ def _shares(table: pd.DataFrame, ranges: Mapping[str, tuple[float, float]]) -> F
 
 def _elbows(table: pd.DataFrame, ks: Sequence[int]) -> Finding:
     wrong = []
-    for loss in ("recon", "archetypal"):
+    for loss, column in zip(("recon", "archetypal"), FALLING_COLUMNS, strict=True):
         k, strength = (table[f"aanet_{loss}_loss_elbow_{part}"] for part in ("k", "strength"))
         outside = k.notna() & ~k.isin(ks)
         # The largest distance from a line is a distance: finite, and not negative.
         strengths = strength.to_numpy(dtype=np.float64, na_value=np.nan)
         senseless = (strengths < 0) | np.isinf(strengths) | (np.isnan(strengths) != k.isna())
-        for rows, what in ((outside, "k"), (senseless, "strength")):
+        falling = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        expected = np.where(np.isnan(strengths), np.nan, strengths <= STRONGEST_FALL)
+        mistaken = ~np.isclose(falling, expected, equal_nan=True)
+        named = ((outside, "k"), (senseless, "strength"), (mistaken, "column of falling losses"))
+        for rows, what in named:
             if rows.any():
                 clusters = sorted(set(table["cluster_id"][rows]))
                 wrong.append(f"the {loss} elbow's {what} is wrong for clusters {listed(clusters)}")

@@ -79,10 +79,13 @@ def _funnel(funnel: pd.DataFrame, verdicts: pd.DataFrame, n: int) -> Finding:
     remaining = [n, *map(int, steps["remaining"])]
     falls = all(a >= b for a, b in pairwise(remaining))
     adds_up = bool((steps["failed_cumulative"] + steps["remaining"] == n).all())
+    here = [before - after for before, after in pairwise(remaining)]
+    adds_up &= here == [int(count) for count in steps["failed_here"]]
     by_rules = int((verdicts["selected"] & (verdicts["category"] != "M").fillna(False)).sum())
     return Finding(
         "funnel",
         len(steps) > 0 and falls and adds_up and by_rules <= remaining[-1],
         f"the funnel goes {' > '.join(map(str, remaining))}, and {by_rules} clusters are selected "
-        f"by its rules; it must never rise, leave no fewer than those, and add up to {n}",
+        f"by its rules; it must never rise, leave no fewer than those, add up to {n}, and "
+        "say of each filter what it turned away",
     )

@@ -65,7 +65,8 @@ def elbow_curves(metrics: "pd.DataFrame") -> dg.MetadataValue:
 
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    strongest = metrics.drop_duplicates("cluster_id").nlargest(
+    falling = metrics[metrics["recon_elbow_is_falling"].fillna(False)]
+    strongest = falling.drop_duplicates("cluster_id").nlargest(
         _CURVES, "aanet_recon_loss_elbow_strength"
     )
     for cluster_id in strongest["cluster_id"]:

@@ -4,6 +4,8 @@ Each function here does the work of one partition of the asset it is named for; 
 the asset's description in Dagit.
 """
 
+import logging
+
 from aanet_assets.defs import pictures
 from aanet_assets.defs.materialise import Outcome
 from aanet_assets.defs.rows import training_rows
@@ -11,6 +13,8 @@ from aanet_assets.lineage import Partition
 from aanet_assets.seeds import seed_for
 from aanet_assets.study import Study
 from aanet_assets.warehouse import read_table, write_table
+
+log = logging.getLogger("aanet")
 
 
 def aanet_models(study: Study, partition: Partition) -> Outcome:
@@ -122,10 +126,11 @@ def aanet_metrics(study: Study, partition: Partition) -> Outcome:
 def consolidated_metrics(study: Study, partition: Partition) -> Outcome:
     """The guide's table: one row per cluster and k, with elbows, ranks and qualities; CSV and SQL.
 
-    Writes the training curves of the same clusters as JSON lines, too.
+    Writes the training curves of the same clusters as JSON lines, too. Elbows need three ks.
     """
     from aanet_assets.analysis.consolidate import consolidate, write_csv
     from aanet_assets.analysis.curves import write_curves
+    from aanet_assets.analysis.elbows import too_few_ks
 
     n = partition.n
     assert n is not None
@@ -139,6 +144,9 @@ def consolidated_metrics(study: Study, partition: Partition) -> Outcome:
         sae_id=study.sae.name,
         average_l0=average_l0,
     )
+    warning = too_few_ks(study.ks, study.selection.mode)
+    if warning:
+        log.warning(warning)
     write_csv(table, study.paths.metrics_csv(n))
     write_curves(read_table(study.paths, "training_curves", *grid), study.paths.curves(n))
     parquet = write_table(study.paths, "consolidated_metrics", partition, table)
@@ -146,6 +154,7 @@ def consolidated_metrics(study: Study, partition: Partition) -> Outcome:
         [study.paths.metrics_csv(n), study.paths.curves(n), parquet],
         {
             "dagster/row_count": len(table),
+            **({"warning": warning} if warning else {}),
             "average_l0": average_l0,
             "elbow_curves": pictures.elbow_curves(table),
             "elbows": pictures.table(

@@ -20,17 +20,13 @@ def selected_clusters(study: Study, partition: Partition) -> Outcome:
 
     from aanet_assets.analysis.canvas import save
     from aanet_assets.analysis.funnel_plot import selection_funnel
-    from aanet_assets.analysis.selection import explain_none, select_clusters
-    from aanet_assets.trust.verdicts import select_calibrated
+    from aanet_assets.trust.verdicts import explain_none_of, select_both
 
     n = partition.n
     assert n is not None
     table = read_table(study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=n))
     known = read_table(study.paths, "evidence", Partition("evidence", n=n))
-    both = {
-        "guide": select_clusters(table, study.selection, n),
-        "calibrated": select_calibrated(known, study.selection, study.trust, n),
-    }
+    both = select_both(table, known, study.selection, study.trust, n)
     selection = both[study.selection.mode]
     ks = selection.selected[["cluster_id", "k", "k_source"]]
     verdicts = selection.verdicts.merge(ks, on="cluster_id", how="left")
@@ -53,7 +49,7 @@ def selected_clusters(study: Study, partition: Partition) -> Outcome:
     outcome = (
         f"{len(selection.selected)} of {n} clusters selected"
         if len(selection.selected)
-        else explain_none(selection)
+        else explain_none_of(both, study.selection.mode, study.ks)
     )
     return Outcome(
         files,

@@ -11,20 +11,24 @@ import pandas as pd
 from aanet_assets.settings import SelectionSettings, TrustSettings
 
 DIGITS = 4
-"""Significant digits of every number: more would only make the page large."""
+"""Significant digits of numbers that are only drawn: more would only make the page large."""
 CURVE_POINTS = 40
 SAMPLES_PER_VERTEX = 6
 WORDS_PER_VERTEX = 8
 WORDS_AROUND = 12
 
 
-def number(value: object) -> float | int | None:
-    """A number short enough for the page; None for what is missing or not finite."""
+def exact(value: object) -> float | int | None:
+    """A number that the page compares with thresholds; None for what is missing or not finite."""
     if value is None or pd.isna(value) or not math.isfinite(value):  # pyright: ignore
         return None
-    if isinstance(value, int | np.integer | bool):
-        return int(value)
-    return float(f"{value:.{DIGITS}g}")
+    return int(value) if isinstance(value, int | np.integer | bool) else float(value)  # pyright: ignore
+
+
+def number(value: object) -> float | int | None:
+    """A number that the page only draws, in `DIGITS` digits; None as in `exact`."""
+    found = exact(value)
+    return float(f"{found:.{DIGITS}g}") if isinstance(found, float) else found
 
 
 def numbers(values: Iterable[object]) -> list[float | int | None]:
@@ -45,28 +49,30 @@ def cluster_rows(
             {
                 "id": int(str(cluster_id)),
                 "latents": [int(i) for i in first["latent_indices"]],
-                "rank": number(first["decoder_dir_rank"]),
-                "pca": number(first["activation_pca_rank"]),
-                "reconK": number(first["aanet_recon_loss_elbow_k"]),
-                "recon": number(first["aanet_recon_loss_elbow_strength"]),
-                "archK": number(first["aanet_archetypal_loss_elbow_k"]),
-                "arch": number(first["aanet_archetypal_loss_elbow_strength"]),
-                "reconFall": number(first["recon_pct_decrease"]),
-                "archFall": number(first["arch_pct_decrease"]),
-                "reconMonotonic": number(first["recon_is_monotonic"]),
-                "archMonotonic": number(first["arch_is_monotonic"]),
-                "differential": number(first["k_differential"]),
+                "rank": exact(first["decoder_dir_rank"]),
+                "pca": exact(first["activation_pca_rank"]),
+                "reconK": exact(first["aanet_recon_loss_elbow_k"]),
+                "recon": exact(first["aanet_recon_loss_elbow_strength"]),
+                "archK": exact(first["aanet_archetypal_loss_elbow_k"]),
+                "arch": exact(first["aanet_archetypal_loss_elbow_strength"]),
+                "reconFalling": exact(first["recon_elbow_is_falling"]),
+                "archFalling": exact(first["arch_elbow_is_falling"]),
+                "reconFall": exact(first["recon_pct_decrease"]),
+                "archFall": exact(first["arch_pct_decrease"]),
+                "reconMonotonic": exact(first["recon_is_monotonic"]),
+                "archMonotonic": exact(first["arch_is_monotonic"]),
+                "differential": exact(first["k_differential"]),
                 "reconLoss": numbers(own["aanet_recon_loss"]),
                 "archLoss": numbers(own["aanet_archetypal_loss"]),
-                "coactivity": number(trust["coactivity"]),
-                "q": number(trust["coactivity_q"]),
-                "fit": number(trust["simplex_fit"]),
-                "fitK": number(trust["simplex_k"]),
-                "elbowShare": number(trust["elbow_k_share"]),
-                "elbowP": number(trust["elbow_strength_p"]),
+                "coactivity": exact(trust["coactivity"]),
+                "q": exact(trust["coactivity_q"]),
+                "fit": exact(trust["simplex_fit"]),
+                "fitK": exact(trust["simplex_k"]),
+                "elbowShare": exact(trust["elbow_k_share"]),
+                "elbowP": exact(trust["elbow_strength_p"]),
                 "selected": bool(verdict["selected"]),
                 "category": _text(verdict["category"]),
-                "k": number(verdict["k"]),
+                "k": exact(verdict["k"]),
                 "guide": _text(verdict["guide_category"]),
                 "guideReason": _text(verdict["guide_reason"]),
                 "calibrated": _text(verdict["calibrated_category"]),

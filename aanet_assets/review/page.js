@@ -11,15 +11,24 @@ const SLIDERS = {
   guide: {...DEVIATIONS, ...LATENTS, min_recon_pct_decrease: [0, 100, 1], min_arch_pct_decrease: [0, 100, 1], max_k_differential: [0, 6, 1]},
 };
 const SWITCHES = {calibrated: [], guide: ["recon_monotonic", "arch_monotonic"]};
+const WHOLE = ["min_latents", "max_k_differential"];
+// Smallest and largest value that the study's settings allow, where not every number is.
+const ALLOWED = {min_fit: [0, 1], max_q: [0, 1], min_latents: [1], min_recon_pct_decrease: [0, 100], min_arch_pct_decrease: [0, 100], max_k_differential: [0]};
+// No loss that falls has a stronger elbow; what is stronger is drawn at EDGE.
+const STRONGEST_FALL = 1 / Math.sqrt(2), EDGE = 0.76;
 // Filled by start(), once they are unpacked; `limits` are the settings of selection as they are now.
 let data, byId, limits;
 // Ids of the clusters that pass the guide's filters, and mean and deviation of their two strengths.
 let passing, means, deviations;
 let picked = null, sorting = {column: "id", down: false};
 
-function show(value, digits = 3) {
+// In so many digits, or in as many as it takes to lie on the same side of a threshold as it does.
+function show(value, digits = 3, threshold = null) {
   if (value === null || value === undefined || value === "") return "–";
-  return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(digits)).toString() : String(value);
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  const short = Number(value.toPrecision(digits));
+  if (threshold !== null && digits < 17 && Math.sign(short - threshold) !== Math.sign(value - threshold)) return show(value, digits + 1, threshold);
+  return short.toString();
 }
 
 function element(name, text = "", attributes = {}) {
@@ -37,25 +46,58 @@ function filter() {
   const passed = data.clusters.filter(c => c.latents.length >= limits.min_latents && c.recon !== null && c.arch !== null &&
     (c.reconMonotonic || !limits.recon_monotonic) && (c.archMonotonic || !limits.arch_monotonic) &&
     c.reconFall >= limits.min_recon_pct_decrease && c.archFall >= limits.min_arch_pct_decrease && c.differential <= limits.max_k_differential);
-  const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const axes = [passed.map(c => c.recon), passed.map(c => c.arch)];
-  means = axes.map(mean);
-  deviations = axes.map((values, i) => Math.sqrt(values.reduce((sum, value) => sum + (value - means[i]) ** 2, 0) / (values.length - 1)));
-  passing = new Set(passed.length < 2 ? [] : passed.map(c => c.id));
+  const axes = [0, 1].map(axis => moments(passed.map(c => counted(c, axis)).filter(strength => !Number.isNaN(strength))));
+  means = axes.map(([mean]) => mean);
+  deviations = axes.map(([, deviation]) => deviation);
+  passing = new Set(passed.map(c => c.id));
+}
+
+// The strength as the categories take it: where a loss may rise, NaN if no falling loss has it.
+function counted(c, axis) {
+  const [strength, monotonic, falling] = axis ? [c.arch, limits.arch_monotonic, c.archFalling] : [c.recon, limits.recon_monotonic, c.reconFalling];
+  return monotonic || falling ? strength : NaN;
+}
+
+// Mean and standard deviation (ddof 1), exact and rounded once, as those of Python's statistics module:
+// otherwise equal strengths could lie above their mean here and not there.
+function moments(values) {
+  if (values.length < 2) return [NaN, NaN];
+  const whole = values.map(wholeUnits), n = BigInt(whole.length);
+  const sum = whole.reduce((a, b) => a + b), squares = whole.reduce((a, b) => a + b * b, 0n);
+  return [root(sum * sum, n * n), root(n * squares - sum * sum, n * (n - 1n))];
+}
+
+// A number that is not negative in units of 2^-1074, of which every number is a whole multiple.
+function wholeUnits(value) {
+  const [bits] = new BigUint64Array(new Float64Array([value]).buffer), exponent = bits >> 52n, fraction = bits & ((1n << 52n) - 1n);
+  return exponent ? (fraction | (1n << 52n)) << (exponent - 1n) : fraction;
+}
+
+// The root of top / bottom, both in squared units of 2^-1074, as the nearest number.
+function root(top, bottom) {
+  if (top < bottom) return 0;
+  const bitsOf = x => x.toString(2).length, square = top / bottom;
+  let found = 1n << BigInt((bitsOf(square) >> 1) + 1);
+  for (let next = (found + square / found) >> 1n; next < found; next = (found + square / found) >> 1n) found = next;
+  const cut = BigInt(Math.max(0, bitsOf(found) - 64)), short = found >> cut;
+  // Whatever is cut off counts as a last bit, so that it is rounded to the right side.
+  const inexact = short << cut !== found || found * found * bottom !== top;
+  return Number(inexact ? short | 1n : short) * 2 ** (Number(cut) - 1074);
 }
 
 const limit = (axis, sd) => means[axis] + limits[sd] * deviations[axis];
 
 function guide(c) {
   if (!passing.has(c.id)) return "";
-  const above = (value, axis, sd) => value > limit(axis, sd);
-  if (above(c.recon, 0, "a_sd") && above(c.arch, 1, "a_sd")) return "A";
-  if (c.differential === 0 && above(c.recon, 0, "d_sd") && above(c.arch, 1, "d_sd")) return "D";
-  if (above(c.recon, 0, "b_sd")) return "B";
-  return above(c.arch, 1, "c_sd") ? "C" : "";
+  const above = (axis, sd) => counted(c, axis) > limit(axis, sd);
+  if (above(0, "a_sd") && above(1, "a_sd")) return "A";
+  if (c.differential === 0 && above(0, "d_sd") && above(1, "d_sd")) return "D";
+  if (above(0, "b_sd")) return "B";
+  return above(1, "c_sd") ? "C" : "";
 }
 
-const category = c => c.category === "M" ? "M" : limits.mode === "guide" ? guide(c) : calibrated(c);
+// A manual pick needs a k, which one mode may have and the other not.
+const category = c => c[limits.mode] === "M" ? "M" : limits.mode === "guide" ? guide(c) : calibrated(c);
 
 const PLOTS = {
   "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", {lines: () => [line("y", limits.min_fit, COLOURS.S)]}),
@@ -78,29 +120,37 @@ function line(axis, at, color) {
 }
 
 function categoryLimits() {
-  if (!passing.size) return [];
   return [["A", "a_sd", "xy"], ["B", "b_sd", "x"], ["C", "c_sd", "y"], ["D", "d_sd", "xy"]].flatMap(
-    ([name, sd, axes]) => [...axes].map(axis => line(axis, limit(axis === "x" ? 0 : 1, sd), COLOURS[name])));
+    ([name, sd, axes]) => [...axes].map(axis => line(axis, limit(axis === "x" ? 0 : 1, sd), COLOURS[name]))).filter(l => !Number.isNaN(l.x0) && !Number.isNaN(l.y0));
+}
+
+// Strengths that no falling loss has would flatten all others.
+const tooStrong = (c, x) => (x === "recon" && c.reconFalling === 0) || (x === "arch" && c.archFalling === 0);
+const drawnAt = (c, x) => tooStrong(c, x) ? EDGE : c[x];
+
+function clippedNote(clipped) {
+  return clipped ? [{text: `${clipped} clipped at ${show(STRONGEST_FALL)}: no falling loss is so strong`, showarrow: false, xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "bottom", font: {size: 11}}] : [];
 }
 
 function scatter(x, y, xTitle, yTitle, {wanted = () => true, lines = () => [], named = false} = {}) {
   return () => {
     const shown = data.clusters.filter(c => c[x] !== null && c[y] !== null && wanted(c));
     const trace = {
-      type: "scatter", mode: named ? "markers+text" : "markers", x: shown.map(c => c[x]), y: shown.map(c => c[y]),
+      type: "scatter", mode: named ? "markers+text" : "markers", x: shown.map(c => drawnAt(c, x)), y: shown.map(c => drawnAt(c, y)),
       customdata: shown.map(c => c.id), hovertext: shown.map(hover), hoverinfo: "text",
       text: shown.map(c => category(c) ? `${c.id} (${category(c)})` : ""), textposition: "top center",
       marker: {size: shown.map(c => c.id === picked ? 15 : 9), color: shown.map(c => COLOURS[category(c)]),
                line: {width: shown.map(c => c.id === picked ? 3 : 1), color: shown.map(c => c.id === picked ? "#d00" : "#fff")}},
     };
-    const annotations = shown.length ? [] : [{text: "There is no such cluster.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5}];
+    const annotations = shown.length ? clippedNote(shown.filter(c => tooStrong(c, x) || tooStrong(c, y)).length) :
+      [{text: "There is no such cluster.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5}];
     return [[trace], {...LAYOUT, shapes: lines(), annotations, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
   };
 }
 
 function histogram(x, title) {
-  return () => [[{type: "histogram", x: data.clusters.map(c => c[x]).filter(v => v !== null), marker: {color: "#7a9cc6"}}],
-                {...LAYOUT, xaxis: {title: {text: title}}, yaxis: {title: {text: "clusters"}}}];
+  return () => [[{type: "histogram", x: data.clusters.map(c => drawnAt(c, x)).filter(v => v !== null), marker: {color: "#7a9cc6"}}],
+                {...LAYOUT, annotations: clippedNote(data.clusters.filter(c => tooStrong(c, x)).length), xaxis: {title: {text: title}}, yaxis: {title: {text: "clusters"}}}];
 }
 
 function drawChart() {
@@ -110,10 +160,23 @@ function drawChart() {
 
 function drawSliders() {
   const sliders = Object.entries(SLIDERS[limits.mode]).map(([name, [min, max, step]]) => {
-    const label = element("label", name), value = element("span", show(limits[name]));
-    const slider = element("input", "", {type: "range", min, max, step, value: limits[name], id: name});
-    slider.addEventListener("input", () => { limits[name] = Number(slider.value); value.textContent = show(limits[name]); refresh(); });
-    label.append(slider, value);
+    // A slider can only be at its steps; the box beside it holds the threshold itself.
+    const label = element("label", name), held = limits[name], [least, most] = ALLOWED[name] || [];
+    const slider = element("input", "", {type: "range", min: Math.min(min, held), max: Math.max(max, held), step});
+    const box = element("input", "", {type: "number", step, required: true, id: name, value: held, title: `in the study: ${data.settings[name]}`});
+    if (least !== undefined) box.min = least;
+    if (most !== undefined) box.max = most;
+    slider.value = held;
+    slider.addEventListener("input", () => { limits[name] = Number(slider.value); box.value = limits[name]; box.classList.remove("wrong"); refresh(); });
+    box.addEventListener("input", () => {
+      const {valueMissing, badInput, rangeUnderflow, rangeOverflow, stepMismatch} = box.validity;
+      const wrong = valueMissing || badInput || rangeUnderflow || rangeOverflow || (stepMismatch && WHOLE.includes(name));
+      box.classList.toggle("wrong", wrong);
+      if (wrong) return;
+      limits[name] = slider.value = Number(box.value);
+      refresh();
+    });
+    label.append(slider, box);
     return label;
   });
   const switches = SWITCHES[limits.mode].map(name => {
@@ -160,7 +223,7 @@ function drawTable() {
   at("clusters").tBodies[0].replaceChildren(...rows.sort(order).map(c => {
     const row = element("tr", "", {className: c.id === picked ? "picked" : ""});
     row.dataset.cluster = c.id;
-    row.append(...Object.values(COLUMNS).map(cell => element("td", show(cell(c)))));
+    row.append(...Object.entries(COLUMNS).map(([name, cell]) => element("td", show(cell(c), 3, name === "fit" ? limits.min_fit : name === "q" ? limits.max_q : null), {title: cell(c) ?? ""})));
     row.addEventListener("click", () => pick(c.id));
     return row;
   }));

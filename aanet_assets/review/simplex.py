@@ -27,7 +27,7 @@ def latents_near(
 ) -> list[list[tuple[int, float]]]:
     """For each vertex, the latents whose decoder rows are nearest by cosine, and their cosines."""
     with torch.no_grad():
-        archetypes = network.decode(network.vertices.float()).numpy() @ basis
+        archetypes = network.decode(network.vertices).numpy() @ basis
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
             for x in (archetypes, cluster.coordinates)]  # fmt: skip
     found = []

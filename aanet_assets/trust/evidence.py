@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from aanet_assets.analysis.elbows import elbow
+from aanet_assets.analysis.elbows import STRONGEST_FALL, elbow, is_falling
 
 NEIGHBOURS = 100
 """Null clusters, those nearest in size, that say what a statistic is like at a size."""
@@ -102,9 +102,11 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     Columns:
     - replicates: those that have an elbow
     - elbow_k: the elbow that most of them have, the smallest of several
-    - elbow_k_share: the share of those
+    - elbow_k_share: the share of those; None with one replicate
     - elbow_ks: the elbows of all of them, in the order of k
-    - elbow_strength, elbow_strength_sd: mean and standard deviation (ddof 1) of the strengths
+    - elbow_strength, elbow_strength_sd: mean and standard deviation (ddof 1) of the strengths that
+      a falling loss can have
+    - too_strong: replicates whose strength no falling loss can have
     """
     found = []
     for key, own in losses.groupby(["cluster_id", "is_null"]):
@@ -114,7 +116,8 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
         falls = [row for row in by_k.to_numpy(dtype=np.float64) if row[0] != row[-1]]
         elbows = [elbow(ks, row) for row in falls]
         at = [e.k for e in elbows if e.k is not None]
-        strengths = [e.strength for e in elbows if e.strength is not None]
+        known = [e.strength for e in elbows if e.strength is not None]
+        strengths = [strength for strength in known if is_falling(strength)]
         counts = Counter(sorted(at))
         mode, times = counts.most_common(1)[0] if at else (None, 0)
         found.append(
@@ -122,14 +125,15 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
                 *key,
                 len(at),
                 mode,
-                times / len(at) if at else None,
+                times / len(at) if len(at) > 1 else None,
                 sorted(at) or None,
-                np.mean(strengths) if at else None,
-                np.std(strengths, ddof=1) if len(at) > 1 else None,
+                np.mean(strengths) if strengths else None,
+                np.std(strengths, ddof=1) if len(strengths) > 1 else None,
+                len(known) - len(strengths),
             )
         )
     columns = ["cluster_id", "is_null", "replicates", "elbow_k", "elbow_k_share", "elbow_ks",
-               "elbow_strength", "elbow_strength_sd"]  # fmt: skip
+               "elbow_strength", "elbow_strength_sd", "too_strong"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
 
@@ -146,7 +150,7 @@ def gather_evidence(
 
     simplex_k is the k of the best fit, simplex_fit that fit. The p- and q-values, given the
     cluster's size, are those of real clusters against null ones; null clusters have none.
-    `unavailable` says why else something is null.
+    `unavailable` says why else something is null, and which replicates a strength leaves out.
     """
     keys = ["cluster_id", "is_null"]
     best = shapes.sort_values([*keys, "fit", "k"], ascending=[True, True, False, True])
@@ -174,14 +178,28 @@ def _unavailable(row: dict) -> str:
             "elbow: no AANets were trained on it; of null clusters the first n_clusters have some, "
             "where trust.replicates is more than 1"
         )
-    elif pd.isna(row["elbow_strength"]):
+    elif row["replicates"] == 0:
         reasons.append("elbow: no replicate has finite losses, at three ks or more, that change")
-    elif row["replicates"] == 1:
-        reasons.append("elbow_strength_sd: one replicate has no spread")
+    else:
+        reasons += _unavailable_of_elbows(row)
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         if not row["is_null"] and pd.notna(row[name]) and pd.isna(row[f"{name}_p"]):
             reasons.append(f"{name}_p: no null cluster has a {name}")
     return "; ".join(reasons)
+
+
+def _unavailable_of_elbows(row: dict) -> list[str]:
+    reasons, counting = [], row["replicates"] - row["too_strong"]
+    if row["too_strong"]:
+        reasons.append(
+            f"elbow_strength: {row['too_strong']} of {row['replicates']} replicates are left out, "
+            f"whose strength, above {STRONGEST_FALL:.3f}, is not a falling loss's"
+        )
+    if row["replicates"] == 1:
+        reasons.append("elbow_k_share: one replicate agrees with none but itself")
+    if counting == 1:
+        reasons.append("elbow_strength_sd: one replicate has no spread")
+    return reasons
 
 
 def _compare(

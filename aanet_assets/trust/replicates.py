@@ -35,7 +35,7 @@ def archetypes_of(
     if model.status != "ok":
         return None
     network = subspace_network(model.weights, model.k, settings)
-    return network.decode(network.vertices.to(torch.get_default_dtype())).double().numpy()
+    return network.decode(network.vertices).double().numpy()
 
 
 def vertex_shift(

@@ -2,13 +2,17 @@
 
 import pandas as pd
 
+from aanet_assets.analysis.elbows import too_few_ks
 from aanet_assets.analysis.selection import (
     SELECTED,
     VERDICTS,
     Selection,
+    explain_none,
     frame,
     funnel_of,
+    select_clusters,
 )
+from aanet_assets.analysis.wording import compared, exactly
 from aanet_assets.settings import (
     SelectionSettings,
     TrustSettings,
@@ -33,8 +37,8 @@ def select_calibrated(
     few, max_q, min_fit = settings.min_latents, trust.max_q, trust.min_fit
     steps = [
         (f"n_latents >= {few}", "min_latents"),
-        (f"latents fire together (q <= {max_q:g})", "max_q"),
-        (f"a simplex fits (>= {min_fit:g})", "min_fit"),
+        (f"latents fire together (q <= {exactly(max_q)})", "max_q"),
+        (f"a simplex fits (>= {exactly(min_fit)})", "min_fit"),
     ]
     picks = parse_manual_clusters(settings.manual_clusters).get(n_clusters, ())
     manual_ks = parse_manual_k(settings.manual_k)
@@ -78,9 +82,10 @@ def _alone(row: dict, max_q: float) -> str | None:
         return "it is not known whether its latents fire together: it is active at no token"
     if row["coactivity_q"] <= max_q:
         return None
+    q, limit = compared(row["coactivity_q"], max_q, 2)
     return (
         f"its latents fire together no more than chance groups do: coactivity "
-        f"{row['coactivity']:.3g}, q {row['coactivity_q']:.2g} > {max_q:g}"
+        f"{row['coactivity']:.3g}, q {q} > {limit}"
     )
 
 
@@ -89,5 +94,29 @@ def _no_simplex(row: dict, min_fit: float) -> str | None:
         return "no simplex can be fitted: its rows do not vary, or are too few"
     if row["simplex_fit"] >= min_fit:
         return None
-    k, fit = row["simplex_k"], row["simplex_fit"]
-    return f"no simplex fits: the best, of {k} vertices, has {fit:.3g} < {min_fit:g}"
+    fit, limit = compared(row["simplex_fit"], min_fit, 3)
+    return f"no simplex fits: the best, of {row['simplex_k']} vertices, has {fit} < {limit}"
+
+
+def select_both(
+    metrics: pd.DataFrame,
+    evidence: pd.DataFrame,
+    settings: SelectionSettings,
+    trust: TrustSettings,
+    n_clusters: int,
+) -> dict[str, Selection]:
+    """The selection of each mode, by its name, from the consolidated metrics and the evidence."""
+    return {
+        "guide": select_clusters(metrics, settings, n_clusters),
+        "calibrated": select_calibrated(evidence, settings, trust, n_clusters),
+    }
+
+
+def explain_none_of(both: dict[str, Selection], mode: str, ks: tuple[int, ...]) -> str:
+    """A paragraph for a mode in use that selects nothing: why, what to try, and the other mode."""
+    text = explain_none(both[mode])
+    if mode == "guide" and (warning := too_few_ks(ks, mode)):
+        text += f" {warning[0].upper()}{warning[1:]}"
+    (other,) = both.keys() - {mode}
+    would = len(both[other].selected)
+    return f"{text} The other mode, selection.mode = '{other}', would select {would or 'none'}."

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aanet_assets.analysis.consolidate import GUIDE_COLUMNS, consolidate, read_csv, write_csv
+from aanet_assets.analysis.elbows import FALLING_COLUMNS
 
 FALLING = [10.0, 4.0, 2.0, 1.0, 0.5, 0.2, 0.1]
 
@@ -53,11 +54,11 @@ def test_header_and_first_line(tmp_path: Path) -> None:
     write_csv(table, tmp_path / "table.csv")
     header, first = (tmp_path / "table.csv").read_text().splitlines()[:2]
     further = ["aanet_reason", "n_rows", "steps", "heldout_in_simplex"]
-    assert header == ",".join([*GUIDE_COLUMNS, *further])
+    assert header == ",".join([*GUIDE_COLUMNS, *FALLING_COLUMNS, *further])
     strength = float(table["aanet_recon_loss_elbow_strength"].iloc[0])
     assert first == (
         '1,0,3,"[0, 3, 5]",2,ok,10.0,10.0,10.0,,"release/layer, width",2.5,0.25,2,3,'
-        f"4,{strength},99.0,True,4,{strength},99.0,True,0,,500,321,"
+        f"4,{strength},99.0,True,4,{strength},99.0,True,0,True,True,,500,321,"
     )
 
 
@@ -74,7 +75,7 @@ def test_header_and_first_line(tmp_path: Path) -> None:
 def test_types_are_those_of_the_table_and_survive(table: pd.DataFrame, tmp_path: Path) -> None:
     for column in ("cluster_id", "n_latents", "aanet_k", "k_differential", "steps", "n_rows"):
         assert table.dtypes[column] == pd.Int64Dtype(), column
-    for column in ("recon_is_monotonic", "arch_is_monotonic"):
+    for column in ("recon_is_monotonic", "arch_is_monotonic", *FALLING_COLUMNS):
         assert table.dtypes[column] == pd.BooleanDtype(), column
     for column in ("aanet_extrema_loss", "cluster_recon_error", "heldout_in_simplex"):
         assert table.dtypes[column] == np.float64, column

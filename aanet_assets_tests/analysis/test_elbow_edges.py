@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aanet_assets.analysis.elbows import NO_ELBOW, elbow, elbow_columns
+from aanet_assets.analysis.elbows import (
+    NO_ELBOW,
+    STRONGEST_FALL,
+    elbow,
+    elbow_columns,
+    is_falling,
+    too_few_ks,
+)
 
 ROOT2 = math.sqrt(2)
 
@@ -79,3 +86,48 @@ def test_a_row_twice_is_refused() -> None:
     metrics = pd.DataFrame({"cluster_id": [3, 3], "aanet_k": [2, 2]})
     with pytest.raises(ValueError, match="cluster 3 has more than one row at k = 2"):
         elbow_columns(metrics)
+
+
+NOISE = [2.001e-5, 1.849e-5, 4.23e-5, 2.003e-5]
+"""Archetypal losses of a simplex that fits: no fall, and two ends that are nearly equal."""
+
+
+def test_a_strength_that_no_falling_loss_has_is_said_beside_it() -> None:
+    metrics = pd.DataFrame(
+        {
+            "cluster_id": [0] * 4 + [1] * 4 + [2] * 4,
+            "aanet_k": [2, 3, 4, 5] * 3,
+            "aanet_recon_loss": [11.0, 3, 2, 1] * 3,
+            "aanet_archetypal_loss": [*NOISE, 0.5, 0.5, 0.5, 0.5, 1.0, math.nan, 0.5, 0.1],
+        }
+    )
+    table = elbow_columns(metrics)
+    assert table["recon_elbow_is_falling"].tolist() == [True, True, True]
+    assert table["arch_elbow_is_falling"].tolist()[:2] == [False, True]
+    assert pd.isna(table["arch_elbow_is_falling"].iloc[2])
+    # The guide's own columns stay what the formula gives.
+    assert table["aanet_archetypal_loss_elbow_k"].iloc[0] == 4
+    assert table["aanet_archetypal_loss_elbow_strength"].iloc[0] == pytest.approx(787.6, abs=0.1)
+
+
+@given(losses=st.lists(st.floats(0, 1e9), min_size=3, max_size=9))
+def test_no_loss_that_never_rises_is_taken_for_noise(losses: list[float]) -> None:
+    found = elbow(range(len(losses)), sorted(losses, reverse=True))
+    if found.strength is not None:
+        assert is_falling(found.strength)
+
+
+def test_the_largest_strength_of_a_fall_is_one_over_root_two() -> None:
+    assert is_falling(STRONGEST_FALL)
+    assert not is_falling(math.nextafter(STRONGEST_FALL, 1))
+
+
+def test_too_few_ks_are_said_for_either_mode() -> None:
+    assert too_few_ks((2, 3, 4), "guide") is None
+    guide, calibrated = (too_few_ks((2, 3), mode) for mode in ("guide", "calibrated"))
+    assert guide is not None
+    assert guide.startswith("ks has the 2 values 2, 3, and an elbow needs 3: every elbow will be")
+    assert "nothing is then selected but manual picks that have a manual_k" in guide
+    assert calibrated is not None
+    assert "The calibrated mode, which is in use, needs none" in calibrated
+    assert str(too_few_ks((4,), "guide")).startswith("ks has 4 alone, and")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from aanet_assets.analysis.plots import write_plots
+from aanet_assets.analysis.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.analysis.zoomed_plot import recon_vs_arch_zoomed
 from aanet_assets.settings import SelectionSettings
 from aanet_assets_tests.analysis.elbow_tables import NO_ELBOW, elbow_table
@@ -95,3 +96,49 @@ def test_zoomed_ends_at_ten_standard_deviations() -> None:
     assert 0.6 in kept
     assert figure.axes[0].get_xlim()[1] == pytest.approx(kept.mean() + 10 * kept.std(ddof=1))
     assert "1 of them beyond the axes" in figure.axes[0].get_title(loc="left")
+
+
+def noisy(n: int = 30) -> pd.DataFrame:
+    """Strengths of falling losses, and three that are noise: of cluster 4, 5 and (both) 6."""
+    rng = np.random.default_rng(1)
+    recon, arch = rng.uniform(0.2, 0.5, (2, n))
+    arch[[4, 6]], recon[[5, 6]] = (710.0, 3.0), (1.5, 0.9)
+    columns = {"aanet_recon_loss_elbow_strength": recon, "k_differential": 0,
+               "aanet_archetypal_loss_elbow_strength": arch}  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def test_strengths_of_noise_flatten_no_plot_and_are_counted() -> None:
+    table = noisy()
+    recon, arch = elbow_strength_dists(table, 30).axes
+    for ax, column, text in ((recon, 0, "2 clipped at 0.707 (up to 1.5)"),
+                             (arch, 2, "2 clipped at 0.707 (up to 710)")):  # fmt: skip
+        assert ax.get_xlim() == (0, 0.8)
+        assert text in ax.get_title(loc="left")
+        strengths = table.iloc[:, column]
+        mean = strengths[strengths < 0.707].mean()
+        labels = [line.get_label() for line in ax.lines]
+        assert labels[0] == f"mean {mean:.3g}"
+        bars = [bar.get_height() for bar in ax.patches if bar.get_x() > 0.74 and bar.get_height()]
+        assert bars == [2]
+    (ax,) = recon_vs_arch_unzoomed(table, 30).axes
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 0.78), (0, 0.78))
+    ringed = ax.collections[-1]
+    assert ringed.get_label() == "3 clipped at 0.707 (up to 710)"
+    offsets = np.asarray(ringed.get_offsets())
+    assert (offsets.max(axis=1) == 0.76).all()
+    assert offsets[2].tolist() == [0.76, 0.76]
+
+
+def test_the_zoomed_plot_clips_them_too() -> None:
+    table = noisy(9)
+    (ax,) = recon_vs_arch_zoomed(table, dict.fromkeys(range(9)), None, 9).axes
+    assert (ax.get_xlim()[1], ax.get_ylim()[1]) == (0.78, 0.78)
+    assert ax.collections[-1].get_label() == "3 clipped at 0.707 (up to 710)"
+
+
+def test_plots_without_noise_end_where_they_did() -> None:
+    table = noisy().drop(index=[4, 5, 6])
+    (ax,) = recon_vs_arch_unzoomed(table, 30).axes
+    assert ax.get_xlim()[1] < 0.6
+    assert "clipped" not in elbow_strength_dists(table, 30).axes[0].get_title(loc="left")

@@ -98,7 +98,7 @@ def test_every_failed_filter_is_named() -> None:
         "k_differential <= 1",
         "reaches a category",
     ]
-    assert selection.funnel["failed_here"].tolist() == [1, 0, 1, 1, 1, 1, 1, 1]
+    assert selection.funnel["failed_here"].tolist() == [1, 0, 0, 0, 0, 0, 0, 1]
     assert selection.funnel["failed_cumulative"].tolist() == [1, 1, 1, 1, 1, 1, 1, 2]
     assert selection.funnel["remaining"].tolist() == [2, 2, 2, 2, 2, 2, 2, 1]
 
@@ -196,3 +196,77 @@ def test_an_empty_selection_is_explained() -> None:
     untrained = explain_none(select([NO_ELBOW] * 3))
     assert "Most have no elbow metrics: aanet_status and aanet_reason" in untrained
     assert "the table holds none" in explain_none(select([], 3))
+
+
+NOISE = {RECON: 0.3, ARCH: 710.0, "arch_is_monotonic": False}
+
+
+def test_a_strength_of_noise_moves_no_limit_and_reaches_no_category() -> None:
+    falling = strengths((0.2, 0.2), (0.3, 0.3), (0.4, 0.45), apart=1)
+    noisy = select([*falling, NOISE], arch_monotonic=False, c_sd=1.0)
+    without = select(falling, arch_monotonic=False, c_sd=1.0)
+    assert noisy.threshold["n_passing"] == 4
+    for name in ("arch_mean", "arch_sd", "arch_max", "a_arch", "c_arch", "d_arch"):
+        assert noisy.threshold[name] == without.threshold[name], name
+    # Its reconstruction strength, which falls, counts as any other does.
+    assert noisy.threshold["recon_mean"] == pytest.approx(0.3)
+    assert categories(noisy) == {2: "A"}
+    assert reasons(noisy)[3].endswith(
+        "the archetypal strength 710 counts for nothing: that of a falling loss is at most 0.70711"
+    )
+    by_recon = select([*falling, {**NOISE, RECON: 0.9}], arch_monotonic=False, b_sd=1.0)
+    assert categories(by_recon)[3] == "B"
+    # The table of the selected carries what the formula gave.
+    assert by_recon.selected.set_index("cluster_id").loc[3, ARCH] == 710
+
+
+def test_the_same_of_the_reconstruction_loss() -> None:
+    noise = {RECON: 12.0, ARCH: 0.3, "recon_is_monotonic": False}
+    found = select(
+        [*strengths((0.2, 0.2), (0.3, 0.3), (0.4, 0.4), apart=1), noise], recon_monotonic=False
+    )
+    assert found.threshold["recon_max"] == 0.4
+    assert 3 not in categories(found)
+    assert "the recon strength 12 counts for nothing" in reasons(found)[3]
+
+
+def test_where_monotony_is_asked_for_the_guide_stays_exact() -> None:
+    rises_later = {RECON: 8.75, ARCH: 6.0}
+    found = select([*BACKGROUND, rises_later], arch_monotonic=True)
+    assert found.threshold["recon_max"] == 8.75
+    assert categories(found)[24] == "A"
+    # Each loss by its own setting.
+    half = select([*BACKGROUND, rises_later], arch_monotonic=False)
+    assert (half.threshold["recon_max"], half.threshold["arch_max"]) == (8.75, 0.31)
+    assert categories(half)[24] == "B"
+
+
+def test_where_one_strength_counts_there_is_no_limit_of_that_loss() -> None:
+    found = select(
+        [{**NOISE, RECON: 0.2}, {**NOISE, RECON: 0.6}, *strengths((0.3, 0.3))],
+        arch_monotonic=False,
+        b_sd=0.5,
+    )
+    assert found.threshold["arch_mean"] is None
+    assert found.threshold["c_arch"] is None
+    assert categories(found) == {1: "B"}
+    assert "archetypal strength 0.3 (A > none, C > none" in reasons(found)[2]
+    nothing = select([NOISE, NOISE], arch_monotonic=False)
+    assert "the largest archetypal strength none" in explain_none(nothing)
+
+
+def test_no_reason_says_that_a_number_is_less_than_itself() -> None:
+    short = [{"recon_pct_decrease": 19.9999999}, {"arch_pct_decrease": 20 - 1e-12}, {}, {}]
+    found = reasons(select(short))
+    assert found[0] == "recon loss falls by 19.9999999% < 20%"
+    assert found[1] == "archetypal loss falls by 19.999999999999% < 20%"
+    name = select(short, min_recon_pct_decrease=12.3456789).funnel["filter"].iloc[4]
+    assert name == "recon loss falls by >= 12.3456789%"
+
+
+def test_what_the_funnel_counts_adds_up() -> None:
+    bad = [{"n_latents": 1, "k_differential": 4}, {"k_differential": 4}, {"n_latents": 1}, {}]
+    funnel = select(bad).funnel.set_index("setting")
+    assert funnel.loc["min_latents", ["failed_here", "remaining"]].tolist() == [2, 2]
+    assert funnel.loc["max_k_differential", ["failed_here", "remaining"]].tolist() == [1, 1]
+    assert funnel["failed_here"].cumsum().tolist() == funnel["failed_cumulative"].tolist()

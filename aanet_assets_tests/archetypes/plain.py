@@ -26,7 +26,7 @@ class PlainTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = AANet(basis.shape[0], k, settings.widths, settings.simplex_scale)
-        self.vertices = self.model.vertices.to(self.model.encoder_layers[0].weight)
+        self.vertices = self.model.vertices
         self.adam = torch.optim.Adam(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )

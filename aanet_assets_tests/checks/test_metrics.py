@@ -107,6 +107,7 @@ def test_shares_of_the_guides_table(paths: StudyPaths, column: str, value: float
         ("aanet_recon_loss_elbow_strength", -0.1),
         ("aanet_recon_loss_elbow_strength", np.inf),
         ("aanet_archetypal_loss_elbow_strength", None),
+        ("arch_elbow_is_falling", None),
     ],
 )
 def test_elbows(paths: StudyPaths, column: str, value: object) -> None:

@@ -56,9 +56,10 @@ def test_k_and_category_of_a_selected_cluster(
     [
         put("remaining", 6, row=5),
         put("failed_cumulative", 2, row=3),
+        put("failed_here", 3, row=3),
         lambda frame: frame.iloc[:0],
     ],
-    ids=["rises", "does not add up", "is empty"],
+    ids=["rises", "does not add up", "counts others", "is empty"],
 )
 def test_funnel(paths: StudyPaths, change) -> None:
     assert list(checked(paths, "selection_funnel", change)) == ["funnel"]

@@ -1,5 +1,6 @@
 """The page is whole, small, and safe from what its texts hold."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from aanet_assets.checks.review import check_page
 from aanet_assets.defs.review import POINTS, POINTS_OF_OTHERS
-from aanet_assets.review.contents import bands, number, thinned, vertex_texts
+from aanet_assets.review.contents import bands, exact, number, thinned, vertex_texts
 from aanet_assets.review.page import read_data, write_page
 from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.conftest import Finished, said
@@ -106,6 +107,13 @@ def test_numbers_are_short_and_what_is_missing_is_null() -> None:
     assert [number(v) for v in (1 / 3, np.int64(7), np.nan, pd.NA, None, np.inf)] == [
         0.3333, 7, None, None, None, None,
     ]  # fmt: skip
+
+
+def test_numbers_that_are_compared_keep_every_digit() -> None:
+    values = (0.79996, 1 / 3, np.float64(0.1) + 0.2, np.int64(7), np.nan, pd.NA, None, np.inf, True)
+    found = [exact(v) for v in values]
+    assert found == [0.79996, 1 / 3, 0.1 + 0.2, 7, None, None, None, None, 1]
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_a_curve_keeps_its_ends() -> None:

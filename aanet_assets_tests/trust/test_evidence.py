@@ -14,7 +14,8 @@ from aanet_assets.trust.evidence import (
     gather_evidence,
     q_values,
 )
-from aanet_assets.trust.verdicts import select_calibrated
+from aanet_assets.trust.verdicts import explain_none_of, select_both, select_calibrated
+from aanet_assets_tests.analysis.elbow_tables import elbow_table
 
 
 def test_p_values_of_chance_are_uniform_even_where_size_decides_the_value() -> None:
@@ -142,10 +143,61 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
 def test_losses_that_do_not_change_have_no_elbow() -> None:
     constant, falls = [1.0, 1.0, 1.0], [9.0, 1.0, 0.9]
     (row,) = elbow_spread(losses([constant, falls, constant])).to_dict("records")
-    assert (row["replicates"], row["elbow_ks"]) == (1, [3])
+    assert (row["replicates"], row["elbow_ks"], row["elbow_k_share"]) == (1, [3], None)
     found = gather_evidence(shapes([2.0]), losses([constant]), CHANCE)
     assert found.loc[0, ["elbow_k", "elbow_k_share", "elbow_strength", "elbow_ks"]].isna().all()
     assert (
         "no replicate has finite losses, at three ks or more, that change"
         in (found.loc[0, "unavailable"])
     )
+
+
+def test_one_replicate_has_no_share_and_the_reason_is_given() -> None:
+    found = gather_evidence(shapes([2.0], nulls=0), losses([[9.0, 1.0, 0.9]]), CHANCE)
+    assert (found.loc[0, "elbow_k"], found.loc[0, "replicates"]) == (3, 1)
+    assert found.loc[0, ["elbow_k_share", "elbow_strength_sd"]].isna().all()
+    said = found.loc[0, "unavailable"]
+    assert "elbow_k_share: one replicate agrees with none but itself" in said
+    assert "elbow_strength_sd: one replicate has no spread" in said
+
+
+def test_strengths_of_noise_are_in_no_mean_and_said() -> None:
+    falls, noise = [9.0, 1.0, 0.9, 0.8], [2.001e-5, 1.849e-5, 4.23e-5, 2.003e-5]
+    table = losses([falls, noise, [9.0, 2.0, 0.9, 0.8]])
+    (row,) = elbow_spread(table).to_dict("records")
+    strengths = [elbow(range(2, 6), curve).strength for curve in (falls, [9.0, 2.0, 0.9, 0.8])]
+    assert row["elbow_strength"] == pytest.approx(np.mean(strengths))
+    assert row["elbow_strength_sd"] == pytest.approx(np.std(strengths, ddof=1))
+    # Where its elbow lies is what the formula gives.
+    assert row["elbow_ks"] == [3, 3, 4]
+    found = gather_evidence(shapes([2.0], nulls=0), table, CHANCE)
+    assert "elbow_strength: 1 of 3 replicates are left out" in found.loc[0, "unavailable"]
+    alone = gather_evidence(shapes([2.0], nulls=0), losses([noise]), CHANCE)
+    assert alone.loc[0, ["elbow_strength", "elbow_strength_sd", "elbow_strength_p"]].isna().all()
+    assert "elbow_strength: 1 of 1 replicates are left out" in alone.loc[0, "unavailable"]
+
+
+def test_no_verdict_says_that_a_number_is_less_than_itself() -> None:
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
+    known.loc[known["cluster_id"] == 0, "simplex_fit"] = 0.79996
+    selection = select_calibrated(known, SelectionSettings(), TrustSettings(min_fit=0.8), 3)
+    assert "has 0.79996 < 0.8" in selection.verdicts["reason"][0]
+    limits = TrustSettings(min_fit=0.123456789)
+    steps = select_calibrated(known, SelectionSettings(), limits, 3).funnel["filter"]
+    assert "a simplex fits (>= 0.123456789)" in steps.tolist()
+
+
+def test_an_empty_selection_names_the_setting_and_the_other_mode() -> None:
+    known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
+    metrics = elbow_table([{}, {}, {}], 3)
+    strict = SelectionSettings(mode="calibrated"), TrustSettings(min_fit=0.99)
+    text = explain_none_of(select_both(metrics, known, *strict, 3), "calibrated", (2, 3, 4))
+    assert "of 3, 0 fail 'n_latents >= 2', 1 fail" in text
+    assert "Relax trust.min_fit, which turns down the most." in text
+    assert "selection.manual_clusters = '3:0,1'" in text
+    assert "The other mode, selection.mode = 'guide', would select none." in text
+    both = select_both(metrics, known, SelectionSettings(), TrustSettings(), 3)
+    assert "selection.mode = 'calibrated', would select 1." in explain_none_of(
+        both, "guide", (2, 3)
+    )
+    assert "Ks has the 2 values 2, 3" in explain_none_of(both, "guide", (2, 3))
