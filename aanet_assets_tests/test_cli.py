@@ -135,6 +135,48 @@ def test_a_study_with_wrong_values_says_which(study_module) -> None:
     assert "clustering.method: Input should be 'kmeans'" in output
 
 
+@pytest.mark.parametrize(
+    ("picks", "sentence"),
+    [
+        (
+            "{'manual_clusters': '9:0'}",
+            "selection.manual_clusters names n_clusters 9; this study has n_clusters 6, 7",
+        ),
+        (
+            "{'manual_k': '7:7=3'}",
+            "selection.manual_k names cluster 7 of n_clusters 7; its ids run from 0 to 6",
+        ),
+        (
+            "{'manual_clusters': '7-3'}",
+            "selection.manual_clusters: '7-3' is not of the form 'n_clusters:id,id', as in "
+            "'512:23,45' (it is '7-3')",
+        ),
+    ],
+)
+def test_a_wrong_pick_is_one_sentence(study_module, picks: str, sentence: str) -> None:
+    name = study_module("small_picks", f"selection={picks}")
+    output = said("status", name, code=1)
+    assert output == f"error study 'small_picks' has a wrong value. {sentence} "
+
+
+def test_settings_that_do_not_go_together_are_one_sentence(study_module) -> None:
+    name = study_module("small_group", "clustering={'method': 'labels'}")
+    expected = "clustering: labels_file goes with method 'labels' and with no other "
+    assert (
+        said("status", name, code=1) == f"error study 'small_group' has a wrong value. {expected}"
+    )
+
+
+def test_too_few_ks_are_said_at_the_start(study_module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aanet_assets.cli._drive", lambda driver, todo: None)
+    fewer = "name='fewer', ks=(2, 3), selection={}"
+    name = study_module("small_fewer", fewer)
+    output = said("run", name, "--until", "corpus", code=0)
+    assert "warning ks has the 2 values 2, 3, and an elbow needs 3: every elbow will be" in output
+    name = study_module("small_enough", "name='enough', selection={}")
+    assert "warning" not in said("run", name, "--until", "corpus", code=0)
+
+
 def test_a_study_that_cannot_work_is_refused_before_any_work(study_module, home: Path) -> None:
     name = study_module("small_lost", "name='lost', model='data/inputs/nowhere/model'")
     output = said("run", name, code=1)

@@ -31,6 +31,8 @@ from aanet_assets_tests.small import small_study
         ({"selection": {"manual_clusters": "9:0"}}, "", "names n_clusters 9"),
         ({"selection": {"manual_clusters": "7:7"}}, "", "ids run from 0 to 6"),
         ({"selection": {"manual_k": "7:1=5"}}, "", "manual_k of cluster 1 of 7 is 5"),
+        ({"selection": {"manual_k": "7:1=3;7:1=4"}}, "selection.manual_k", "k 3 and k 4; give one"),
+        ({"selection": {"b_sd": float("inf")}}, "selection.b_sd", "finite number"),
         ({"sae": {"release": "r"}}, "sae", "either release and id, or directory"),
         ({"sae": {"release": "r", "id": "i", "directory": "d"}}, "sae", "either release and id"),
         ({"corpus": {}}, "corpus", "either dataset or files"),
@@ -60,6 +62,10 @@ picks = st.dictionaries(st.integers(1, 999), st.lists(st.integers(0, 999), min_s
 def test_manual_clusters_are_read_as_they_are_written(clusters: dict[int, list[int]]) -> None:
     text = ";".join(f"{n}:{','.join(map(str, ids))}" for n, ids in clusters.items())
     assert parse_manual_clusters(text) == {n: tuple(ids) for n, ids in clusters.items()}
+
+
+def test_an_n_clusters_named_twice_has_the_picks_of_both() -> None:
+    assert parse_manual_clusters("512:23; 512:45;7:1") == {512: (23, 45), 7: (1,)}
 
 
 @given(st.dictionaries(st.tuples(st.integers(1, 999), st.integers(0, 999)), st.integers(2, 8)))

@@ -29,7 +29,7 @@ TRUST = TrustSettings(min_fit=0.8, max_q=0.0123456789)
 
 
 def metrics() -> pd.DataFrame:
-    """Strengths of all kinds, falls on either side of 12.5%, noise, and a cluster without elbows."""
+    """Strengths of all kinds, falls on either side of 12.5%, noise, and one without elbows."""
     rng = np.random.default_rng(0)
     elbows = [
         {
