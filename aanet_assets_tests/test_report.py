@@ -9,7 +9,7 @@ from aanet_assets.lineage import Partition
 from aanet_assets.report import print_report
 from aanet_assets.settings import SelectionSettings, TrustSettings
 from aanet_assets.study import Study
-from aanet_assets.warehouse import read_table, rebuild, write_table
+from aanet_assets.warehouse import read_table, update, write_table
 
 
 def printed(study: Study) -> str:
@@ -17,7 +17,7 @@ def printed(study: Study) -> str:
         partition = Partition("selected_clusters", n=n)
         table = read_table(study.paths, "selected_clusters", partition)
         write_table(study.paths, "selected_clusters", partition, table.assign(selected=False))
-    rebuild(study.paths)
+    update(study.paths)
     text = io.StringIO()
     print_report(study, Console(file=text, width=240))
     return re.sub(r"\s+", " ", text.getvalue())
