@@ -166,15 +166,13 @@ def test_a_study_with_wrong_values_says_which(study_module) -> None:
 def test_a_wrong_pick_is_one_sentence(study_module, picks: str, sentence: str) -> None:
     name = study_module("small_picks", f"selection={picks}")
     output = said("status", name, code=1)
-    assert output == f"error study 'small_picks' has a wrong value. {sentence} "
+    assert output == f"error study 'small' has a wrong value. {sentence} "
 
 
 def test_settings_that_do_not_go_together_are_one_sentence(study_module) -> None:
     name = study_module("small_group", "clustering={'method': 'labels'}")
     expected = "clustering: labels_file goes with method 'labels' and with no other "
-    assert (
-        said("status", name, code=1) == f"error study 'small_group' has a wrong value. {expected}"
-    )
+    assert said("status", name, code=1) == f"error study 'small' has a wrong value. {expected}"
 
 
 def test_too_few_ks_are_said_at_the_start(study_module, monkeypatch: pytest.MonkeyPatch) -> None:
