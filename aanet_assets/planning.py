@@ -152,7 +152,7 @@ def _latents(study: Study) -> Latents:
     directory = study.sae.directory and resolve(study.sae.directory)
     if directory and (directory / "cfg.json").is_file():
         config = read_config(study.sae)
-        found = Latents(config.metadata.hook_name, config.d_sae, getattr(config, "k", None))
+        found = Latents(str(config.metadata.hook_name), config.d_sae, getattr(config, "k", None))
     elif study.local is not None:
         hook = f"blocks.{study.local.layer}.hook_resid_post"
         found = Latents(hook, study.local.latents, study.local.active)

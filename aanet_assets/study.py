@@ -5,7 +5,7 @@ happen here, when the study is built; those that read the model or the SAE are i
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -134,7 +134,7 @@ class Study(Settings):
         return str(directory) if directory.is_dir() else self.model
 
     @property
-    def pretrained(self) -> dict[str, str]:
+    def pretrained(self) -> dict[str, Any]:
         """What every `from_pretrained` of the model, its config and its tokenizer is given."""
         source = {"pretrained_model_name_or_path": self.model_source}
         return source if self.revision is None else source | {"revision": self.revision}

@@ -1,7 +1,7 @@
 """From chunks of tokens to sparse codes: the language model up to the SAE's layer, and the SAE."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -97,9 +97,9 @@ def codes_of(
     # SAELens keeps what it divided by until it decodes.
     match sae.cfg.normalize_activations:
         case "layer_norm":
-            return codes * sae.ln_std
+            return codes * cast(Tensor, sae.ln_std)
         case "constant_norm_rescale":
-            return codes / sae.x_norm_coeff
+            return codes / cast(Tensor, sae.x_norm_coeff)
         case _:
             return codes
 

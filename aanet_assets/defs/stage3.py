@@ -164,7 +164,7 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     folder, selection = study.paths.stage3(n), _selection(study, n)
     # One read of the held-out tokens serves all clusters, and none is needed without any.
     limit = read_table(study.paths, "clusters", Partition("cluster_rows", n=n))["norm_limit"].max()
-    read = selection and [read_shard(study.paths.shard(s)) for s in study.heldout_shards]
+    read = [read_shard(study.paths.shard(s)) for s in study.heldout_shards if selection]
     known = hashes_of(study.paths.shard(s) for s in study.training_shards if selection)
     shards = [without(without_long_tokens_of(shard, limit), known) for shard in read]
     chunks, unseen = (sum(len(shard.tokens) for shard in each) for each in (read, shards))

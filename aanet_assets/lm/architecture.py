@@ -5,6 +5,7 @@ at images, too) is found there, and only it is ever run.
 """
 
 from contextlib import suppress
+from typing import cast
 
 import torch
 import transformers
@@ -68,7 +69,7 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
     # After such a layer, there are as many residual streams as it has runs.
     if loops := [name for name in text.to_dict() if "loop" in name]:
         raise _unreadable(config, f"some of its layers run more than once ({', '.join(loops)})")
-    return MODEL_MAPPING[type(config)]
+    return cast(type[PreTrainedModel], MODEL_MAPPING[type(config)])
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:

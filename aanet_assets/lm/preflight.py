@@ -3,7 +3,7 @@
 import json
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aanet_assets.inputs import labels_path
 from aanet_assets.lm.network import from_hub
@@ -111,7 +111,7 @@ def _check_sae(study: Study, model: "PreTrainedConfig") -> None:
             f"study {study.name!r}: the SAE reads vectors of width {config.d_in} and "
             f"{study.model} has width {model.hidden_size}: they do not belong together"
         )
-    hook = parse_hook(config.metadata.hook_name)
+    hook = parse_hook(str(config.metadata.hook_name))
     if hook.layer >= model.num_hidden_layers:
         raise ValueError(
             f"study {study.name!r}: the SAE reads layer {hook.layer} and {study.model} has layers "
@@ -138,7 +138,7 @@ def doubts(study: Study, config: "SAEConfig") -> list[str]:
             f"{length}: it has never seen later positions; lower cache.seq_len to "
             f"{about.context_size}"
         )
-    positions = about.seqpos_slice
+    positions: Any = about.seqpos_slice
     if positions and any(end is not None for end in positions):
         found.append(
             f"the SAE was trained on the positions of the slice {list(positions)} alone, and here "
@@ -237,9 +237,7 @@ def sae_wants_bos(study: Study) -> bool | None:
     config_file = study.sae.directory and resolve(study.sae.directory) / "cfg.json"
     if not config_file or not config_file.is_file():
         return None
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    said = (config.get("metadata") or {}).get("prepend_bos", config.get("prepend_bos"))
-    return said is not False
+    return read_config(study.sae).metadata.prepend_bos is not False
 
 
 def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> None:

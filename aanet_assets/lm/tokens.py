@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,7 +42,8 @@ def text_encoder(
     """
     names = control_names(tokenizer)
     encode = _fast(tokenizer, names) if tokenizer.is_fast else _slow(tokenizer, names)
-    control = set(tokenizer.convert_tokens_to_ids(names)) - {tokenizer.unk_token_id}
+    ids_of_names: Any = tokenizer.convert_tokens_to_ids(names)
+    control = {*ids_of_names} - {cast(int | None, tokenizer.unk_token_id)}
     for name, ids in zip(names, encode(names) if names else [], strict=True):
         if control & set(ids):
             raise ValueError(
