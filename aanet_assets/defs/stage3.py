@@ -162,7 +162,7 @@ def vertex_samples(study: Study, partition: Partition) -> Outcome:
     assert n is not None
     folder, selection = study.paths.stage3(n), _selection(study, n)
     # One read of the held-out tokens serves all clusters, and none is needed without any.
-    read = selection and [read_shard(study.paths.shard(s)) for s in study.heldout_shards]
+    read = [read_shard(study.paths.shard(s)) for s in study.heldout_shards if selection]
     known = hashes_of(study.paths.shard(s) for s in study.training_shards if selection)
     shards = [without(shard, known) for shard in read]
     chunks, unseen = (sum(len(shard.tokens) for shard in each) for each in (read, shards))

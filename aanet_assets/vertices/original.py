@@ -22,7 +22,7 @@ def path_in_project(paths: StudyPaths, path: Path) -> str:
 
 
 def cluster_fields(
-    n: int, k: int, latents: Sequence[int], metrics: Mapping[str, Any]
+    n: int, k: int, latents: Sequence[int], metrics: Mapping[Any, Any]
 ) -> dict[str, Any]:
     """A selected cluster, given its row of `consolidated_metrics` at k.
 
