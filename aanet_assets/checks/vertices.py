@@ -121,7 +121,8 @@ def _problem_of(row: Mapping[Any, Any]) -> str | None:
         if word is None or not 0 <= start < end <= len(text):
             return f"trigger word {word!r} at characters {start} to {end} of {len(text)}"
         shown = text[int(start) : int(end)]
-        if token.strip().strip(_PIECE).strip() not in shown:
+        piece = token.strip().strip(_PIECE).strip()
+        if piece not in shown if _PIECE in token else shown.strip() != token.strip():
             return f"trigger token {token!r} where the text says {shown!r}"
         last = shown.split()[-1:]
         if (word not in words or last[0] not in word) if last else word:

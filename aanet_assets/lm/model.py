@@ -159,14 +159,14 @@ def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel
     # would be reported as unexpected.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    _, loaded = lower.from_pretrained(
+    found: Any = lower.from_pretrained(
         **study.pretrained,
         config=config,
         dtype=getattr(torch, study.dtype),
         attn_implementation="eager" if capped else None,
         output_loading_info=True,
     )
-    if missing := sorted(loaded["missing_keys"]):
+    if missing := sorted(found[1]["missing_keys"]):
         raise ValueError(
             f"the files of {study.model} lack {len(missing)} weights that its config asks for, "
             f"{missing[0]} among them: it would run on random ones; get the model again"

@@ -110,7 +110,7 @@ def test_a_manifest_without_a_cluster(paths: StudyPaths) -> None:
         (in_list("trigger_text_words", ""), "trigger word '' where the text says"),
         (in_list("trigger_text_words", "elsewhere"), "trigger word 'elsewhere' where the text"),
         (in_list("trigger_text_words", None), "trigger word None at characters"),
-        (in_list("trigger_token_starts", 0), "trigger word"),
+        (in_list("trigger_token_starts", 0), "where the text says 'f"),
         (in_list("trigger_token_starts", None), "at characters nan to"),
         (in_list("trigger_token_ends", 999), "999 of"),
         (in_list("trigger_word_indices", 16), "trigger word 16 of 16 words"),

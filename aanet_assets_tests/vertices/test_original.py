@@ -164,7 +164,7 @@ def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Stu
 
 def test_a_manifest_that_cannot_be_read_is_named(copied: Study) -> None:
     damaged = copied.paths.stage3_manifest(7)
-    damaged.write_text('{"clusters": [')
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
     with pytest.raises(ValueError, match=r"n7/manifest\.json is missing or damaged.*aanet doctor"):
         rewrite_manifest(copied)
     assert "cannot be compared" in str(manifest_problem(copied))
