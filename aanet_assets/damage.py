@@ -1,6 +1,7 @@
 """Whether files still hold what was written, and what to do with a partition whose do not."""
 
 import duckdb
+import pyarrow as pa
 
 from aanet_assets import warehouse
 from aanet_assets.lineage import Partition
@@ -47,7 +48,7 @@ def discard(study: Study, partition: Partition) -> None:
 
 def database_problem(paths: StudyPaths) -> str | None:
     """How `metrics.duckdb` differs from what it would be if made now; None if it does not."""
-    has_rows = any((paths.tables / table).glob("*.parquet") for table in TABLES)
+    has_rows = any(any((paths.tables / table).glob("*.parquet")) for table in TABLES)
     if not paths.database.exists():
         return "is missing" if has_rows else None
     # Of all rows together, whatever their order.
@@ -64,6 +65,6 @@ def database_problem(paths: StudyPaths) -> str | None:
                 )
                 if found != expected:
                     return f"does not hold the rows of the table {table}"
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException) as error:
         return f"cannot be compared with the Parquet files: {str(error).splitlines()[0]}"
     return None

@@ -92,7 +92,7 @@ def old_database(study: Study) -> None:
 FAULTS = [
     (deleted_file, "clusters_7/aanet_cluster_2_k3.pt is missing", "aanet_exports"),
     (damaged_file, "aanet_models [n_clusters 7, k 3]: stored ", "aanet_models"),
-    (damaged_table, "selected_clusters [n_clusters 7]: stored ", "selected_clusters"),
+    (damaged_table, "recorded: selected_clusters", "selected_clusters"),
     (killed_writer, "1 temporary file: .aanets_k3.safetensors.", None),
     (killed_holder, "locks that nobody holds: aanet_models n7_k3 by process", None),
     (orphaned_run, "1 run without a process", None),
