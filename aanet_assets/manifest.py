@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from aanet_assets.files import write_json
 from aanet_assets.lineage import partitions, steps
-from aanet_assets.records import Standing
+from aanet_assets.records import read_record
 from aanet_assets.study import Study
 from aanet_assets.vertices.original import manifest_fields
 
@@ -45,32 +45,41 @@ def manifest_problem(study: Study) -> str | None:
 
 
 def _expected(study: Study) -> dict[str, Any] | None:
-    """Of all partitions that are there and belong to the study as it is now."""
-    standing, parts = Standing(study), {}
+    """Of all partitions that are there, and of the model, SAE and settings that the study has now.
+
+    As in the database, what they were made from may be stale; `aanet status` says so.
+    """
+    parts = {}
     for partition in partitions(study, steps(study)["vertex_samples"]):
-        if standing.problem(partition) is not None:
+        if read_record(study, partition) is None:
             continue
         assert partition.n is not None
         path = study.paths.stage3_manifest(partition.n)
         try:
-            parts[partition.n] = json.loads(path.read_text(encoding="utf-8"))
+            part = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
             raise ValueError(
                 f"{path} is missing or damaged; what to do: aanet doctor {study.name}"
             ) from None
+        results = part.get("vertex_collection", {}).get("results", [])
+        alike = _manifest(study, [partition.n], part["clusters"], results)
+        if all(part.get(name) == value for name, value in alike.items()):
+            parts[partition.n] = (part["clusters"], results)
     if not parts:
         return None
+    clusters, results = (
+        [one for part in parts.values() for one in part[place]] for place in (0, 1)
+    )
+    return _manifest(study, list(parts), clusters, results)
+
+
+def _manifest(study: Study, n_clusters: list[int], clusters: list, results: list) -> dict[str, Any]:
     return {
         "study": study.name,
         "mode": study.refit.mode,
         "model": study.model,
         "sae_id": study.sae.name,
-        **manifest_fields(
-            study,
-            list(parts),
-            [cluster for part in parts.values() for cluster in part["clusters"]],
-            [one for part in parts.values() for one in part["vertex_collection"]["results"]],
-        ),
+        **manifest_fields(study, n_clusters, clusters, results),
     }
 
 

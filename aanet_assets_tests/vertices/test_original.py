@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from aanet_assets.files import write_json
 from aanet_assets.lineage import Partition
 from aanet_assets.manifest import manifest_problem, rewrite_manifest
 from aanet_assets.records import discard_record
@@ -154,12 +155,20 @@ def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Stu
     assert problem is not None
     rewrite_manifest(small_study(n_clusters=(7,)))
     assert read(path)["n_clusters_list"] == [7]
-    # Stale, or not made to the end: it does not count.
+    # Not made to the end: it does not count.
     discard_record(copied, Partition("vertex_samples", n=7))
     rewrite_manifest(copied)
     assert (read(path)["n_clusters_list"], read(path)["clusters"]) == ([6], [])
-    rewrite_manifest(small_study(vertices={"distance": 0.4}))
-    assert not path.exists(), "nothing of the study is there"
+    # Of other settings, of another model of stage 3, or of an earlier version of the code.
+    earlier = copied.paths.stage3_manifest(6)
+    for other in ({"vertices": {"distance": 0.4}}, {"refit": {"mode": "stage1"}}):
+        rewrite_manifest(copied)
+        assert path.exists()
+        rewrite_manifest(small_study(**other))
+        assert not path.exists(), "nothing of the study is there"
+    write_json(earlier, {"study": "small", "clusters": []})
+    rewrite_manifest(copied)
+    assert not path.exists()
 
 
 def test_a_manifest_that_cannot_be_read_is_named(copied: Study) -> None:
