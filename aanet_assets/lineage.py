@@ -329,11 +329,13 @@ FILES = " files"
 """Ending of the name under which the contents of a setting's input files stand."""
 
 
-def settings_values(study: Study, step: Step) -> dict[str, Any]:
+def settings_values(study: Study, step: Step, n: int | None = None) -> dict[str, Any]:
     """What a step obeys, by name: settings, contents of the files they name, its code's version.
 
-    Settings of a whole group stand one by one, as `rows.threshold` does.
+    Settings of a whole group stand one by one, as `rows.threshold` does. Of the files that belong
+    to one n_clusters each, as labels do, only those of `n` count where it is given.
     """
+    of_n = study if n is None else study.model_copy(update={"n_clusters": (n,)})
     values: dict[str, Any] = {"name": study.name, CODE: step.code_version}
     dump = study.model_dump(mode="json")
     for name in step.settings:
@@ -343,7 +345,7 @@ def settings_values(study: Study, step: Step) -> dict[str, Any]:
             values |= {f"{group}.{own}": one for own, one in value.items()}
         else:
             values[name] = value
-        if hashes := input_hashes(study, name):
+        if hashes := input_hashes(of_n, name):
             values[f"{name}{FILES}"] = hashes
     return values
 

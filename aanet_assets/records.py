@@ -19,7 +19,6 @@ from aanet_assets.files import write_text
 from aanet_assets.lineage import (
     Partition,
     digest_of,
-    settings_digest,
     settings_values,
     steps,
     upstream,
@@ -92,7 +91,7 @@ def contents_read(study: Study, partition: Partition) -> dict[str, str]:
 
 def made_from_digest(study: Study, partition: Partition) -> str:
     """Short hash of all that a partition's content follows from: settings and what it reads."""
-    settings = settings_digest(study, steps(study)[partition.step])
+    settings = digest_of(settings_values(study, steps(study)[partition.step], partition.n))
     read = sorted(contents_read(study, partition).items())
     return hashlib.sha256(repr((settings, read)).encode()).hexdigest()[:16]
 
@@ -116,7 +115,7 @@ def write_record(
         obeyed: `settings_values` before its work, since inputs may change meanwhile; those of now
             if None.
     """
-    obeyed = obeyed or settings_values(study, steps(study)[partition.step])
+    obeyed = obeyed or settings_values(study, steps(study)[partition.step], partition.n)
     record = Record(
         content=content,
         settings=digest_of(obeyed),
@@ -139,7 +138,7 @@ class Standing:
         self.origin = cache(self._origin)
         self._own_problem = cache(self._find_own_problem)
         self._record = cache(lambda partition: read_record(study, partition))
-        self._values = cache(lambda step: settings_values(study, steps(study)[step]))
+        self._values = cache(lambda step, n: settings_values(study, steps(study)[step], n))
 
     def problem(self, partition: Partition) -> str | None:
         """Why a partition must be made, as the end of a "which ..."; None if it is good."""
@@ -166,7 +165,7 @@ class Standing:
             return MISSING
         if record.files is None:
             return "was recorded by an earlier version of the code, without its files"
-        values = self._values(partition.step)
+        values = self._values(partition.step, partition.n)
         if record.settings != digest_of(values):
             return why_other(record.values, values)
         if gone := _gone(self.study, record.files):

@@ -203,3 +203,22 @@ def test_the_digest_sees_names_and_contents_but_not_the_order(tmp_path: Path) ->
     a.write_text("2")
     b.write_text("1")
     assert content_digest([a, b]) != digest
+
+
+def test_labels_of_another_n_leave_a_clustering_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    labels = {"method": "labels", "labels_file": "labels_{n}.npy"}
+    few = small_study(clustering=labels, n_clusters=(6,), selection={})
+    more = small_study(clustering=labels, selection={})
+    (tmp_path / "labels_6.npy").write_bytes(b"six")
+    partition = Partition("clustering", n=6)
+    write_record(few, partition, "content", [], {})
+    (tmp_path / "labels_7.npy").write_bytes(b"seven")
+    assert Standing(few)._own_problem(partition) is None
+    assert Standing(more)._own_problem(partition) is None
+    (tmp_path / "labels_6.npy").write_bytes(b"other")
+    assert Standing(more)._own_problem(partition) == (
+        "was made before a change: clustering file labels_6.npy changed"
+    )

@@ -57,7 +57,7 @@ def run_step(
     with making(study, partition):
         require_upstream(study, partition)
         made_from = contents_read(study, partition)
-        obeyed = settings_values(study, steps(study)[partition.step])
+        obeyed = settings_values(study, steps(study)[partition.step], partition.n)
         at_work = _at_commits(study, partition)
         discard_record(study, partition)
         started = time.monotonic()

@@ -1,6 +1,7 @@
 """The page is whole, small, and safe from what its texts hold."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_bands_are_ranges_of_replicates_and_quantiles_of_nulls() -> None:
     assert bands(None, [2, 3]) == {"replicates": {}, "null": None}
 
 
-def samples_of(*rows: tuple[int, str, list[str], list[tuple[int, int] | None], float]):
+def samples_of(*rows: tuple[int, str, list[str], Sequence[tuple[int, int] | None], float]):
     """Rows of a vertex: its number, text, trigger tokens with their places, smallest distance."""
     return pd.DataFrame(
         {

@@ -144,7 +144,7 @@ def test_white_space_stands_in_no_word_and_chinese_tokens_are_characters() -> No
 def test_indices_count_words_up_to_the_token() -> None:
     tokenizer = byte_level().tokenizer
     ids = ids_of(tokenizer, "\n the cat\nthe")
-    beginnings = (tokenizer.decode(ids[: i + 1].tolist()) for i in range(len(ids)))
+    beginnings = (str(tokenizer.decode(ids[: i + 1].tolist())) for i in range(len(ids)))
     assert [trigger.word_index for trigger in decoded(tokenizer, ids)[1]] == [
         max(len(beginning.split()) - 1, 0) for beginning in beginnings
     ]
