@@ -10,6 +10,7 @@ import pytest
 
 from aanet_assets.cache import build, encode
 from aanet_assets.cache.build import build_shard
+from aanet_assets.cache.fit import measure_fit
 from aanet_assets.cache.shards import read_shard
 from aanet_assets.lm.corpus import Tally, load_tokenizer
 from aanet_assets.settings import CacheSettings, CorpusSettings

@@ -29,6 +29,7 @@ def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:
     config = json.loads((home / "data/inputs/toy/sae/cfg.json").read_text())
     config["metadata"].update(changes.pop("metadata", {}))
     (tmp_path / "cfg.json").write_text(json.dumps(config | changes))
+    shutil.copy(home / "data/inputs/toy/sae/sae_weights.safetensors", tmp_path)
     return SaeSettings(directory=str(tmp_path))
 
 
@@ -195,6 +196,13 @@ def test_an_sae_of_a_layer_that_is_not_there(tmp_path: Path, home: Path) -> None
         preflight(small_study(sae=sae))
 
 
+def with_tokenizer(folder: Path, home: Path) -> str:
+    """The folder of a model's config, with the toy's tokenizer in it."""
+    for file in (home / "data/inputs/toy/model").glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return str(folder)
+
+
 def model_config(folder: Path, content: dict) -> str:
     (folder / "config.json").write_text(json.dumps(content))
     return str(folder)
@@ -239,11 +247,13 @@ def test_a_text_model_inside_another(tmp_path: Path, home: Path) -> None:
         with pytest.raises(ValueError, match=said):
             preflight(small_study(model=model, sae=sae))
     text["max_position_embeddings"] = 32
-    model = model_config(tmp_path, {"model_type": "gemma3", "text_config": text})
-    preflight(small_study(model=model, sae=sae_with(tmp_path, home)))
+    model_config(tmp_path, {"model_type": "gemma3", "text_config": text})
+    sae = sae_with(tmp_path, home)
+    preflight(small_study(model=with_tokenizer(tmp_path, home), sae=sae))
 
 
 @pytest.mark.parametrize("family", ["bloom", "mamba"])
 def test_a_model_that_states_no_longest_sequence(family: str, tmp_path: Path, home: Path) -> None:
     config = {"model_type": family, "hidden_size": 64, "num_hidden_layers": 3, "n_layer": 3}
-    preflight(small_study(model=model_config(tmp_path, config)))
+    model_config(tmp_path, config)
+    preflight(small_study(model=with_tokenizer(tmp_path, home)))
