@@ -26,7 +26,7 @@ _SWITCHES = (
     "--disable-sync",
     "--no-first-run",
 )
-_PATIENCE = 70_000
+_PATIENCE = 180_000
 """Milliseconds that anything may take: other work may keep the machine busy."""
 
 

@@ -27,7 +27,7 @@ def shown(browser: "Browser", finished: Finished) -> Iterator["Page"]:
     )
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(70_000)
+    page.set_default_timeout(180_000)
     page.goto(finished.study.paths.review(7).as_uri())
     page.locator("#cluster h2").wait_for()
     yield page

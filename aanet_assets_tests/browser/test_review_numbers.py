@@ -107,7 +107,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(browser: "Browser", written: Path) -> Iterator["Page"]:
     page, errors = browser.new_page(viewport={"width": 1500, "height": 1400}), []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(70_000)
+    page.set_default_timeout(180_000)
     page.goto(written.as_uri())
     page.locator("#clusters tbody tr").first.wait_for()
     yield page
