@@ -2,4 +2,5 @@
 
 from aanet_assets.cli import app
 
-app(prog_name="aanet")
+if __name__ == "__main__":
+    app(prog_name="aanet")
