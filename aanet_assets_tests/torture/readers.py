@@ -6,6 +6,7 @@ holds it open to read, one to write. Exits with 1 if anything fails on either si
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -50,6 +51,8 @@ def runs_beside_readers(home: Home, seconds: float, workers: int, seed: int) -> 
         users = []
         for kind in _HOLDERS:
             users.append(there.enter_context(SqlUser(home.paths, kind)))
+            # As if somebody had written into it: it is made anew although no partition changed.
+            os.utime(home.paths.database)
             warehouse.update(home.paths)
         users += [there.enter_context(SqlUser(home.paths, kind)) for kind in _VISITORS]
         swaps = pool.submit(_count_swaps, home, over)

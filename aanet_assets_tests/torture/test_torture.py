@@ -66,7 +66,8 @@ def test_sql_at_any_time(battered: Home) -> None:
     counts = runs_beside_readers(battered, seconds=6, workers=2, seed=0)
     assert not counts.problems
     assert counts.runs >= 2
-    assert counts.swaps > counts.runs
+    # Two workers that finish at once may share a change.
+    assert counts.swaps >= counts.runs / 2
     assert set(counts.looks) == {"reader", "writer", "visitor"}
     assert min(counts.looks.values()) > 0
 
