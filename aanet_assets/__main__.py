@@ -1,6 +1,6 @@
 """`python -m aanet_assets` is `aanet`."""
 
-from aanet_assets.cli import app
+from aanet_assets.cli.commands import app
 
 if __name__ == "__main__":
     app(prog_name="aanet")

@@ -23,18 +23,18 @@ from aanet_assets_tests import checking
 
 # Shapes and types of the science rooms are checked while they run.
 _ROOMS = (
-    "lm", "cache", "clustering", "archetypes", "analysis", "trust", "vertices", "toy", "local",
-    "checks",
+    "activations", "clustering", "aanet", "selection", "vertices", "toy", "steps.checks",
 )  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
-from aanet_assets import cli, studies
-from aanet_assets.defs.build import build_defs
-from aanet_assets.defs.drive import Driver, plan
+from aanet_assets import studies
+from aanet_assets.cli import commands as cli
+from aanet_assets.cli.terminal import heed_interrupts
 from aanet_assets.lineage import partitions, steps
-from aanet_assets.records import Standing
-from aanet_assets.study import Study
-from aanet_assets.terminal import heed_interrupts
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.storage.records import Standing
+from aanet_assets.study.study import Study
 from aanet_assets_tests.small import small_study
 
 PROJECT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def finished(home: Path) -> Iterator[Finished]:
 
 
 _MODULE = """
-from aanet_assets.defs.build import build_defs
+from aanet_assets.orchestration.build import build_defs
 from aanet_assets_tests.small import small_study
 
 study = small_study({changes})
@@ -142,7 +142,7 @@ def problems(study: Study) -> list[str]:
 def running(study_name: str) -> Iterator[subprocess.Popen[str]]:
     """`aanet run` of a study that `study_module` wrote, as a process of its own."""
     code = (
-        "import sys; from aanet_assets import cli, studies; "
+        "import sys; from aanet_assets import studies; from aanet_assets.cli import commands as cli; "
         "studies.__path__.append(sys.argv[1]); cli.app(['run', sys.argv[2]])"
     )
     with subprocess.Popen(

@@ -3,8 +3,8 @@
 from typing import Any
 
 from aanet_assets.lineage import Partition
-from aanet_assets.records import contents_read, write_record
-from aanet_assets.settings import (
+from aanet_assets.storage.records import contents_read, write_record
+from aanet_assets.study.settings import (
     AANetSettings,
     CacheSettings,
     ClusteringSettings,
@@ -16,7 +16,7 @@ from aanet_assets.settings import (
     TruthSettings,
     VertexSettings,
 )
-from aanet_assets.study import Study
+from aanet_assets.study.study import Study
 
 
 def small_study(**changes: Any) -> Study:

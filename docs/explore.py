@@ -12,10 +12,10 @@ import duckdb
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from aanet_assets.analysis.selection import select_clusters
-from aanet_assets.paths import StudyPaths, data_root
-from aanet_assets.settings import SelectionSettings, TrustSettings
-from aanet_assets.trust.verdicts import select_calibrated
+from aanet_assets.selection.filters import select_clusters
+from aanet_assets.selection.verdicts import select_calibrated
+from aanet_assets.storage.paths import StudyPaths, data_root
+from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
 name = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "toy"
 paths = StudyPaths(data_root() / name)

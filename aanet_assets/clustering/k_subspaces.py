@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import qr
 
 from aanet_assets.clustering.ranks import rank_of
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 
 log = logging.getLogger("aanet")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from aanet_assets.inputs import labels_path
+from aanet_assets.storage.inputs import labels_path
 
 
 def read_labels(labels_file: str, n_latents: int, n_clusters: int) -> Int[np.ndarray, "latents"]:

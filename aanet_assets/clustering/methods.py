@@ -5,18 +5,45 @@ import warnings
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans, SpectralClustering
 from threadpoolctl import threadpool_limits
 
-from aanet_assets.clustering.decoder import unit_rows
+from aanet_assets.clustering.cooccurrence import cooccurrence
+from aanet_assets.clustering.decoder import unit_rows, usable_latents
 from aanet_assets.clustering.k_subspaces import k_subspaces
 from aanet_assets.clustering.labels_file import read_labels
-from aanet_assets.seeds import seed_for
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.seeds import seed_for
+from aanet_assets.study.settings import ClusteringSettings
 
 log = logging.getLogger("aanet")
 
 KMEANS_STARTS = 4
+
+
+def label_latents(
+    decoder: Float[np.ndarray, "latents d_model"],
+    codes: csr_matrix,
+    n_clusters: int,
+    settings: ClusteringSettings,
+    activity_threshold: float,
+) -> Int[np.ndarray, "latents"]:
+    """Cluster of every latent by the study's method, given the codes of the training tokens.
+
+    -1 for latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of
+    zeros.
+
+    Raises:
+        ValueError, FileNotFoundError: as `cluster_latents` does.
+    """
+    activity = codes.getnnz(axis=0) / codes.shape[0]
+    usable = usable_latents(
+        decoder, activity, settings.min_activity_rate, settings.duplicate_cosine
+    )
+    affinity = None
+    if settings.method == "spectral_cooccurrence":
+        affinity = cooccurrence(codes, activity_threshold, settings.cooccurrence)
+    return cluster_latents(decoder, usable, n_clusters, settings, affinity)
 
 
 def cluster_latents(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float16, Float32
 
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 
 SPAN_TOLERANCE = 1e-6
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aanet_assets.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
 DIGITS = 4
 """Significant digits of numbers that are only drawn: more would only make the page large."""

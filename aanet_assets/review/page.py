@@ -12,7 +12,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from aanet_assets.files import replacing
+from aanet_assets.storage.files import replacing
 
 _DATA = re.compile(r'<script id="data" type="text/plain">(.*?)</script>', re.DOTALL)
 

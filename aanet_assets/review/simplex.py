@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from aanet_assets.archetypes.network import AANet
-from aanet_assets.cache.rows import Cluster
+from aanet_assets.aanet.network import AANet
+from aanet_assets.activations.rows import Cluster
 from aanet_assets.vertices.collect import barycentric_rows
 
 LATENTS_PER_VERTEX = 4

@@ -3,9 +3,9 @@
 Every setting that is not named here has the guide's value as its default.
 """
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
-from aanet_assets.study import Study
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
+from aanet_assets.study.study import Study
 
 study = Study(
     name="gemma_2_9b",

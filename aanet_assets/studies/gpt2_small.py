@@ -1,8 +1,8 @@
 """GPT-2 small, before layer 8, with a SAELens SAE, on FineWeb: the quickest study with internet."""
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
-from aanet_assets.study import Study
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import CacheSettings, CorpusSettings, HubSettings, SaeSettings
+from aanet_assets.study.study import Study
 
 study = Study(
     name="gpt2_small",

@@ -3,8 +3,8 @@
 `make smollm2` runs it; docs/smollm2.md tells what it finds.
 """
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import (
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import (
     CacheSettings,
     CorpusSettings,
     LocalSettings,
@@ -12,7 +12,7 @@ from aanet_assets.settings import (
     SelectionSettings,
     TrustSettings,
 )
-from aanet_assets.study import Study
+from aanet_assets.study.study import Study
 
 study = Study(
     name="smollm2",

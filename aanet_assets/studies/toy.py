@@ -4,8 +4,8 @@ Seven components take turns: three with 3 hidden states, one with 2, one with 4,
 decoys whose beliefs fill a disk. The pipeline gets text, model and SAE, and has to find them.
 """
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import (
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -16,7 +16,7 @@ from aanet_assets.settings import (
     TruthSettings,
     VertexSettings,
 )
-from aanet_assets.study import Study
+from aanet_assets.study.study import Study
 
 study = Study(
     name="toy",

@@ -4,8 +4,8 @@ It is for calibration: how well the evidence tells simplices from decoys (disks 
 null clusters, and how often it finds the right k. Here everything has replicates.
 """
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.settings import (
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -16,7 +16,7 @@ from aanet_assets.settings import (
     TruthSettings,
     VertexSettings,
 )
-from aanet_assets.study import Study
+from aanet_assets.study.study import Study
 
 study = Study(
     name="toy_large",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from aanet_assets.files import replacing
+from aanet_assets.storage.files import replacing
 from aanet_assets.toy.process import UNION7, UnionProcess
 
 ROWS_PER_GROUP = 10_000  # a streaming reader that skips documents skips whole groups cheaply

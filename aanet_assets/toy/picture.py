@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
-from aanet_assets.files import replacing
+from aanet_assets.storage.files import replacing
 from aanet_assets.toy.process import UnionProcess
 from aanet_assets.toy.scores import BarycentricOf, vertex_beliefs
 

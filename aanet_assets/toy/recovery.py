@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
+from aanet_assets.toy.observed import Models, Observed
 from aanet_assets.toy.process import UnionProcess
 from aanet_assets.toy.scores import BarycentricOf, heldout_r2, simplex_scores
 
@@ -29,6 +30,11 @@ COLUMN_TYPES = {
     "vertex_purity": "float64",
 }
 """Columns of `recover` and their types."""
+
+
+def recover_observed(seen: Observed, models: Models, table: pd.DataFrame) -> pd.DataFrame:
+    """`recover` of what a study saw and learned; `table` is its `consolidated_metrics`."""
+    return recover(*seen, models.labels, table, models.barycentric)
 
 
 def recover(

@@ -7,7 +7,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from torch import Tensor
 
-from aanet_assets.lm.sae_training import train_sae
+from aanet_assets.activations.sae_training import train_sae
 
 LR = 3e-3  # 1e-3 is clearly worse
 WARM_UP = 100  # steps

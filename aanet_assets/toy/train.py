@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from aanet_assets.lm.sae_training import BATCH, sae_quality
-from aanet_assets.seeds import seed_for
-from aanet_assets.threads import torch_threads
+from aanet_assets.activations.sae_training import BATCH, sae_quality
+from aanet_assets.study.seeds import seed_for
+from aanet_assets.study.threads import torch_threads
 from aanet_assets.toy import sae, transformer
 from aanet_assets.toy.process import PROCESSES, UnionProcess
 from aanet_assets.toy.sae import train_topk_sae

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from aanet_assets.progress import Progress
-from aanet_assets.seeds import seed_for
+from aanet_assets.study.progress import Progress
+from aanet_assets.study.seeds import seed_for
 from aanet_assets.toy.process import UnionProcess
 
 LENGTH = 16  # letters per document

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from aanet_assets.archetypes.network import AANet
-from aanet_assets.cache.rows import Cluster, active_rows
-from aanet_assets.cache.shards import Shard
-from aanet_assets.settings import VertexSettings
+from aanet_assets.aanet.network import AANet
+from aanet_assets.activations.rows import Cluster, active_rows
+from aanet_assets.activations.shards import Shard
+from aanet_assets.study.settings import VertexSettings
 from aanet_assets.vertices.triggers import DecodedChunk
 
 if TYPE_CHECKING:

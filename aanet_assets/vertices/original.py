@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from aanet_assets.analysis.curves import ORIGINAL_NAMES
-from aanet_assets.paths import StudyPaths
-from aanet_assets.settings import AANetSettings
-from aanet_assets.study import Study
+from aanet_assets.selection.curves import ORIGINAL_NAMES
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.settings import AANetSettings
+from aanet_assets.study.study import Study
 
 
 def path_in_project(paths: StudyPaths, path: Path) -> str:

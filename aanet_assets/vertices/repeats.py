@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt64
 
-from aanet_assets.cache.shards import Shard, chunk_tokens
+from aanet_assets.activations.shards import Shard, chunk_tokens
 
 
 def chunk_hashes(tokens: Int[np.ndarray, "chunks seq"]) -> UInt64[np.ndarray, "chunks"]:

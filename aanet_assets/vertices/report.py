@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from aanet_assets.settings import VertexSettings
+from aanet_assets.study.settings import VertexSettings
 from aanet_assets.vertices.collect import Collection
 
 

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from aanet_assets.cache.build import build_shard
-from aanet_assets.cache.encode import Encoder
-from aanet_assets.cache.shards import ARRAYS
-from aanet_assets.lm.corpus import chunks, documents
-from aanet_assets.study import Study
+from aanet_assets.activations.build import build_shard
+from aanet_assets.activations.corpus import chunks, documents
+from aanet_assets.activations.encode import Encoder
+from aanet_assets.activations.shards import ARRAYS
+from aanet_assets.study.study import Study
 
 console = Console(width=110)
 REPEATS, BATCHES = 5, 2

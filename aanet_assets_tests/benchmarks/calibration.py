@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from aanet_assets.settings import TrustSettings
+from aanet_assets.selection.evidence import empirical_p, q_values
+from aanet_assets.selection.verdicts import select_calibrated
 from aanet_assets.studies.toy import study
-from aanet_assets.threads import torch_threads
-from aanet_assets.trust.evidence import empirical_p, q_values
-from aanet_assets.trust.verdicts import select_calibrated
+from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy
 
 STATISTICS = {

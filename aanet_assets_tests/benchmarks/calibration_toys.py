@@ -12,10 +12,9 @@ from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from aanet_assets.analysis.elbows import elbow
-from aanet_assets.archetypes.data import ClusterRows
-from aanet_assets.archetypes.train import train_aanets
-from aanet_assets.cache.rows import (
+from aanet_assets.aanet.data import ClusterRows
+from aanet_assets.aanet.train import train_aanets
+from aanet_assets.activations.rows import (
     Cluster,
     activity_limit,
     gather_rows,
@@ -26,17 +25,18 @@ from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import usable_latents
 from aanet_assets.clustering.methods import cluster_latents
 from aanet_assets.clustering.ranks import orthonormal, span_basis
-from aanet_assets.seeds import seed_for
-from aanet_assets.settings import AANetSettings
+from aanet_assets.selection.elbows import elbow
+from aanet_assets.selection.evidence import gather_evidence
+from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
+from aanet_assets.selection.replicates import replicate_rows, tasks_of
+from aanet_assets.selection.shapes import coactivity, interior, shapes_of
 from aanet_assets.studies.toy import study
+from aanet_assets.study.seeds import seed_for
+from aanet_assets.study.settings import AANetSettings
 from aanet_assets.toy.recovery import recover
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.train import LAYER, RECIPES, Recipe, sae_metadata
 from aanet_assets.toy.transformer import LENGTH, residuals
-from aanet_assets.trust.evidence import gather_evidence
-from aanet_assets.trust.nulls import matched_shuffle, shuffles_for
-from aanet_assets.trust.replicates import replicate_rows, tasks_of
-from aanet_assets.trust.shapes import coactivity, interior, shapes_of
 
 KS, REPLICATES, DOCUMENTS = study.ks, 3, 32_000
 KEYS = ["cluster_id", "is_null"]

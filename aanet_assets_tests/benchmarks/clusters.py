@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from aanet_assets.archetypes.data import ClusterRows
-from aanet_assets.archetypes.extrema import laplacian_extrema
-from aanet_assets.settings import ExtremaSettings
+from aanet_assets.aanet.data import ClusterRows
+from aanet_assets.aanet.extrema import laplacian_extrema
+from aanet_assets.study.settings import ExtremaSettings
 
 
 def benchmark_clusters(

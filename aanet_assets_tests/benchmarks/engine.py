@@ -19,12 +19,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.archetypes.batches import Layout
-from aanet_assets.archetypes.data import Task
-from aanet_assets.archetypes.stack import Stack
-from aanet_assets.archetypes.train import ROWS_PER_STEP, train_aanets
-from aanet_assets.settings import AANetSettings
-from aanet_assets_tests.archetypes.plain import PlainTrainer
+from aanet_assets.aanet.batches import Layout
+from aanet_assets.aanet.data import Task
+from aanet_assets.aanet.stack import Stack
+from aanet_assets.aanet.train import ROWS_PER_STEP, train_aanets
+from aanet_assets.study.settings import AANetSettings
+from aanet_assets_tests.aanet.plain import PlainTrainer
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 
 RANK, REPEATS = 20, 5

@@ -5,10 +5,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aanet_assets.archetypes.objective import Objective
-from aanet_assets.archetypes.parameters import views
-from aanet_assets.archetypes.schedules import PlateauSchedule
-from aanet_assets.archetypes.stack import Stack
+from aanet_assets.aanet.objective import Objective
+from aanet_assets.aanet.parameters import views
+from aanet_assets.aanet.schedules import PlateauSchedule
+from aanet_assets.aanet.stack import Stack
 
 WINDOW, HELDOUT_ROWS = 100, 512
 

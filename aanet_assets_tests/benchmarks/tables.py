@@ -12,10 +12,10 @@ from statistics import median
 
 import pandas as pd
 
-from aanet_assets import warehouse
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
-from aanet_assets.tables import TABLES
+from aanet_assets.storage import warehouse
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.tables import TABLES
 
 ROWS = 100
 REPLACED = 30

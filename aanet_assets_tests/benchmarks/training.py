@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.analysis.elbows import elbow
-from aanet_assets.archetypes.data import Task
-from aanet_assets.archetypes.stack import Stack
-from aanet_assets.archetypes.train import _groups
-from aanet_assets.progress import Progress
-from aanet_assets.settings import AANetSettings
+from aanet_assets.aanet.data import Task
+from aanet_assets.aanet.stack import Stack
+from aanet_assets.aanet.train import _groups
+from aanet_assets.selection.elbows import elbow
+from aanet_assets.study.progress import Progress
+from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 from aanet_assets_tests.benchmarks.schedules import HeldoutStack, SmoothedStack
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from aanet_assets.defs.build import build_defs
-from aanet_assets.defs.drive import Driver, plan
-from aanet_assets.study import Study
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT
 from aanet_assets_tests.small import small_study
 
 _STUDY = """
-from aanet_assets.defs.build import build_defs
+from aanet_assets.orchestration.build import build_defs
 from aanet_assets_tests.browser.dagit import study_with
 
 study = study_with(seed={seed})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets import settings as groups
+from aanet_assets.study import settings as groups
 from aanet_assets_tests.conftest import Finished
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
 
 
 def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
-    from aanet_assets.analysis.selection import select_clusters
     from aanet_assets.lineage import Partition
-    from aanet_assets.settings import SelectionSettings
-    from aanet_assets.warehouse import read_table
+    from aanet_assets.selection.filters import select_clusters
+    from aanet_assets.storage.warehouse import read_table
+    from aanet_assets.study.settings import SelectionSettings
 
     study = finished.study
     metrics = read_table(

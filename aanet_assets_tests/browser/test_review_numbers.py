@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets import settings as groups
-from aanet_assets.analysis.elbows import FALLING_COLUMNS, is_falling
 from aanet_assets.review import contents
 from aanet_assets.review.page import write_page
-from aanet_assets.settings import SelectionSettings, TrustSettings
-from aanet_assets.trust.verdicts import select_both
-from aanet_assets_tests.analysis.elbow_tables import NO_ELBOW, elbow_table
+from aanet_assets.selection.elbows import FALLING_COLUMNS, is_falling
+from aanet_assets.selection.verdicts import select_both
+from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study import settings as groups
+from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

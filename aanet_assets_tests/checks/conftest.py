@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aanet_assets.paths import StudyPaths
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.conftest import Finished
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.archetypes.data import TrainedAANet
-from aanet_assets.checks.aanets import check_exports, check_models
-from aanet_assets.paths import StudyPaths
+from aanet_assets.aanet.data import TrainedAANet
+from aanet_assets.steps.checks.aanets import check_exports, check_models
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_stack, failures
 
 N, K = 7, 3

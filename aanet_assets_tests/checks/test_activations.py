@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aanet_assets.checks.activations import check_shard
-from aanet_assets.paths import StudyPaths
-from aanet_assets.settings import FitSettings
+from aanet_assets.steps.checks.activations import check_shard
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.settings import FitSettings
 from aanet_assets_tests.checks.damage import edit_arrays, failures
 from aanet_assets_tests.shards import write_shard
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from aanet_assets.checks.clusters import activity_rates, check_clustering
-from aanet_assets.lm.sae import decoder_rows, load_sae
-from aanet_assets.paths import StudyPaths
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.activations.sae import decoder_rows, load_sae
+from aanet_assets.steps.checks.clusters import activity_rates, check_clustering
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets_tests.checks.damage import edit_arrays, failures
 from aanet_assets_tests.conftest import Finished
 
@@ -44,7 +44,7 @@ def test_a_good_clustering_passes(checked) -> None:
 
 
 def test_activity_is_the_share_of_counted_tokens(checked, finished: Finished) -> None:
-    from aanet_assets.cache.shards import counted_codes
+    from aanet_assets.activations.shards import counted_codes
 
     codes = counted_codes(finished.study.paths.shard(s) for s in finished.study.training_shards)
     np.testing.assert_array_equal(checked.activity, (codes.toarray() > 0).mean(axis=0))

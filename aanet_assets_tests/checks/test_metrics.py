@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.checks.metrics import check_consolidated, check_metrics
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.metrics import check_consolidated, check_metrics
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 
 KS = (2, 3, 4)

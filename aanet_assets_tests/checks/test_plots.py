@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aanet_assets.checks.plots import check_plots
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.plots import check_plots
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import failures
 
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from aanet_assets.checks.refits import check_refits
-from aanet_assets.files import write_json
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.refits import check_refits
+from aanet_assets.storage.files import write_json
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import failures
 
 FIRST, SECOND = "cluster_0_k3_categoryM", "cluster_3_k2_categoryM"

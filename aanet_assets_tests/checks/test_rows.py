@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.checks.rows import check_rows
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
-from aanet_assets.settings import RowSettings
+from aanet_assets.steps.checks.rows import check_rows
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.settings import RowSettings
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 from aanet_assets_tests.conftest import Finished
 

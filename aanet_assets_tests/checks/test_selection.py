@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from aanet_assets.checks.selection import check_selection
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.selection import check_selection
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 
 PARTITION = Partition("selected_clusters", n=7)

@@ -2,10 +2,15 @@
 
 import pytest
 
-from aanet_assets.checks.trust import check_evidence, check_nulls, check_replicates, check_shapes
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
-from aanet_assets.settings import TrustSettings
+from aanet_assets.steps.checks.evidence import (
+    check_evidence,
+    check_nulls,
+    check_replicates,
+    check_shapes,
+)
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.settings import TrustSettings
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 
 KS = (2, 3, 4)

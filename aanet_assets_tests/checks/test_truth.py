@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aanet_assets.checks.truth import check_corpus, check_recovery
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.ground_truth import check_corpus, check_recovery
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets.toy.process import UNION7
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 

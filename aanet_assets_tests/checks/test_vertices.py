@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from aanet_assets.checks.finding import Finding
-from aanet_assets.checks.vertices import check_samples
-from aanet_assets.files import write_json
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
+from aanet_assets.steps.checks.finding import Finding
+from aanet_assets.steps.checks.vertices import check_samples
+from aanet_assets.storage.files import write_json
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 
 PARTITION = Partition("vertex_samples", n=7)

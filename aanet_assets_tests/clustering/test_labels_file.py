@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aanet_assets.clustering.methods import cluster_latents
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 
 
 @pytest.fixture

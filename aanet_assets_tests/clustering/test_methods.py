@@ -12,7 +12,7 @@ from aanet_assets.clustering.decoder import unit_rows
 from aanet_assets.clustering.k_subspaces import k_subspaces
 from aanet_assets.clustering.methods import cluster_latents
 from aanet_assets.clustering.ranks import decoder_rank
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 
 
 def everything(decoder: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from aanet_assets.clustering.ranks import (
     orthonormal,
     span_basis,
 )
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 
 DEFAULTS = ClusteringSettings()
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.checks.review import check_page
-from aanet_assets.defs.review import POINTS, POINTS_OF_OTHERS
 from aanet_assets.review.contents import bands, exact, number, thinned, vertex_texts
 from aanet_assets.review.page import read_data, write_page
+from aanet_assets.steps.checks.review import check_page
+from aanet_assets.steps.review import POINTS, POINTS_OF_OTHERS
 from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.conftest import Finished, said
 

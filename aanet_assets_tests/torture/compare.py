@@ -5,8 +5,8 @@ from pathlib import Path
 
 import duckdb
 
-from aanet_assets.paths import StudyPaths
-from aanet_assets.tables import TABLES
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.tables import TABLES
 
 State = dict[str, str]
 """Digests by the names of files and tables."""

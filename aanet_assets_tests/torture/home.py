@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import aanet_assets
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
+from aanet_assets.study.layout import StudyPaths
 
 PROJECT = Path(aanet_assets.__file__).parents[1]
 STUDY = "small"
 _STUDY_MODULE = """
-from aanet_assets.defs.build import build_defs
+from aanet_assets.orchestration.build import build_defs
 from aanet_assets_tests.small import small_study
 
 study = small_study()
@@ -146,7 +146,8 @@ def _aanet(folder: Path, log: Path, arguments: Sequence[str]) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    from aanet_assets import cli, studies
+    from aanet_assets import studies
+    from aanet_assets.cli import commands as cli
 
     studies.__path__ = [*studies.__path__, str(folder / "studies")]
     cli.app(arguments)

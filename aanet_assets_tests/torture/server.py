@@ -26,7 +26,7 @@ query($id: String!) { partitionBackfillOrError(backfillId: $id) {
 _RUNS = "{ runsOrError { ... on Runs { results { status } } } }"
 _LOCATIONS = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }"
 _UNFINISHED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
-_START = "from aanet_assets.cli import app; app(['ui', '--port', '{port}'])"
+_START = "from aanet_assets.cli.commands import app; app(['ui', '--port', '{port}'])"
 
 
 class Dagit:

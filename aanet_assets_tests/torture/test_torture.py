@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aanet_assets import warehouse
-from aanet_assets.defs.drive import Failure
 from aanet_assets.lineage import Partition
-from aanet_assets.paths import StudyPaths
-from aanet_assets.records import read_record
+from aanet_assets.orchestration.driver import Failure
+from aanet_assets.storage import warehouse
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.records import read_record
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.torture import disk, kills
 from aanet_assets_tests.torture.compare import differences, state

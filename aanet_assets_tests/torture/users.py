@@ -10,7 +10,7 @@ from typing import Self
 
 import duckdb
 
-from aanet_assets.paths import StudyPaths
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.small import small_study
 
 _processes = multiprocessing.get_context("forkserver")

@@ -10,10 +10,10 @@ from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from transformers import AutoModelForCausalLM
 
+from aanet_assets.activations.sae_training import sae_quality
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.methods import cluster_latents
-from aanet_assets.lm.sae_training import sae_quality
-from aanet_assets.settings import ClusteringSettings
+from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets.toy.process import UNION7, UNION22
 from aanet_assets.toy.recovery import recover, summary
 from aanet_assets.toy.transformer import quality, residuals

@@ -7,11 +7,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from aanet_assets.archetypes.network import AANet
-from aanet_assets.cache.rows import Cluster
-from aanet_assets.cache.shards import Shard
-from aanet_assets.lm.corpus import load_tokenizer
-from aanet_assets.settings import VertexSettings
+from aanet_assets.aanet.network import AANet
+from aanet_assets.activations.corpus import load_tokenizer
+from aanet_assets.activations.rows import Cluster
+from aanet_assets.activations.shards import Shard
+from aanet_assets.study.settings import VertexSettings
 from aanet_assets.vertices.collect import collect
 from aanet_assets.vertices.report import stats_rows, status
 from aanet_assets_tests.small import small_study

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from aanet_assets.files import write_json
 from aanet_assets.lineage import Partition
-from aanet_assets.manifest import manifest_problem, rewrite_manifest
-from aanet_assets.records import discard_record
-from aanet_assets.settings import AANetSettings
-from aanet_assets.study import Study
+from aanet_assets.storage.files import write_json
+from aanet_assets.storage.records import discard_record
+from aanet_assets.study.settings import AANetSettings
+from aanet_assets.study.study import Study
+from aanet_assets.vertices.manifest import manifest_problem, rewrite_manifest
 from aanet_assets.vertices.original import cluster_fields, stats_fields, training_fields
 from aanet_assets_tests.conftest import Finished, said
 from aanet_assets_tests.small import small_study

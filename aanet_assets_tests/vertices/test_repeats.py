@@ -4,8 +4,8 @@ import numpy as np
 import scipy.sparse as sp
 from safetensors.numpy import save_file
 
-from aanet_assets.cache.shards import Shard
-from aanet_assets.settings import VertexSettings
+from aanet_assets.activations.shards import Shard
+from aanet_assets.study.settings import VertexSettings
 from aanet_assets.vertices.collect import collect
 from aanet_assets.vertices.repeats import chunk_hashes, hashes_of, without
 from aanet_assets.vertices.report import stats_rows, status

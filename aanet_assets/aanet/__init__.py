@@ -1,0 +1,1 @@
+"""Archetypal analysis networks: many small ones, trained together as a stack."""

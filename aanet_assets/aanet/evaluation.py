@@ -1,0 +1,69 @@
+"""How well a trained AANet does on rows it was not trained on, without noise."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aanet_assets.aanet.data import ClusterRows
+from aanet_assets.aanet.layers import with_ones
+from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.parameters import LAST
+from aanet_assets.study.settings import AANetSettings
+
+
+def subspace_network(
+    weights: dict[str, Float[np.ndarray, "..."]], k: int, settings: AANetSettings
+) -> AANet:
+    """The AANet that acts on rows of the subspace, for TrainedAANet.weights."""
+    rank = weights["encoder_layers.0.weight"].shape[1]
+    network = AANet(rank, k, settings.widths, settings.simplex_scale)
+    network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+    return network.eval()
+
+
+@torch.no_grad()
+def heldout_metrics(
+    cluster: ClusterRows,
+    weights: dict[str, Float[np.ndarray, "..."]],
+    outside: dict[str, Float[np.ndarray, "d_model ..."]],
+    k: int,
+    settings: AANetSettings,
+) -> dict[str, float] | None:
+    """Losses, explained variance and share inside the simplex; None without held-out rows.
+
+    Names and meaning as in `TrainedAANet`.
+    """
+    if not len(cluster.heldout):
+        return None
+    network = subspace_network(weights, k, settings)
+    rows = torch.from_numpy(cluster.heldout).to(torch.get_default_dtype())
+    coordinates = network.barycentric(rows).double()
+    residual = (network(rows) - rows).double().square().sum()
+    if outside:
+        residual += _squares_outside(network, rows, outside)
+    train_mean = torch.from_numpy(cluster.train.mean(axis=0, dtype=np.float64))
+    total = (rows.double() - train_mean).square().sum()
+    recon = float(residual) / (len(rows) * cluster.basis.shape[0])
+    archetypal = float(coordinates.clamp(max=0).sum(1).square().mean())
+    return {
+        "loss": settings.recon_weight * recon + settings.archetypal_weight * archetypal,
+        "recon_loss": recon,
+        "archetypal_loss": archetypal,
+        "explained_variance": 1 - float(residual / total) if total > 0 else float("nan"),
+        "in_simplex": float((coordinates >= 0).all(1).double().mean()),
+    }
+
+
+def _squares_outside(
+    network: AANet,
+    rows: Float[Tensor, "rows rank"],
+    outside: dict[str, Float[np.ndarray, "d_model ..."]],
+) -> Float[Tensor, ""]:
+    """Sum of squares of the output's part outside the subspace."""
+    hidden = network.embed(rows)
+    for layer in network.decoder_layers[:-1]:
+        hidden = layer(hidden).relu()
+    hidden = with_ones(hidden).double()
+    last = torch.from_numpy(np.column_stack([outside[name] for name in LAST])).double()
+    return ((last.T @ last) * (hidden.T @ hidden)).sum()

@@ -1,0 +1,167 @@
+"""A stack of AANets that train side by side; each leaves when it is done and another comes."""
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Event
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from aanet_assets.aanet.batches import Layout, StackBatches, extrema_of
+from aanet_assets.aanet.data import LOSSES, Task, TrainedAANet, untrained
+from aanet_assets.aanet.evaluation import heldout_metrics
+from aanet_assets.aanet.exact import ExactObjective, split
+from aanet_assets.aanet.objective import Objective
+from aanet_assets.aanet.optimiser import StackAdam, bias_corrections
+from aanet_assets.aanet.parameters import LAST, corner, initial_parameters, parameter_shapes
+from aanet_assets.aanet.schedules import CosineSchedule, PlateauSchedule
+from aanet_assets.aanet.stopping import Stopping
+from aanet_assets.study.progress import Progress
+from aanet_assets.study.settings import AANetSettings
+
+
+class Stack:
+    """Some tasks of like size, trained in a number of slots.
+
+    All slots take their steps together, `interval` at a time; between these, models come and go.
+    Nothing is asked of the device within an interval.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], slots: int, layout: Layout, settings: AANetSettings,
+        device: str,
+    ):  # fmt: skip
+        self.tasks, self.settings, self.device = tasks, settings, device
+        self.d_model = tasks[0].rows.basis.shape[0]
+        self.exact = settings.mode == "exact"
+        width = self.d_model if self.exact else layout.rank
+        shapes = parameter_shapes(width, layout.k, settings.widths)
+        most_rows = max(len(task.rows.train) for task in tasks)
+        self.batches = StackBatches(slots, most_rows, layout, settings, device)
+        inside = Objective(slots, layout, self.d_model, settings, device)
+        self.inside, self.objective = inside, ExactObjective(inside) if self.exact else inside
+        self.adam = StackAdam(slots, shapes, self.d_model, settings, device)
+        schedule = CosineSchedule if settings.schedule == "cosine" else PlateauSchedule
+        self.schedule = schedule(slots, settings, device)
+        self.stopping = Stopping(slots, settings)
+        self.curves: list[list[Float[np.ndarray, "steps losses"]]] = [[] for _ in range(slots)]
+        self.waiting = deque(range(len(tasks)))
+        self.running = [self._start(slot) for slot in range(slots)]
+
+    def _start(self, slot: int) -> int:
+        """Give a slot to the next task, and return which it is."""
+        place = self.waiting.popleft()
+        task = self.tasks[place]
+        generator = torch.Generator().manual_seed(task.seed)
+        rank = None if self.exact else task.rows.basis.shape[1]
+        widths = self.settings.widths
+        self.adam.start(slot, initial_parameters(rank, self.d_model, task.k, widths, generator))
+        self.batches.start(slot, task)
+        n_rows = min(len(task.rows.train), self.settings.batch_size)
+        self.inside.start(slot, task.k, len(extrema_of(task)), n_rows)
+        if isinstance(self.objective, ExactObjective):
+            self.objective.use_basis(slot, task.rows.basis)
+        self.schedule.start(slot)
+        self.stopping.start(slot)
+        self.curves[slot] = []
+        return place
+
+    def train(self, progress: Progress, stopped: Event) -> list[TrainedAANet]:
+        """Train every task to its end, unless `stopped`; results in the order of the tasks."""
+        results: dict[int, TrainedAANet] = {}
+        interval, most = self.stopping.interval, self.stopping.last
+        while self.running and not stopped.is_set():
+            losses = self.run(interval)
+            progress.advance(interval * len(self.running))
+            for slot, curve in enumerate(self.curves):
+                curve.append(losses[:, :, slot])
+            done = self.stopping.done(losses[:, 0]) | ~np.isfinite(losses[:, 0]).all(axis=0)
+            empty = []
+            for slot in np.flatnonzero(done).tolist():
+                results[self.running[slot]] = self._result(slot)
+                progress.advance(most - int(self.stopping.steps[slot]))
+                if self.waiting:
+                    self.running[slot] = self._start(slot)
+                else:
+                    empty.append(slot)
+            if empty:
+                self._keep([slot for slot in range(len(self.running)) if slot not in empty])
+        return [] if stopped.is_set() else [results[i] for i in range(len(self.tasks))]
+
+    def run(self, steps: int) -> Float[np.ndarray, "steps losses slots"]:
+        """Take so many steps; the losses before each."""
+        places, noise = self.batches.draw(steps)
+        corrections = bias_corrections(self.stopping.steps, steps)
+        corrections = torch.from_numpy(corrections).to(self.adam.mean)
+        adam, recorded = self.adam, []
+        for i in range(steps):
+            rows = self.batches.take(places[i], self.objective.workspace.rows)
+            losses = self.objective.losses(
+                adam.parameters_by_name, adam.gradient_by_name, rows, noise[i]
+            )
+            adam.step(self.schedule.lr, corrections[i])
+            self.schedule.step(losses[0])
+            recorded.append(losses)
+        return torch.stack(recorded).cpu().numpy()
+
+    def _keep(self, slots: list[int]) -> None:
+        indices = torch.tensor(slots, dtype=torch.int64, device=self.device)
+        self.batches.keep(slots)
+        self.objective.keep(indices)
+        self.adam.keep(indices)
+        self.schedule.keep(indices)
+        self.stopping.keep(slots)
+        self.curves = [self.curves[slot] for slot in slots]
+        self.running = [self.running[slot] for slot in slots]
+
+    def _result(self, slot: int) -> TrainedAANet:
+        task = self.tasks[self.running[slot]]
+        curves = np.concatenate(self.curves[slot])
+        history = {name: curves[:, j].copy() for j, name in enumerate(LOSSES)}
+        finite = np.isfinite(history["loss"])
+        if not finite.all():
+            good = int(finite.argmin())
+            before = {name: values[:good] for name, values in history.items()}
+            last = f"; the last finite one was {before['loss'][-1]:.6g}" if good else ""
+            reason = f"the loss was not finite at step {good + 1}{last}"
+            return untrained(task, "failed", reason, before)
+        weights, outside = self._weights(slot, task)
+        if not all(np.isfinite(w).all() for w in (*weights.values(), *outside.values())):
+            reason = (
+                f"weights were not finite after step {len(curves)}; "
+                f"the last loss was {history['loss'][-1]:.6g}"
+            )
+            return untrained(task, "failed", reason, history)
+        last = {name: h[-self.settings.smoothing_window :] for name, h in history.items()}
+        return TrainedAANet(
+            cluster_id=task.rows.cluster_id,
+            k=task.k,
+            status="ok",
+            reason="",
+            n_rows=len(task.rows.train) + len(task.rows.heldout),
+            steps=len(curves),
+            losses={name: float(np.median(values)) for name, values in last.items()},
+            heldout=heldout_metrics(task.rows, weights, outside, task.k, self.settings),
+            history=history,
+            weights=weights,
+            outside=outside,
+        )
+
+    def _weights(
+        self, slot: int, task: Task
+    ) -> tuple[dict[str, Float[np.ndarray, "..."]], dict[str, Float[np.ndarray, "d_model ..."]]]:
+        """What `TrainedAANet` calls weights and outside."""
+        padded = {name: p[slot : slot + 1] for name, p in self.adam.parameters_by_name.items()}
+        outside = {}
+        if isinstance(self.objective, ExactObjective):
+            padded, last = split(padded, self.objective.bases[slot : slot + 1])
+            weight_and_bias = last[0, :-1].T, last[0, -1]
+            outside = {
+                n: w.cpu().numpy().copy() for n, w in zip(LAST, weight_and_bias, strict=True)
+            }
+        own = parameter_shapes(task.rows.basis.shape[1], task.k, self.settings.widths)
+        weights = {
+            name: padded[name][0][corner(shape)].cpu().numpy().copy() for name, shape in own.items()
+        }
+        return weights, outside

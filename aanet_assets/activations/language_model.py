@@ -1,0 +1,189 @@
+"""The language model, run up to the SAE's layer and no further."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from aanet_assets.activations.architecture import (
+    body_of,
+    check_stream,
+    class_of,
+    layers_of,
+    load_config,
+    stream_into,
+)
+from aanet_assets.activations.sae import Hook
+from aanet_assets.study.study import Study
+from aanet_assets.study.threads import torch_threads
+
+LARGE = 512
+"""Widths from which a model on the CPU works on all cores."""
+
+
+class _FarEnough(Exception):  # noqa: N818 - no error: it ends a forward pass
+    """All that was asked for has been seen."""
+
+
+class ResidualReader:
+    """Reads the residual stream at one point, or at several of them in one pass.
+
+    `hook_resid_pre` of a layer is what the layer is given, `hook_resid_post` what it returns: an
+    embedding's scale, a norm after the embedding, and norms of the layer's own are in it.
+
+    The model is built as its own config says. Weights of the layers above are not loaded, and a
+    forward pass ends where the last of the points has been seen.
+
+    Args:
+        study: names the model, its dtype and device.
+        hook: the point.
+        centred: subtract from each vector the mean of its entries. What TransformerLens calls a
+            model with centred writing weights has this stream: each of its writes is centred.
+        others: further points, for `streams`.
+
+    Raises:
+        ValueError: the model cannot be read, lacks the layer or some of its weights.
+    """
+
+    def __init__(
+        self, study: Study, hook: Hook, centred: bool = False, others: Iterable[Hook] = ()
+    ):
+        config = load_config(study)
+        text = config.get_text_config()
+        self.hook, hooks = hook, {hook, *others}
+        if max(hooks).layer >= text.num_hidden_layers:
+            raise ValueError(
+                f"the SAE reads layer {max(hooks).layer}; {study.model} has layers 0 to "
+                f"{text.num_hidden_layers - 1}"
+            )
+        self._last = max(hooks, key=layers_below)
+        self.body = _load(study, config, layers_below(self._last))
+        self.device, self.centred = study.device, centred
+        self.threads = None if text.hidden_size >= LARGE else 1
+        self._seen: dict[Hook, Tensor] = {}
+        layers = layers_of(self.body)
+        for layer in layers[layers_below(self._last) :]:
+            layer.register_forward_pre_hook(_end)
+        for one in hooks:
+            if one.side == "pre":
+                # Before `_end`, which the layer above the last point has, too.
+                layers[one.layer].register_forward_pre_hook(
+                    self._before(one), with_kwargs=True, prepend=True
+                )
+            else:
+                layers[one.layer].register_forward_hook(self._after(one))
+
+    def _before(self, hook: Hook) -> Callable[..., None]:
+        def keep(_layer: nn.Module, inputs: tuple, named: dict) -> None:
+            self._keep(hook, stream_into(inputs, named))
+
+        return keep
+
+    def _after(self, hook: Hook) -> Callable[..., None]:
+        def keep(_layer: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+            self._keep(hook, output if isinstance(output, Tensor) else output[0])
+
+        return keep
+
+    def _keep(self, hook: Hook, stream: Tensor) -> None:
+        self._seen[hook] = stream
+        if hook == self._last:
+            raise _FarEnough
+
+    def __call__(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq d_model"]:
+        """Residual stream in float32."""
+        return self.streams(tokens)[self.hook]
+
+    @torch.inference_mode()
+    def streams(
+        self, tokens: Int[Tensor, "batch seq"]
+    ) -> dict[Hook, Float[Tensor, "batch seq d_model"]]:
+        """Residual streams in float32, at every point.
+
+        Raises:
+            ValueError: there is none: tokens alone do not run the layer, or not in one stream.
+        """
+        self._seen = {}
+        with torch_threads(self.threads), suppress(_FarEnough):
+            self.body(input_ids=tokens.to(self.device), use_cache=False)
+        if self._last not in self._seen:
+            raise ValueError(
+                f"layer {self._last.layer} of {type(self.body).__name__} does not run on tokens "
+                "alone: choose an SAE of another layer"
+            )
+        streams = {}
+        for hook, seen in self._seen.items():
+            check_stream(seen, tokens, self.body)
+            stream = seen.float()
+            streams[hook] = stream - stream.mean(-1, keepdim=True) if self.centred else stream
+        return streams
+
+
+def layers_below(hook: Hook) -> int:
+    """Number of layers that run before the residual stream is what it is there."""
+    return hook.layer + (hook.side == "post")
+
+
+def _end(_layer: nn.Module, _inputs: tuple) -> None:
+    raise _FarEnough
+
+
+def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel:
+    """The language model with the weights of `count` layers; those above have shapes only."""
+    kind = class_of(config)
+    body: PreTrainedModel | None = None
+    layers, above = nn.ModuleList(), nn.ModuleList()
+
+    def build(self: PreTrainedModel, *args: Any, **named: Any) -> None:
+        nonlocal body, layers, above
+        kind.__init__(self, *args, **named)
+        # Weights of what is not there when they are loaded are not read from the files.
+        body = body_of(self)
+        layers = layers_of(body)
+        above = layers[count:]
+        del layers[count:]
+        _drop_all_but(self, body)
+
+    # By the name of a class, transformers knows the names of its weights in older files.
+    lower: type[PreTrainedModel] = type(
+        kind.__name__, (kind,), {"__init__": build, "__module__": kind.__module__}
+    )
+    # PyTorch's fused attention leaves out Gemma 2's soft-capping of scores.
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    # A bar over weights would garble the one over partitions; the weights of the layers above
+    # would be reported as unexpected.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    found: Any = lower.from_pretrained(
+        **study.pretrained,
+        config=config,
+        dtype=getattr(torch, study.dtype),
+        attn_implementation="eager" if capped else None,
+        output_loading_info=True,
+    )
+    if missing := sorted(found[1]["missing_keys"]):
+        raise ValueError(
+            f"the files of {study.model} lack {len(missing)} weights that its config asks for, "
+            f"{missing[0]} among them: it would run on random ones; get the model again"
+        )
+    assert body is not None
+    body.to(study.device).eval()
+    # Their number is as before, whoever counts them, and a point before the first can be read.
+    layers.extend(above)
+    return body
+
+
+def _drop_all_but(model: nn.Module, body: nn.Module) -> None:
+    """Empty all that is not on the way from the model to the language model inside it."""
+    for name, child in model.named_children():
+        if child is body or model is body:
+            continue
+        if any(part is body for part in child.modules()):
+            _drop_all_but(child, body)
+        else:
+            setattr(model, name, nn.Identity())

@@ -1,0 +1,321 @@
+"""The sparse autoencoder: what its config says of it, loading, its hook, codes and decoder rows."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from aanet_assets.activations.hub import require_commit
+from aanet_assets.study.settings import SaeSettings
+from aanet_assets.study.study import resolve
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from sae_lens.saes import SAEConfig
+
+PER_TOKEN = ("layer_norm", "constant_norm_rescale")
+"""Normalisations by a token's own length: its codes are scaled back by as much."""
+_NAMED = 8
+"""Decoder rows named in a message, at most."""
+
+
+class Hook(NamedTuple):
+    """A point of the residual stream: before (`pre`) or after (`post`) a layer."""
+
+    layer: int
+    side: Literal["pre", "post"]
+
+    def __str__(self) -> str:
+        return f"blocks.{self.layer}.hook_resid_{self.side}"
+
+
+def parse_hook(name: str) -> Hook:
+    """`blocks.20.hook_resid_post` -> Hook(20, "post"); ValueError for any other kind of hook."""
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", name)
+    if not match:
+        raise ValueError(
+            f"the SAE reads {name!r}; only blocks.<layer>.hook_resid_pre and .hook_resid_post are "
+            "supported: choose an SAE of the residual stream"
+        )
+    return Hook(int(match[1]), "pre" if match[2] == "pre" else "post")
+
+
+def read_config(settings: SaeSettings) -> "SAEConfig":
+    """What the SAE says of itself, as SAELens converts it; no weights are loaded.
+
+    Raises:
+        ValueError: it is not there, cannot be read, or describes an SAE that cannot be used.
+        OSError: the config of a release could not be had from the hub.
+    """
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    said = f"the SAE {settings.name!r}"
+    if settings.directory is not None:
+        raw = _raw(resolve(settings.directory) / "cfg.json")
+        config = _config(raw, said, loaders.handle_config_defaulting)
+    else:
+        assert settings.release is not None
+        assert settings.id is not None
+        raw = loaders.load_sae_config_from_huggingface(settings.release, settings.id)
+        config = _config(raw, said, dict)
+    _refuse_unusable(config, said)
+    if config.normalize_activations == "expected_average_only_in":
+        _input_scale(settings, said)
+    return config
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not there; set sae.directory to a directory written by SAELens (cfg.json "
+            "and sae_weights.safetensors)"
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}): copy the SAE's cfg.json again from where it came"
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} holds a {type(found).__name__}; it must be an object, as SAELens writes it: "
+            "copy the SAE's cfg.json again from where it came"
+        )
+    return found
+
+
+def _config(raw: dict[str, Any], said: str, convert: Callable[[dict], dict]) -> "SAEConfig":
+    """The config in SAELens's present form, made of `raw` by `convert`."""
+    from sae_lens import __version__
+    from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+    from sae_lens.saes import SAEConfig
+
+    architecture = str(raw.get("architecture", "standard"))
+    if architecture not in SAE_CLASS_REGISTRY:
+        cannot = f"{said} has the architecture {architecture!r}, which SAELens {__version__} "
+        if architecture in SAE_TRAINING_CLASS_REGISTRY:
+            raise ValueError(cannot + "only trains: write it with save_inference_model")
+        raise ValueError(
+            f"{cannot}does not know; it knows {', '.join(sorted(SAE_CLASS_REGISTRY))}: choose "
+            "another SAE"
+        )
+    # SAELens looks for words in a flat config's hook, and fails where it is null.
+    hooks = ("hook_name", "hook_point")
+    given = {name: value for name, value in raw.items() if value is not None or name not in hooks}
+    try:
+        converted = convert(given)
+        config = SAEConfig.from_dict(converted)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the config of {said} is none that SAELens {__version__} reads "
+            f"({type(error).__name__}: {error}): complete its cfg.json, or choose another SAE"
+        ) from None
+    for name in ("d_in", "d_sae", *(["k"] if architecture == "topk" else [])):
+        value = converted.get(name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"the config of {said} says {name} = {value!r}; it must be a whole number above 0: "
+                f"put {name} into its cfg.json"
+            )
+    activation = raw.get("activation_fn_str", raw.get("activation_fn"))
+    if activation not in (None, "relu") and activation != config.architecture():
+        raise ValueError(
+            f"{said} has the activation function {activation!r}, which SAELens {__version__} reads "
+            f"as that of the architecture {config.architecture()!r}: choose another SAE"
+        )
+    return config
+
+
+def _refuse_unusable(config: "SAEConfig", said: str) -> None:
+    """ValueError where codes times decoder rows cannot be the residual stream at one point."""
+    from sae_lens.saes import TranscoderConfig
+
+    about, architecture = config.metadata, config.architecture()
+    hook, target = about.hook_name, about.hook_name_out
+    if isinstance(config, TranscoderConfig) or target not in (None, hook):
+        raise ValueError(
+            f"{said} is a transcoder: it reads {hook!r} and writes {target or 'somewhere else'!r}; "
+            "choose an SAE, which writes what it reads"
+        )
+    if not isinstance(hook, str):
+        raise ValueError(
+            f"the config of {said} does not say what it reads (hook_name is {hook!r}): add, for "
+            'example, "hook_name": "blocks.8.hook_resid_post" to the metadata in its cfg.json'
+        )
+    parse_hook(hook)
+    if about.hook_head_index is not None:
+        raise ValueError(
+            f"{said} reads head {about.hook_head_index} only (hook_head_index); the residual "
+            "stream has no heads: choose an SAE of the whole residual stream"
+        )
+    if config.reshape_activations != "none":
+        raise ValueError(
+            f"{said} reshapes what it reads (reshape_activations is "
+            f"{config.reshape_activations!r}), as SAEs of attention heads do: choose an SAE of the "
+            "residual stream"
+        )
+    if architecture in ("temporal", "abstopk"):
+        why = (
+            "reconstructs from earlier tokens, too, and not from its codes alone"
+            if architecture == "temporal"
+            else "has codes below zero, which have no place in a simplex"
+        )
+        raise ValueError(f"{said} is of the architecture {architecture!r}, which {why}: choose "
+                         "another SAE")  # fmt: skip
+    normalised = config.normalize_activations
+    if normalised not in ("none", "expected_average_only_in", *PER_TOKEN):
+        raise ValueError(
+            f"{said} normalises what it reads by {normalised!r}, which is not in its weights; "
+            "supported are none, expected_average_only_in with its scale, "
+            f"{' and '.join(PER_TOKEN)}: write the SAE with SAELens's save_inference_model at the "
+            "end of its training, which folds it in"
+        )
+
+
+def _input_scale(settings: SaeSettings, said: str) -> float:
+    """The factor that `expected_average_only_in` leaves beside the weights, or in SAELens's list.
+
+    Raises:
+        ValueError: it is in neither.
+    """
+    from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME
+    from sae_lens.loading.pretrained_saes_directory import get_norm_scaling_factor
+
+    if settings.directory is None:
+        assert settings.release is not None
+        assert settings.id is not None
+        scale = get_norm_scaling_factor(settings.release, settings.id)
+        where = "SAELens has no scale for it"
+    else:
+        path = resolve(settings.directory) / ACTIVATION_SCALER_CFG_FILENAME
+        scale = _raw(path).get("scaling_factor") if path.is_file() else None
+        where = f"{path} does not give the scale"
+    # Written so that a NaN fails, too.
+    if not (isinstance(scale, int | float) and 0 < scale < float("inf")):
+        raise ValueError(
+            f"{said} was trained on scaled activations (normalize_activations is "
+            f"expected_average_only_in), and {where}: put the activation_scaler.json of its "
+            "training beside the weights, or write the SAE with SAELens's save_inference_model at "
+            "the end of its training, which folds the scale in"
+        )
+    return float(scale)
+
+
+def check_weights(settings: SaeSettings, config: "SAEConfig") -> None:
+    """Check that the file of weights in the SAE's directory can be opened and is as large as said.
+
+    Raises:
+        ValueError: it is not, or is not there.
+    """
+    from sae_lens.constants import SAE_WEIGHTS_FILENAME
+    from safetensors import SafetensorError, safe_open
+
+    assert settings.directory is not None
+    path = resolve(settings.directory) / SAE_WEIGHTS_FILENAME
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not there; set sae.directory to a directory written by SAELens (cfg.json "
+            f"and {SAE_WEIGHTS_FILENAME})"
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shape = tuple(file.get_slice("W_dec").get_shape())
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} does not hold an SAE's weights ({error}): copy it again from where it came"
+        ) from None
+    if shape != (config.d_sae, config.d_in):
+        raise ValueError(
+            f"{path} has a W_dec of shape {shape}, and its cfg.json says d_sae {config.d_sae} and "
+            f"d_in {config.d_in}: they are not of the same SAE"
+        )
+
+
+def load_sae(settings: SaeSettings, device: str = "cpu") -> "SAE":
+    """The SAE in float32, in evaluation mode.
+
+    A scale of its input is folded into the weights. Where the SAE rescales its codes by the norms
+    of its decoder rows, these are folded into the encoder. So codes times decoder rows is the
+    reconstruction, but for a constant, for every kind of SAE; see `codes_of` for those that
+    normalise each token.
+
+    Raises:
+        ValueError: its config or weights are not there or cannot be used.
+        OSError: it could not be had from the hub.
+    """
+    import torch
+    from sae_lens import SAE
+    from safetensors import SafetensorError
+
+    require_commit(settings)
+    read_config(settings)
+    said = f"the SAE {settings.name!r}"
+    try:
+        if settings.directory is not None:
+            directory = resolve(settings.directory)
+            sae = SAE.load_from_disk(directory, device=device, dtype="float32")
+        else:
+            assert settings.release is not None
+            assert settings.id is not None
+            sae = SAE.from_pretrained(settings.release, settings.id, device=device)
+    except (AttributeError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"the weights of {said} are not those that its config describes "
+            f"({' '.join(str(error).split())}): copy both again from where they came"
+        ) from None
+    if sae.cfg.normalize_activations == "expected_average_only_in":
+        sae.fold_activation_norm_scaling_factor(_input_scale(settings, said))
+    _refuse_unusable(sae.cfg, said)
+    _refuse_not_finite(sae, said)
+    with torch.no_grad():
+        empty = sae.W_dec.norm(dim=1) == 0
+        # Entries so small that their squares vanish would be directions elsewhere.
+        sae.W_dec[empty] = 0
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        sae.fold_W_dec_norm()
+        if empty.any():
+            # SAELens would go on dividing by norms, of which some are zero.
+            sae.cfg.rescale_acts_by_decoder_norm = False
+    return sae.eval()
+
+
+def _refuse_not_finite(sae: "SAE", said: str) -> None:
+    for name, values in sae.named_parameters():
+        # A threshold or bias may be infinite: its latent never fires.
+        bad = ~values.isfinite() if name == "W_dec" else values.isnan()
+        if not bad.any():
+            continue
+        rows = bad.any(1).nonzero().ravel().tolist() if name == "W_dec" else []
+        others = " and others" if len(rows) > _NAMED else ""
+        where = f" (rows {', '.join(map(str, rows[:_NAMED]))}{others})" if rows else ""
+        raise ValueError(
+            f"{int(bad.sum()):,} entries of {name} of {said} are NaN or infinite{where}; all must "
+            "be finite: copy its weights again from where they came"
+        )
+
+
+def decoder_rows(sae: "SAE") -> Float[np.ndarray, "latents d_model"]:
+    """Decoder rows as trained, not normalised, float32."""
+    return sae.W_dec.detach().float().cpu().numpy()
+
+
+def hook_of(sae: "SAE") -> Hook:
+    """The hook the SAE reads."""
+    return parse_hook(sae.cfg.metadata.hook_name)
+
+
+def prepends_bos(sae: "SAE") -> bool:
+    """Whether the SAE was trained on sequences that begin with BOS (the default of SAELens)."""
+    return sae.cfg.metadata.prepend_bos is not False
+
+
+def reads_centred(sae: "SAE") -> bool:
+    """Whether the SAE was trained on a residual stream whose vectors have mean zero.
+
+    SAELens says so by TransformerLens's `center_writing_weights`.
+    """
+    return bool((sae.cfg.metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights"))

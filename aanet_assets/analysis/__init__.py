@@ -1,1 +1,0 @@
-"""What the trained models say: elbows, the guide's table, selection, plots."""

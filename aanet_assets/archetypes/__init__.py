@@ -1,1 +1,0 @@
-"""AANets: simplex, network, extrema, stacked training, export."""

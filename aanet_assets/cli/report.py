@@ -1,0 +1,150 @@
+"""What a finished run tells its user on the terminal: selection, recovery, and where things are."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.selection.verdicts import explain_none_of, select_both
+from aanet_assets.steps.evidence import EVIDENCE, evidence
+from aanet_assets.steps.ground_truth import RECOVERY_PLOT
+from aanet_assets.steps.metrics import (
+    CONSOLIDATED_METRICS,
+    METRICS_CSV,
+    PLOTS,
+    consolidated_metrics,
+)
+from aanet_assets.steps.vertices import MANIFEST
+from aanet_assets.storage import warehouse
+from aanet_assets.storage.run import Run
+from aanet_assets.study.study import Study
+from aanet_assets.toy.recovery import summary
+
+
+def print_report(study: Study, console: Console) -> None:
+    """Print the summary of a study that has been run to the end."""
+    if study.truth is not None:
+        _print_recovery(study, study.truth.n_clusters, console)
+    _print_selection(study, console)
+    _print_places(study, console)
+
+
+def _frame(study: Study, sql: str) -> pd.DataFrame:
+    return warehouse.query(study.paths, tables_of(study), sql).df()
+
+
+def _print_recovery(study: Study, n: int, console: Console) -> None:
+    recovery = _frame(
+        study,
+        f"""SELECT r.*, simplex_k, simplex_fit, calibrated_category
+            FROM recovery r
+            LEFT JOIN evidence e
+              ON (e.n_clusters_total, e.cluster_id) = (r.n_clusters_total, r.cluster_id)
+              AND NOT is_null
+            LEFT JOIN selected_clusters s
+              ON (s.n_clusters_total, s.cluster_id) = (r.n_clusters_total, r.cluster_id)
+            WHERE r.n_clusters_total = {n} ORDER BY component""",
+    )
+    if recovery.empty:
+        return
+    table = Table(
+        "component", "cluster", "R² of belief", "from the letter alone", "leak", "true k",
+        "elbow k", "best fit", "verdict", "R² barycentric", "vertex purity",
+        title=f"What was recovered of the truth at n_clusters {n}",
+    )  # fmt: skip
+    for row in recovery.to_dict("records"):
+        whole = (row["true_k"], row["recon_elbow_k"])
+        table.add_row(
+            row["component"],
+            _number(row["cluster_id"], 0),
+            *(_number(row[name], 3) for name in ("r2", "token_r2", "leak")),
+            *(_number(value, 0) for value in whole),
+            _number(row["simplex_fit"], 2),
+            f"simplex of {row['simplex_k']}" if row["calibrated_category"] == "S" else "no simplex",
+            _number(row["barycentric_r2"], 3),
+            _number(row["vertex_purity"], 3),
+        )
+    console.print(table)
+    means = summary(recovery)
+    console.print(
+        f"Mean held-out R² of belief from cluster latents {means['mean_r2']:.3f} "
+        f"(from the current letter alone {means['mean_token_r2']:.3f}), largest leak "
+        f"{means['max_leak']:.3f}. A dash: no simplex to find, or not measured.",
+        highlight=False,
+    )
+
+
+def _number(value, digits: int) -> str:
+    return "-" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _print_selection(study: Study, console: Console) -> None:
+    selected = _frame(
+        study,
+        """SELECT n_clusters_total, cluster_id, s.k, s.category, sum(samples)::BIGINT AS samples,
+                  count(*) FILTER (reached_target) AS full_vertices
+           FROM selected_clusters s LEFT JOIN vertex_stats USING (n_clusters_total, cluster_id)
+           WHERE selected GROUP BY ALL ORDER BY ALL""",
+    )
+    if selected.empty:
+        console.print("No cluster was selected.")
+        for n in study.n_clusters:
+            _print_funnel(study, n, console)
+        return
+    table = Table(
+        "n_clusters", "cluster", "k", "category", "vertex samples", "vertices with all samples",
+        title="Selected clusters",
+    )  # fmt: skip
+    for row in selected.itertuples():
+        table.add_row(
+            str(row.n_clusters_total), str(row.cluster_id), str(row.k), str(row.category),
+            _number(row.samples, 0), f"{row.full_vertices} of {row.k}",
+        )  # fmt: skip
+    console.print(table)
+    empty = sorted(set(study.n_clusters) - set(selected["n_clusters_total"]))
+    if empty:
+        named = ", ".join(map(str, empty))
+        console.print(
+            f"None at n_clusters {named}; the table selection_funnel says why.", highlight=False
+        )
+
+
+def _print_funnel(study: Study, n: int, console: Console) -> None:
+    """What each filter of the mode in use turned away at one n, and in words what to try."""
+    metrics = Run(study, consolidated_metrics.at(n=n)).read(CONSOLIDATED_METRICS)
+    known = Run(study, evidence.at(n=n)).read(EVIDENCE)
+    mode = study.selection.mode
+    both = select_both(metrics, known, study.selection, study.trust, n)
+    title = f"What each filter of the {mode} mode turned away, n_clusters {n}"
+    table = Table("filter", "turned away", "left", title=title)
+    for step in both[mode].funnel.to_dict("records"):
+        table.add_row(step["filter"], str(step["failed_here"]), str(step["remaining"]))
+    console.print(table)
+    console.print(escape(explain_none_of(both, mode, study.ks)), highlight=False, soft_wrap=True)
+
+
+def _print_places(study: Study, console: Console) -> None:
+    root, n = study.paths.root, study.truth.n_clusters if study.truth else study.n_clusters[-1]
+
+    def shown(path: Path) -> str:
+        return escape(str(path.relative_to(root.parent.parent)))
+
+    places = {
+        "plots": shown(PLOTS[0].under(root, n=n).parent),
+        "table": shown(METRICS_CSV.under(root, n=n)),
+        "samples": shown(MANIFEST.under(root, n=n).parent),
+        "database": shown(study.paths.database),
+        "review": f"aanet review {study.name}",
+        "Dagit": "make ui, then http://127.0.0.1:3000",
+        "SQL": escape(
+            f'aanet sql {study.name} "SELECT cluster_id, k, category FROM selected_clusters '
+            f'WHERE selected"'
+        ),
+    }
+    if study.truth is not None:
+        places = {"picture": shown(RECOVERY_PLOT.under(root, n=n)), **places}
+    for name, place in places.items():
+        console.print(f"[bold]{name:>9}[/]  {place}", highlight=False, soft_wrap=True)

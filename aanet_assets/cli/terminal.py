@@ -1,0 +1,127 @@
+"""What every command shares: the terminal, the project's folder, a study by its name.
+
+Nothing heavy is imported before a command asks for it, so that `aanet --help` answers at once.
+"""
+
+import glob
+import io
+import os
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+# Piped output is for other programs and files: wide enough to keep rows on one line.
+console = Console(width=None if sys.stdout.isatty() else 240)
+
+StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/studies.")]
+
+
+def bear_any_terminal() -> None:
+    """Print a question mark for each letter that the terminal does not know, as ² in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def load(name: str) -> ModuleType:
+    """The module of a study; one clear message where there is none or it cannot be used."""
+    from aanet_assets.orchestration.studies import StudyModuleError, load_study
+
+    enter_home()
+    try:
+        return load_study(name)
+    except StudyModuleError as error:
+        raise stop(error) from None
+
+
+# Dagster's SQLite takes a path as an address, DuckDB reads a backslash as a folder's end.
+_UNBEARABLE = "%?\\"
+# Dagster takes the path of dagster.yaml as a pattern: in a folder with brackets it would find none,
+# and use settings and a place of its own. Linux has another name for the working directory.
+_WORKING_DIRECTORY = Path("/proc/self/cwd")
+
+
+def enter_home() -> Path:
+    """Make the project's folder the working directory, as Dagster's relative paths want it."""
+    from aanet_assets.study.layout import data_root
+
+    home = data_root().parent
+    if not (home / "dagster.yaml").is_file():
+        raise stop(
+            f"{home} is not the project's folder (it has no dagster.yaml): go there, or set "
+            "AANET_HOME to it"
+        )
+    unbearable = _UNBEARABLE if _WORKING_DIRECTORY.exists() else f"{_UNBEARABLE}*["
+    if bad := [character for character in str(home) if character in unbearable]:
+        raise stop(
+            f"the path of the project's folder, {home}, has a {bad[0]!s}, with which Dagster's "
+            "database or DuckDB would take it for another path: rename the folder"
+        )
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not str(home).isascii():
+        raise stop(
+            f"with this locale Python reads names of files as {encoding}, and the path of the "
+            "project's folder has other letters than ASCII's: set PYTHONUTF8=1"
+        )
+    os.chdir(home)
+    return home
+
+
+def heed_interrupts() -> None:
+    """Let Ctrl-C act, as it does not on what a script puts into the background.
+
+    Dagster would let SIGTERM be ignored, too, by itself and by helpers that it then waits for, a
+    minute per partition.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def open_instance() -> "dg.DagsterInstance":
+    """The Dagster instance of the project's folder, whatever DAGSTER_HOME was."""
+    import dagster as dg
+
+    heed_interrupts()
+    home = enter_home()
+    given = os.environ.get("DAGSTER_HOME")
+    if given and Path(given).resolve() != home:
+        console.print(
+            f"DAGSTER_HOME is {given}; what is used is the project's own folder, {home}.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    # Processes that are started from here, Dagit's above all, are to use it, too.
+    is_pattern = glob.escape(str(home)) != str(home)
+    os.environ["DAGSTER_HOME"] = str(_WORKING_DIRECTORY if is_pattern else home)
+    return dg.DagsterInstance.get()
+
+
+def mend_orphans(instance: "dg.DagsterInstance") -> None:
+    """Settle the runs that a crash left behind, and say how many there were."""
+    from aanet_assets.orchestration import orphans
+
+    if count := orphans.mend_orphans(instance):
+        runs = "1 run whose process is" if count == 1 else f"{count} runs whose processes are"
+        console.print(f"Marked as failed: {runs} gone.", highlight=False)
+    if elsewhere := orphans.runs_elsewhere(instance):
+        hosts = sorted({process.host or "not said which" for _, process in elsewhere})
+        runs = "1 run" if len(elsewhere) == 1 else f"{len(elsewhere)} runs"
+        console.print(
+            f"Left alone: {runs} of another machine or container ({', '.join(hosts)}), whose "
+            "process cannot be looked up from here.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def stop(message: object) -> typer.Exit:
+    """Say what is wrong; raise what this returns."""
+    console.print(f"[bold red]error[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)

@@ -1,1 +1,0 @@
-"""All that knows Dagster, and nothing else: partitions, assets, sensor, schedule, jobs."""

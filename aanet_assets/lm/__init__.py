@@ -1,1 +1,0 @@
-"""Language model, SAE and corpus: from text to sparse codes."""

@@ -1,1 +1,0 @@
-"""A language model, a corpus and an SAE made on this machine, for a study that needs no hub."""

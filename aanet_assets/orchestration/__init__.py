@@ -1,0 +1,1 @@
+"""Steps in Dagster: assets, checks, partitions, jobs, sensors, schedules, the driver."""

@@ -1,0 +1,29 @@
+"""`build_defs`: everything Dagster needs to know about one study."""
+
+import sys
+
+import dagster as dg
+
+from aanet_assets.orchestration import automation
+from aanet_assets.orchestration.materialise import build_asset
+from aanet_assets.orchestration.pipeline import steps_of
+from aanet_assets.study.study import Study, require_own_module
+
+
+def build_defs(study: Study) -> dg.Definitions:
+    """Assets, jobs, sensors and schedules of a study, as one code location.
+
+    Raises:
+        ValueError: the study of a module, as Dagster loads it, has not the module's name.
+    """
+    caller = sys._getframe(1).f_globals
+    if caller.get("study") is study and caller["__name__"] != "__main__":
+        require_own_module(study, caller["__name__"])
+    return dg.Definitions(
+        assets=[build_asset(study, step) for step in steps_of(study)],
+        jobs=automation.jobs(study),
+        sensors=[automation.stage3_sensor(study), automation.reselect_sensor(study)],
+        schedules=automation.gap_schedules(study),
+        # A process per step would import torch and sae-lens anew each time.
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,149 @@
+"""Materialising a study in this process, one Dagster run per partition, on the usual instance.
+
+What is there already, and belongs to the study as it is now, is left alone; so a run that was
+stopped goes on where it was, and Dagit shows all of it.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
+
+from aanet_assets.orchestration.materialise import version_of
+from aanet_assets.orchestration.orphans import process_tags
+from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
+from aanet_assets.storage.records import Standing, read_record
+from aanet_assets.storage.step import Partition, Step
+from aanet_assets.study.study import Study
+
+
+class Failure(RuntimeError):  # noqa: N818 (the name of what happened to a partition)
+    """A partition could not be materialised; the message is for people."""
+
+
+def plan(
+    study: Study,
+    until: str | None = None,
+    n_clusters: Sequence[int] = (),
+    ks: Sequence[int] = (),
+) -> list[Partition]:
+    """The partitions of a run, in an order in which they can be materialised.
+
+    Args:
+        until: the last step; everything it needs comes with it. All steps if None.
+        n_clusters: only these clusterings; all if empty.
+        ks: only these ks; all if empty.
+
+    Raises:
+        ValueError: an unknown step, or a number the study does not have.
+    """
+    wanted = steps_of(study) if until is None else _needed(study, step_named(study, until))
+    for name, asked, allowed in (
+        ("n_clusters", n_clusters, study.n_clusters), ("k", ks, study.ks),
+    ):  # fmt: skip
+        for value in asked:
+            if value not in allowed:
+                raise ValueError(
+                    f"{name} {value} is not in study {study.name!r}, which has {allowed}"
+                )
+    asked_for = {"n": n_clusters, "k": ks}
+    return [
+        partition
+        for step in wanted
+        for partition in step.all_of(study)
+        if all(
+            value in (asked_for.get(name) or [value])
+            for name, value in partition.at.numbers.items()
+        )
+    ]
+
+
+def _needed(study: Study, last: Step) -> list[Step]:
+    """A step and all that it is made from."""
+    found, ahead = {last}, [last]
+    while ahead:
+        new = [read for read in read_by(ahead.pop()) if read not in found]
+        found.update(new)
+        ahead += new
+    return [step for step in steps_of(study) if step in found]
+
+
+class Driver:
+    """Materialises partitions of one study on one instance."""
+
+    def __init__(self, study: Study, defs: dg.Definitions, instance: dg.DagsterInstance):
+        self.study, self.instance = study, instance
+        self._job = defs.resolve_implicit_global_asset_job_def()
+
+    def is_there(self, partition: Partition) -> bool:
+        """Whether the partition needs no work; tells Dagster of it if Dagster does not know."""
+        if Standing(self.study).problem(partition) is not None:
+            return False
+        key = dg.AssetKey([self.study.name, partition.step.name])
+        filters = dg.AssetRecordsFilter(
+            key, asset_partitions=[partition.key] if partition.key else None
+        )
+        if not self.instance.fetch_materializations(filters, limit=1).records:
+            record = read_record(self.study, partition)
+            if record is None:
+                return False
+            self.instance.report_runless_asset_event(
+                dg.AssetMaterialization(
+                    key,
+                    partition=partition.key,
+                    description="Found on disk, made earlier.",
+                    tags={
+                        "dagster/data_version": record.content,
+                        "dagster/code_version": version_of(self.study, partition.step),
+                    },
+                )
+            )
+        return True
+
+    def materialise(self, partition: Partition) -> None:
+        """Run one partition.
+
+        Raises:
+            Failure: it failed; the message is the error's own where the mistake is the user's.
+            KeyboardInterrupt: it was interrupted.
+        """
+        result = self._job.execute_in_process(
+            asset_selection=[dg.AssetKey([self.study.name, partition.step.name])],
+            partition_key=partition.key,
+            instance=self.instance,
+            tags=process_tags(),
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        if result.success:
+            return
+        errors = [
+            event.step_failure_data.error
+            for event in result.all_events
+            if event.is_step_failure and event.step_failure_data.error
+        ] + [
+            event.job_failure_data.error
+            for event in result.all_events
+            if event.is_job_failure and event.job_failure_data.error
+        ]
+        # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
+        if any(error.cls_name in _INTERRUPTIONS for error in errors):
+            raise KeyboardInterrupt
+        reason = _reason(errors[0]) if errors else "no reason given"
+        # What the project says of a partition itself begins with its name.
+        said = reason if reason.startswith(str(partition)) else f"{partition}: {reason}"
+        raise Failure(f"{said} (run {result.run_id[:8]})")
+
+
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_USERS_OWN = (
+    "ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "NoLocksError", "Failure",
+)  # fmt: skip
+
+
+def _reason(error: SerializableErrorInfo) -> str:
+    """The innermost message; its kind too, where it is not one written for users."""
+    while error.cause is not None:
+        error = error.cause
+    kind, _, message = error.message.strip().partition(": ")
+    return message if kind.split(".")[-1] in _USERS_OWN else f"{kind}: {message}"

@@ -1,0 +1,202 @@
+"""What every asset does around its own work: check what it reads, run, check, record, report."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from aanet_assets.orchestration.orphans import report_process
+from aanet_assets.orchestration.partitions import dependency, partitions_def
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.steps.activations import at_commits, sae_fit
+from aanet_assets.storage import warehouse
+from aanet_assets.storage.locks import making
+from aanet_assets.storage.obeyed import digest_of, settings_values
+from aanet_assets.storage.records import (
+    content_digest,
+    contents_read,
+    discard_record,
+    require_upstream,
+    write_record,
+)
+from aanet_assets.storage.refusals import REFUSED, remove_refusal, write_refusal
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import (
+    Finding,
+    Outcome,
+    Partition,
+    Step,
+    ancestors,
+    parts_read,
+)
+from aanet_assets.study.study import Study
+
+log = logging.getLogger("aanet")
+
+
+def run_step(
+    study: Study, partition: Partition
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Do the work of one partition and check it; the record, written last, makes it count.
+
+    Raises:
+        BusyError: another process is making it.
+        NotReadyError: something that it reads is missing or stale.
+        dagster.Failure: a blocking check failed.
+    """
+    step = partition.step
+    with making(study, partition):
+        require_upstream(study, partition)
+        made_from = contents_read(study, partition)
+        obeyed = settings_values(study, step, partition.n)
+        run = Run(_at_commits(study, partition), partition)
+        discard_record(study, partition)
+        started = time.monotonic()
+        outcome = step.work(run)
+        findings = step.check(run) if step.check else []
+        results = [check_result(finding) for finding in findings]
+        failed = [finding for finding in findings if not finding.passed]
+        blocking = [finding for finding in failed if finding.blocking]
+        tables = [file for file in outcome.files if study.paths.tables in file.parents]
+        if blocking:
+            said = _said(blocking)
+            aside = _set_aside(study, tables)
+            write_refusal(study, partition, said, [*aside, *set(outcome.files) - set(tables)])
+            _afterwards(study, step)
+            yield from results
+            raise _refusal(partition, said, outcome)
+        for finding in failed:
+            log.warning(f"{partition}: check {finding.name} failed: {finding.said}")
+        for file in tables:
+            file.with_suffix(REFUSED).unlink(missing_ok=True)
+        remove_refusal(study, partition)
+        # Before the record: after a kill in between, the next run makes the database whole, too.
+        if tables:
+            warehouse.update(study.paths, tables_of(study))
+        record = write_record(
+            study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
+        )
+        _afterwards(study, step)
+        yield dg.MaterializeResult(
+            metadata={**outcome.metadata, **_cost(outcome, started)},
+            data_version=dg.DataVersion(record.content),
+            check_results=results,
+        )
+
+
+def _at_commits(study: Study, partition: Partition) -> Study:
+    """The study with the commits of a hub that its partitions share: `sae_fit` looks, once."""
+    if partition.step is sae_fit:
+        return at_commits(study, fitted=False)
+    made_after = any(up.step is sae_fit for up in ancestors(study, [partition]))
+    return at_commits(study, fitted=True) if made_after else study
+
+
+def _afterwards(study: Study, step: Step) -> None:
+    if step.afterwards is not None:
+        step.afterwards(study)
+
+
+def _cost(outcome: Outcome, started: float) -> dict[str, Any]:
+    """What Dagit shows of every partition."""
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "bytes": sum(file.stat().st_size for file in outcome.files),
+        "folder": dg.MetadataValue.path(str(outcome.files[0].parent)) if outcome.files else "none",
+    }
+
+
+def _said(blocking: Sequence[Finding]) -> str:
+    return "; ".join(f"check {finding.name} failed: {finding.said}" for finding in blocking)
+
+
+def _set_aside(study: Study, tables: Sequence[Path]) -> list[Path]:
+    """Take tables that failed a check out of the database, but leave them for people to read."""
+    aside = [file.replace(file.with_suffix(REFUSED)) for file in tables]
+    if tables:
+        warehouse.update(study.paths, tables_of(study))
+    return aside
+
+
+def _refusal(partition: Partition, said: str, outcome: Outcome) -> dg.Failure:
+    folders = sorted({str(file.parent) for file in outcome.files})
+    where = f"; what was written is left in {' and '.join(folders)}" if folders else ""
+    return dg.Failure(
+        f"{partition}: {said}. The partition does not count, and nothing reads it{where}",
+        metadata=outcome.metadata,
+        # The same work would fail the same check.
+        allow_retries=False,
+    )
+
+
+def pool(study: Study) -> str | None:
+    """The pool in which runs wait for the study's device; a CPU is shared without one."""
+    return None if study.device == "cpu" else study.device.replace(":", "_")
+
+
+def version_of(study: Study, step: Step) -> str:
+    """Dagster's code version: it shows stale what was made by other code or with other settings.
+
+    Without the contents of input files, which would have to be read for it.
+    """
+    settings = digest_of(settings_values(study, step, contents=False))
+    return f"{step.code_version}-{settings[:8]}"
+
+
+def build_asset(study: Study, step: Step) -> dg.AssetsDefinition:
+    """The asset of a step."""
+
+    @dg.asset(
+        key=[study.name, step.name],
+        # Groups of several studies share one graph: the study keeps them apart.
+        group_name=f"{study.name}_{step.group}",
+        kinds=set(step.kinds),
+        description=step.description,
+        code_version=version_of(study, step),
+        partitions_def=partitions_def(study, step.partitions),
+        deps=[dependency(study, step, part) for part in parts_read(study, step)],
+        pool=pool(study) if step.on_device else None,
+        # Without a schema Dagster would take any launchpad setting, and ignore it.
+        config_schema={},
+        check_specs=_check_specs(study, step),
+    )
+    def run(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        report_process(context.instance, context.run)
+        key = str(context.partition_key) if context.has_partition_key else None
+        yield from run_step(study, step.of_key(key))
+
+    return run
+
+
+def _check_specs(study: Study, step: Step) -> list[dg.AssetCheckSpec]:
+    """The checks of a step as Dagster knows them: one result per partition each."""
+    partitions = partitions_def(study, step.partitions)
+    with warnings.catch_warnings():
+        # Checks with partitions are new in Dagster; this tells its users, not the project's.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=[study.name, step.name],
+                description=description,
+                blocking=name in step.blocking,
+                partitions_def=partitions,
+            )
+            for name, description in {**step.blocking, **step.warning}.items()
+        ]
+
+
+def check_result(finding: Finding) -> dg.AssetCheckResult:
+    """What Dagit shows of a finding."""
+    return dg.AssetCheckResult(
+        check_name=finding.name,
+        passed=finding.passed,
+        severity=dg.AssetCheckSeverity.ERROR if finding.blocking else dg.AssetCheckSeverity.WARN,
+        description=finding.said,
+    )

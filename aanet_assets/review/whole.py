@@ -1,0 +1,40 @@
+"""All that the review page of one n_clusters shows."""
+
+from typing import Any
+
+import pandas as pd
+
+from aanet_assets.review import contents
+from aanet_assets.review.details import Found, details, shapes_by_cluster
+from aanet_assets.study.study import Study
+from aanet_assets.vertices.selected import chosen_of
+
+
+def page_of(
+    study: Study,
+    n: int,
+    metrics: pd.DataFrame,
+    evidence: pd.DataFrame,
+    shapes: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    replicates: pd.DataFrame | None,
+    found: Found,
+) -> dict[str, Any]:
+    """The contents of the page, given the tables of one n_clusters."""
+    chosen = {one.cluster_id: one.k for one in chosen_of(verdicts)}
+    fits = evidence[~evidence["is_null"]].dropna(subset="simplex_k")
+    best = {int(row["cluster_id"]): int(row["simplex_k"]) for row in fits.to_dict("records")}
+    ks_shown = dict(sorted({**best, **chosen}.items()))
+    return {
+        "summary": (
+            f"SAE {study.sae.name}; {len(chosen)} of {n} clusters selected "
+            f"({study.selection.mode} mode), compared with {int(evidence['is_null'].sum())} null "
+            "clusters"
+        ),
+        "ks": list(study.ks),
+        **contents.settings(study.selection, study.trust),
+        "clusters": contents.cluster_rows(metrics, evidence, verdicts),
+        "shapes": shapes_by_cluster(shapes),
+        "bands": contents.bands(replicates, study.ks),
+        "details": details(found, chosen, ks_shown, study.aanet),
+    }

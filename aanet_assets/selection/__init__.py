@@ -1,0 +1,1 @@
+"""Which clusters count: elbows, quality, evidence against chance, verdicts."""

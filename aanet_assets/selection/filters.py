@@ -1,0 +1,216 @@
+"""Stage 2: which clusters go on to stage 3, at which k, and why the others do not."""
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+from aanet_assets.selection.categories import Limits, categorise, limits_of
+from aanet_assets.selection.quality import (
+    Cluster,
+    clusters_of,
+    counted,
+    failures_of,
+    quality_filters,
+)
+from aanet_assets.selection.wording import said
+from aanet_assets.study.settings import SelectionSettings, parse_manual_clusters, parse_manual_k
+
+SELECTED = {
+    "n_clusters_total": "Int64",
+    "cluster_id": "Int64",
+    "category": "string",
+    "k": "Int64",
+    "k_source": "string",
+    "n_latents": "Int64",
+    "aanet_recon_loss_elbow_k": "Int64",
+    "aanet_recon_loss_elbow_strength": "float64",
+    "aanet_archetypal_loss_elbow_k": "Int64",
+    "aanet_archetypal_loss_elbow_strength": "float64",
+    "k_differential": "Int64",
+}
+VERDICTS = {
+    "n_clusters_total": "Int64",
+    "cluster_id": "Int64",
+    "selected": "bool",
+    "category": "string",
+    "reason": "string",
+}
+FUNNEL = {
+    "n_clusters_total": "Int64",
+    "filter": "string",
+    "setting": "string",
+    "failed_here": "Int64",
+    "failed_cumulative": "Int64",
+    "remaining": "Int64",
+}
+
+
+class Selection(NamedTuple):
+    """The selected clusters and how they came to be; columns and types as in the tables above."""
+
+    selected: pd.DataFrame
+    """One row per selected cluster. category is A, B, C, D, or M for a manual pick; k_source is
+    "manual", "archetypal elbow" or "reconstruction elbow"."""
+    verdicts: pd.DataFrame
+    """One row per cluster; the reason is never empty."""
+    funnel: pd.DataFrame
+    """One row per filter, in order: failed_here clusters fail it of those that the earlier filters
+    let through; failed_cumulative fail it or an earlier one; remaining are left. In the last row,
+    those that reach no category fail. Manual picks are not counted."""
+    threshold: dict[str, float | int | None]
+    """n_passing, and the fields of `Limits`: all None where fewer than two clusters pass, and those
+    of a loss of which fewer than two strengths count."""
+
+
+def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters: int) -> Selection:
+    """Select clusters of a consolidated table that holds one n_clusters.
+
+    The clusters that pass the quality filters set the limits of the categories (`categories.py`),
+    each with the strengths that count (`quality.counted`).
+    Manual picks are taken whatever the filters say, as category M, unless their k is not known.
+    The k of stage 3 is the one in `manual_k`, else the elbow that `k_from` names.
+
+    Raises:
+        ValueError: the table holds another n_clusters, or lacks a manually picked cluster.
+    """
+    others = sorted(set(table["n_clusters_total"]) - {n_clusters})
+    if others:
+        raise ValueError(f"the table holds n_clusters {others}; it must hold {n_clusters} alone")
+    clusters = clusters_of(table)
+    picks = parse_manual_clusters(settings.manual_clusters).get(n_clusters, ())
+    absent = sorted(set(picks) - {c.cluster_id for c in clusters})
+    if absent:
+        raise ValueError(
+            f"manual_clusters picks cluster {absent[0]} of n_clusters {n_clusters}; the table "
+            f"holds {len(clusters)} clusters and not that one"
+        )
+    filters = quality_filters(settings)
+    failures = {c.cluster_id: failures_of(c, filters) for c in clusters}
+    passed = {
+        c.cluster_id: counted(c.elbows, settings)
+        for c in clusters
+        if c.elbows and not failures[c.cluster_id]
+    }
+    limits = limits_of([elbows for elbows, _ in passed.values()], settings)
+
+    selected, verdicts = [], []
+    for c in clusters:
+        if c.cluster_id in passed:
+            elbows, note = passed[c.cluster_id]
+            category, reason = categorise(elbows, limits)
+            reason = f"{reason}; {note}" if note else reason
+        else:
+            category, reason = None, "; ".join(failures[c.cluster_id].values())
+        if c.cluster_id in passed and category is None:
+            failures[c.cluster_id] = {"reaches a category": reason}
+        k, k_source = _chosen_k(c, settings, n_clusters)
+        if c.cluster_id in picks:
+            rules = f"by the rules: {f'category {category}, ' if category else ''}{reason}"
+            category, reason = "M", f"manual pick; {rules}"
+            if k is None:
+                category = None
+                reason = f"manual pick without a k: no elbow, and none in manual_k; {rules}"
+        verdicts.append((n_clusters, c.cluster_id, category is not None, category, reason))
+        if category is not None:
+            carried = (
+                (e.recon_k, e.recon_strength, e.arch_k, e.arch_strength, e.k_differential)
+                if (e := c.elbows)
+                else (None,) * 5
+            )
+            row = (n_clusters, c.cluster_id, category, k, k_source, c.n_latents, *carried)
+            selected.append(row)
+    steps = [(f.name, f.setting) for f in filters]
+    steps.append(("reaches a category", "a_sd, b_sd, c_sd, d_sd"))
+    return Selection(
+        frame(selected, SELECTED),
+        frame(verdicts, VERDICTS),
+        funnel_of(steps, list(failures.values()), n_clusters),
+        {
+            "n_passing": len(passed),
+            **{
+                name: None
+                if limits is None or math.isnan(limit := getattr(limits, name))
+                else limit
+                for name in Limits._fields
+            },
+        },
+    )
+
+
+def _chosen_k(
+    cluster: Cluster, settings: SelectionSettings, n_clusters: int
+) -> tuple[int | None, str]:
+    manual = parse_manual_k(settings.manual_k).get((n_clusters, cluster.cluster_id))
+    if manual is not None:
+        return manual, "manual"
+    source = f"{settings.k_from} elbow"
+    if cluster.elbows is None:
+        return None, source
+    by_recon = settings.k_from == "reconstruction"
+    return cluster.elbows.recon_k if by_recon else cluster.elbows.arch_k, source
+
+
+def funnel_of(
+    steps: list[tuple[str, str]], failures: list[dict[str, str]], n_clusters: int
+) -> pd.DataFrame:
+    """The funnel of `Selection`, from name and setting of each step and each cluster's failures."""
+    rows, remaining = [], failures
+    for name, setting in steps:
+        left = [f for f in remaining if name not in f]
+        here, gone = len(remaining) - len(left), len(failures) - len(left)
+        rows.append((n_clusters, name, setting, here, gone, len(left)))
+        remaining = left
+    return frame(rows, FUNNEL)
+
+
+def frame(rows: list[tuple], types: dict[str, str]) -> pd.DataFrame:
+    """A table of these columns and types."""
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def explain_none(selection: Selection) -> str:
+    """A paragraph for a selection that came out empty: why, and what to change."""
+    total, limits = len(selection.verdicts), selection.threshold
+    if total == 0:
+        return "No cluster is selected: the table holds none. Materialise stage 1 first."
+    n_clusters = selection.verdicts["n_clusters_total"].iloc[0]
+    by_hand = f"Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
+    steps = selection.funnel.to_dict("records")
+    if "a_recon" not in limits:
+        counts = ", ".join(f"{step['failed_here']} fail '{step['filter']}'" for step in steps)
+        return (
+            f"No cluster of n_clusters {n_clusters} is selected by the evidence: of {total}, "
+            f"{counts}. The table evidence has the numbers. {_relax(steps)}{by_hand}"
+        )
+    filters = steps[:-1]
+    n_passing = filters[-1]["remaining"]
+    counts = ", ".join(
+        f"{step['failed_here']} of '{step['filter']}'" for step in filters if step["failed_here"]
+    )
+    text = f"No cluster of n_clusters {n_clusters} is selected. {n_passing} of {total} pass the "
+    text += "quality filters" + (f"; failures: {counts}. " if counts else ". ")
+    if n_passing >= 2:
+        limit = {name: said(value) for name, value in limits.items()}
+        text += (
+            f"None of them reaches a category: the largest recon strength is {limit['recon_max']} "
+            f"(A > {limit['a_recon']}, B > {limit['b_recon']}), the largest archetypal strength "
+            f"{limit['arch_max']} (A > {limit['a_arch']}, C > {limit['c_arch']}). "
+            "Lower selection.a_sd, b_sd, c_sd or d_sd to select more. "
+        )
+    else:
+        text += "Categories need a standard deviation, and so 2 clusters that pass. "
+        text += _relax(filters)
+    return text + by_hand
+
+
+def _relax(steps: list[dict]) -> str:
+    """Which setting to change, by the step that turns down the most of what reaches it."""
+    worst = max(steps, key=lambda step: step["failed_here"])
+    if not worst["setting"]:
+        return (
+            "Most have no elbow metrics: aanet_status and aanet_reason of the consolidated "
+            "metrics say why; clusters with too few rows need more training shards. "
+        )
+    group = "selection" if worst["setting"] in SelectionSettings.model_fields else "trust"
+    return f"Relax {group}.{worst['setting']}, which turns down the most. "

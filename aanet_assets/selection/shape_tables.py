@@ -1,0 +1,95 @@
+"""Shapes and coactivities of all clusters of one n_clusters, real and chance ones, as tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from aanet_assets.aanet.data import ClusterRows
+from aanet_assets.activations.rows import (
+    TrainingCodes,
+    activity_limit,
+    member_codes,
+    summed_activation,
+)
+from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
+from aanet_assets.selection.shapes import coactivity, interior, shapes_of
+from aanet_assets.study.progress import Progress
+from aanet_assets.study.seeds import seed_for
+from aanet_assets.study.settings import RowSettings
+from aanet_assets.study.study import Study
+
+
+def coactivity_of(
+    latents: Int[np.ndarray, "members"],
+    known: TrainingCodes,
+    lengths: Float[np.ndarray, "latents"],
+    settings: RowSettings,
+) -> float | None:
+    """Coactivity of a group of latents, over the tokens at which it is active as a cluster is.
+
+    Args:
+        lengths: of the decoder rows.
+    """
+    members = member_codes(known.codes, latents)
+    summed = summed_activation(members)
+    active = np.flatnonzero(summed > activity_limit(summed, settings))
+    return coactivity(members[active], lengths[latents])
+
+
+def shape_table(
+    study: Study,
+    n: int,
+    clusters: pd.DataFrame,
+    rows: Sequence[ClusterRows],
+    known: TrainingCodes,
+    lengths: Float[np.ndarray, "latents"],
+) -> pd.DataFrame:
+    """Fit at every k, coactivity and interior of each cluster.
+
+    Args:
+        clusters: cluster_id, is_null, latent_indices, in the order of `rows`.
+        lengths: of the decoder rows.
+    """
+    progress = Progress(len(clusters), "clusters", f"shapes, n_clusters {n}")
+    found = []
+    for cluster, own in zip(clusters.to_dict("records"), rows, strict=True):
+        latents = np.asarray(cluster["latent_indices"], dtype=np.int64)
+        seed = seed_for(study.rows.seed, study.name, n, "shape", cluster["cluster_id"])
+        alike = {
+            "n_clusters_total": n,
+            "cluster_id": cluster["cluster_id"],
+            "is_null": cluster["is_null"],
+            "n_latents": len(latents),
+            "coactivity": coactivity_of(latents, known, lengths, study.rows),
+            "interior": interior(own.train),
+        }
+        shapes = shapes_of(own.train, study.ks, seed)
+        found += [{**alike, **shape._asdict(), "fit": shape.fit} for shape in shapes]
+        if not shapes:
+            found.append({**alike, **dict.fromkeys(("k", "pca_explained", "occupancy", "fit"))})
+        progress.advance()
+    return pd.DataFrame(found)
+
+
+def chance_table(
+    study: Study,
+    n: int,
+    labels: Int[np.ndarray, "latents"],
+    known: TrainingCodes,
+    lengths: Float[np.ndarray, "latents"],
+) -> pd.DataFrame:
+    """Coactivities of groups of latents of the same sizes and activities, made by chance."""
+    shuffles = shuffles_for(study.trust.chance, n)
+    progress = Progress(shuffles * n, "groups", f"chance groups, n_clusters {n}")
+    found = []
+    for shuffle in range(shuffles):
+        seed = seed_for(study.trust.seed, study.name, n, "chance", shuffle)
+        shuffled = matched_shuffle(labels, known.activity, seed)
+        for i in range(n):
+            group = np.flatnonzero(shuffled == i)
+            found.append((n, True, len(group), coactivity_of(group, known, lengths, study.rows)))
+            progress.advance()
+    columns = ["n_clusters_total", "is_null", "n_latents", "coactivity"]
+    return pd.DataFrame(found, columns=columns)

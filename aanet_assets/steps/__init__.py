@@ -1,0 +1,1 @@
+"""The pipeline: each step declared once, one file per group of assets."""

@@ -1,0 +1,1 @@
+"""What the output of each step must satisfy before it counts."""

@@ -1,0 +1,154 @@
+"""Groups of latents, and the rows that AANets train on."""
+
+import dagster as dg
+
+from aanet_assets.steps import pictures
+from aanet_assets.steps.activations import training_cache, training_shards
+from aanet_assets.steps.columns import (
+    ACTIVATION_PCA_RANK,
+    AVERAGE_L0,
+    CLUSTER_ID,
+    CLUSTER_RECON_ERROR,
+    DECODER_DIR_RANK,
+    LATENT_INDICES,
+    N_CLUSTERS_TOTAL,
+    N_LATENTS,
+)
+from aanet_assets.storage.partitions import ByN
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Finding, Outcome, step
+from aanet_assets.storage.table import Table, integer, number, text
+from aanet_assets.study.layout import File
+
+CLUSTERING = File("clusters_{n}/clustering.safetensors")
+ROWS = File("clusters_{n}/cluster_rows.safetensors")
+ACTIVE_TOKENS = integer("active_tokens", "Training tokens at which the cluster is active.")
+ACTIVITY_LIMIT = number("activity_limit", "Summed activation above which it counts as active.")
+EXTREMA_PROBLEM = text("extrema_problem", "Why there are no extrema; empty where there are.")
+CLUSTERS = Table(
+    "clusters",
+    "One row per cluster: its latents, ranks and rows.",
+    N_CLUSTERS_TOTAL,
+    CLUSTER_ID,
+    N_LATENTS,
+    LATENT_INDICES,
+    CLUSTER_RECON_ERROR,
+    DECODER_DIR_RANK,
+    ACTIVATION_PCA_RANK,
+    AVERAGE_L0,
+    ACTIVE_TOKENS,
+    ACTIVITY_LIMIT,
+    number("norm_limit", "Length of the residual stream above which a token is left out, if any."),
+    EXTREMA_PROBLEM,
+)
+# Clusterings can be equal where these differ: labels from a file know no shards and no ranks.
+ROW_SETTINGS = ("rows", "extrema", "cache.training_shards")
+
+
+@step(
+    ByN,
+    group="1b_clusters",
+    job="stage1_clusters",
+    kinds=("scikitlearn",),
+    reads=(training_cache,),
+    settings=("sae", "clustering", "cache.training_shards"),
+    files=(CLUSTERING,),
+    code_version="2",
+)
+def clustering(run: Run[ByN]) -> Outcome:
+    """Groups of latents: a label per latent, and each cluster's decoder subspace, rank, residual.
+
+    Latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of zeros
+    carry label -1.
+    """
+    from aanet_assets.activations.rows import clusters_of, save_clusters
+    from aanet_assets.activations.sae import decoder_rows, load_sae
+    from aanet_assets.activations.shards import counted_codes
+    from aanet_assets.clustering.methods import label_latents
+
+    n, settings = run.at.n, run.study.clustering
+    decoder = decoder_rows(load_sae(run.study.sae))
+    codes = counted_codes(training_shards(run))
+    labels = label_latents(decoder, codes, n, settings, run.study.cache.activity_threshold)
+    clusters = clusters_of(labels, decoder, n)
+    save_clusters(run.path(CLUSTERING), labels, clusters)
+    sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)
+    return Outcome(
+        [run.path(CLUSTERING)],
+        {
+            "dagster/row_count": n,
+            "method": settings.method,
+            "latents_clustered": int((labels >= 0).sum()),
+            "latents_left_out": int((labels < 0).sum()),
+            "decoder_rows_of_zeros": int((~decoder.any(axis=1)).sum()),
+            "sizes": dg.MetadataValue.json(sizes),
+            "active_latents_per_token": codes.nnz / codes.shape[0],
+        },
+    )
+
+
+@clustering.checks(
+    labels="Every latent has one label: a cluster's number, or -1 for none.",
+    usable_latents_only="A latent has no cluster if, and only if, it never fires, fires too "
+    "rarely or repeats another.",
+    sizes="Every cluster has a basis, and coordinates for each of its latents.",
+    bases="Bases are orthonormal and coordinates finite.",
+    warnings={"no_empty_cluster": "Every cluster has latents."},
+)
+def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.activations.sae import decoder_rows, load_sae
+    from aanet_assets.steps.checks.clusters import activity_rates, check_clustering
+
+    activity, decoder = activity_rates(training_shards(run)), decoder_rows(load_sae(run.study.sae))
+    return check_clustering(run.path(CLUSTERING), run.at.n, decoder, activity, run.study.clustering)
+
+
+@step(
+    ByN,
+    group="1b_clusters",
+    job="stage1_clusters",
+    kinds=("numpy",),
+    reads=(training_cache, clustering),
+    settings=(*ROW_SETTINGS, "clustering.variance_share", "clustering.gap_ratio"),
+    tables=(CLUSTERS,),
+    files=(ROWS,),
+    code_version="4",
+)
+def cluster_rows(run: Run[ByN]) -> Outcome:
+    """Training and held-out rows of each cluster in its own subspace, extrema, and ranks.
+
+    A row is the part of the residual stream that the cluster's latents write at a token where the
+    cluster is active.
+    """
+    import pandas as pd
+
+    from aanet_assets.activations import rows
+
+    study, n = run.study, run.at.n
+    known = rows.training_codes(training_shards(run), study.rows)
+    clusters = [rows.load_cluster(run.path(CLUSTERING), i) for i in range(n)]
+    gathered = rows.gather_all(study, n, known.codes, clusters)
+    rows.save_rows(run.path(ROWS), [each.rows for each in gathered])
+    described = [
+        rows.describe(*pair, study.clustering) for pair in zip(clusters, gathered, strict=True)
+    ]
+    table = pd.DataFrame(described).assign(
+        n_clusters_total=n, average_l0=known.average_l0, norm_limit=known.norm_limit
+    )[CLUSTERS.names]
+    total = sum(len(each.rows.train) for each in gathered)
+    shown = {"clusters": pictures.table(table.drop(columns=["latent_indices"]))}
+    files = [run.path(ROWS), run.write(CLUSTERS, table)]
+    return Outcome(files, {"dagster/row_count": total, **shown})
+
+
+@cluster_rows.checks(
+    complete="Every cluster has its rows and its line in the table.",
+    rows_finite="Rows and extrema are finite.",
+    row_widths="Rows are as wide as their cluster's basis.",
+    row_counts="There are as many training and held-out rows as the settings ask for.",
+)
+def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.steps.checks.rows import check_rows
+
+    files = run.path(ROWS), run.path(CLUSTERING)
+    return check_rows(run.read(CLUSTERS), *files, run.at.n, run.study.rows)

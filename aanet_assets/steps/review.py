@@ -1,0 +1,75 @@
+"""The review page of one n_clusters."""
+
+import dagster as dg
+
+from aanet_assets.steps.aanets import STACK, TRAINING_CURVES, aanet_models
+from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
+from aanet_assets.steps.evidence import (
+    CLUSTER_SHAPES,
+    EVIDENCE,
+    REPLICATES,
+    cluster_shapes,
+    evidence,
+    has_replicates,
+    replicates,
+)
+from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
+from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
+from aanet_assets.steps.vertices import MODEL, VERTEX_SAMPLES, refit_models, vertex_samples
+from aanet_assets.storage.partitions import ByN
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Finding, Outcome, step
+from aanet_assets.study.layout import File
+
+PAGE = File("clusters_{n}/review_n{n}.html")
+
+
+@step(
+    ByN,
+    group="3_vertices",
+    job="stage3",
+    kinds=("plotly",),
+    reads=(clustering, cluster_rows, aanet_models, consolidated_metrics, cluster_shapes, replicates,
+           evidence, selected_clusters, refit_models, vertex_samples),
+    settings=("ks", "selection", "trust"),
+    files=(PAGE,),
+    code_version="3",
+)  # fmt: skip
+def review_page(run: Run[ByN]) -> Outcome:
+    """One HTML page to look at all clusters and at thresholds; opens without server and network.
+
+    Interactive plots, each cluster's evidence, both verdicts and the simplex of its best k; for
+    selected clusters the text near its vertices.
+    """
+    from aanet_assets.review.details import Found
+    from aanet_assets.review.page import write_page
+    from aanet_assets.review.whole import page_of
+    from aanet_assets.vertices.selected import chosen_of
+
+    study, n, verdicts = run.study, run.at.n, run.read(SELECTED_CLUSTERS)
+    refits = {c.cluster_id: run.path(MODEL, **c.named) for c in chosen_of(verdicts)}
+    found = Found(
+        run.path(ROWS),
+        run.path(CLUSTERING),
+        lambda k: run.path(STACK, k=k),
+        lambda k: run.read(TRAINING_CURVES, k=k),
+        run.read(VERTEX_SAMPLES),
+        refits,
+    )
+    tables = [run.read(t) for t in (CONSOLIDATED_METRICS, EVIDENCE, CLUSTER_SHAPES)]
+    repeated = run.read(REPLICATES) if has_replicates(study) else None
+    page, path = page_of(study, n, *tables, verdicts, repeated, found), run.path(PAGE)
+    write_page(path, f"{study.name}, {n} clusters", page)
+    how = f"aanet review {study.name} --n-clusters {n}"
+    url = dg.MetadataValue.url(path.as_uri())
+    return Outcome([path], {"dagster/row_count": n, "page": url, "to open it": how})
+
+
+@review_page.checks(
+    whole="The page holds every cluster.",
+    size="The page is smaller than 5 MB.",
+)
+def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.steps.checks.review import check_page
+
+    return check_page(run.path(PAGE), run.at.n)

@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, names, locks, provenance, tables and the database."""

@@ -1,0 +1,72 @@
+"""Whether files still hold what was written, and what to do with a partition whose do not."""
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from aanet_assets.storage import warehouse
+from aanet_assets.storage.locks import making
+from aanet_assets.storage.records import content_digest, discard_record, read_record
+from aanet_assets.storage.step import Partition
+from aanet_assets.storage.table import Table
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.study.study import Study
+
+
+def fault_of(study: Study, partition: Partition) -> str | None:
+    """What is wrong with the files of a partition, all of which are read; None if nothing is.
+
+    A partition without a record has no files that count.
+    """
+    record = read_record(study, partition)
+    if record is None or record.files is None:
+        return None
+    for name in record.files:
+        if not (study.paths.root / name).is_file():
+            return f"{name} is missing"
+    content = content_digest(study.paths.root / name for name in record.files)
+    return None if content == record.content else f"stored {record.content}, found {content}"
+
+
+def discard(study: Study, partition: Partition) -> None:
+    """Make a damaged partition count as missing.
+
+    Its Parquet files go, since one that cannot be read stands in the way of the whole database.
+
+    Raises:
+        BusyError: another process is making it.
+    """
+    with making(study, partition):
+        record = read_record(study, partition)
+        # It may have been made again since it was looked at.
+        if record is None or record.files is None or fault_of(study, partition) is None:
+            return
+        discard_record(study, partition)
+        for path in (study.paths.root / name for name in record.files):
+            if study.paths.tables in path.parents:
+                path.unlink(missing_ok=True)
+
+
+def database_problem(paths: StudyPaths, tables: Sequence[Table]) -> str | None:
+    """How `metrics.duckdb` differs from what it would be if made now; None if it does not."""
+    has_rows = any(any((paths.tables / table.name).glob("*.parquet")) for table in tables)
+    if not paths.database.exists():
+        return "is missing" if has_rows else None
+    # Of all rows together, whatever their order.
+    contents = "SELECT count(*), sum(hash(t)) FROM {} t"
+    try:
+        with (
+            duckdb.connect(str(paths.database), read_only=True) as stored,
+            warehouse.in_memory(paths, tables) as now,
+        ):
+            for table in tables:
+                found, expected = (
+                    database.execute(contents.format(table.name)).fetchone()
+                    for database in (stored, now)
+                )
+                if found != expected:
+                    return f"does not hold the rows of the {table}"
+    except (duckdb.Error, pa.ArrowException) as error:
+        return f"cannot be compared with the Parquet files: {str(error).splitlines()[0]}"
+    return None

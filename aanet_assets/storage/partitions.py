@@ -1,0 +1,98 @@
+"""What a partition is of: everything, one shard, one n_clusters, or one n_clusters and k."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, Self
+
+from aanet_assets.study.study import Study
+
+
+@dataclass(frozen=True, order=True)
+class At:
+    """The numbers that tell a partition from the others of its step."""
+
+    names: ClassVar[dict[str, str]] = {}
+    """What people call each number."""
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """By name."""
+        return asdict(self)
+
+    @property
+    def key(self) -> str | None:
+        """Dagster's partition key; it sorts dimensions by their names, so k comes first."""
+        numbers = sorted(self.numbers.items())
+        return "|".join(str(value) for _, value in numbers) or None
+
+    @property
+    def stem(self) -> str:
+        """First part of the names of files that belong to this partition."""
+        return "_".join(f"{name}{value}" for name, value in self.numbers.items()) or "all"
+
+    @property
+    def words(self) -> str:
+        """For people; empty where there is but one partition."""
+        return ", ".join(f"{self.names[name]} {value}" for name, value in self.numbers.items())
+
+    @classmethod
+    def parse(cls, key: str | None) -> Self:
+        """The partition that one of Dagster's keys names."""
+        names = sorted(field.name for field in fields(cls))
+        values = key.split("|") if key is not None else []
+        return cls(**{name: int(value) for name, value in zip(names, values, strict=True)})
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:
+        """Those of a study."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, order=True)
+class Whole(At):
+    """All there is, of a step without partitions."""
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
+        yield cls()
+
+
+@dataclass(frozen=True, order=True)
+class ByShard(At):
+    """One shard of the activation cache."""
+
+    names: ClassVar[dict[str, str]] = {"shard": "shard"}
+    shard: int
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
+        for shard in study.shards:
+            yield cls(shard)
+
+
+@dataclass(frozen=True, order=True)
+class ByN(At):
+    """One number of clusters."""
+
+    names: ClassVar[dict[str, str]] = {"n": "n_clusters"}
+    n: int
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
+        for n in study.n_clusters:
+            yield cls(n)
+
+
+@dataclass(frozen=True, order=True)
+class ByNK(At):
+    """One number of clusters and one k; the row of one n_clusters comes before the next."""
+
+    names: ClassVar[dict[str, str]] = {"n": "n_clusters", "k": "k"}
+    n: int
+    k: int
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
+        for n in study.n_clusters:
+            for k in study.ks:
+                yield cls(n, k)

@@ -1,0 +1,101 @@
+"""What the work of one partition may open and write: what its step declares, and nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+import pandas as pd
+
+from aanet_assets.storage.step import A, Partition, Step, parts_read, upstream
+from aanet_assets.storage.table import Table
+from aanet_assets.study.layout import File
+from aanet_assets.study.study import Study
+
+
+class UndeclaredReadError(RuntimeError):
+    """A step opens what it does not declare to read; the message says what to add."""
+
+
+@dataclass(frozen=True)
+class Run(Generic[A]):
+    """The work on one partition of a study."""
+
+    study: Study
+    partition: Partition[A]
+
+    @property
+    def at(self) -> A:
+        """The numbers of the partition."""
+        return self.partition.at
+
+    def path(self, file: File, **values: object) -> Path:
+        """A file that the step writes or reads.
+
+        Args:
+            values: what else the name has in braces; of a file that is read, numbers of its
+                partition that this one does not have.
+        """
+        root = self.study.paths.root
+        if file in self.partition.step.files:
+            return file.under(root, **{**self.at.numbers, **values})
+        numbers = {name: value for name, value in values.items() if isinstance(value, int)}
+        (found,) = self._read_of(file, file.template, numbers)
+        return file.under(root, **{**values, **found.at.numbers})
+
+    def paths(self, file: File) -> list[Path]:
+        """A file of each partition that is read."""
+        return [
+            file.under(self.study.paths.root, **found.at.numbers)
+            for found in self._read_of(file, file.template, {})
+        ]
+
+    def read(self, table: Table, **numbers: int) -> pd.DataFrame:
+        """A table that the step reads: the rows of all partitions that it reads.
+
+        Or of its own, where the step writes it.
+
+        Args:
+            numbers: of the partitions that are wanted, where not all are.
+        """
+        tables = self.study.paths.tables
+        if table in self.partition.step.tables:
+            return table.read(table.file(tables, self.at.stem))
+        found = self._read_of(table, table.name, numbers)
+        return table.read(*(table.file(tables, each.at.stem) for each in found))
+
+    def write(self, table: Table, frame: pd.DataFrame) -> Path:
+        """Replace this partition of a table of the step.
+
+        Raises:
+            ValueError: the frame has not the table's columns.
+        """
+        if table not in self.partition.step.tables:
+            raise UndeclaredReadError(
+                f"{self.partition.step} writes {table}, which is not among its tables"
+            )
+        return table.write(table.file(self.study.paths.tables, self.at.stem), frame)
+
+    def _read_of(
+        self, output: File | Table, name: str, numbers: dict[str, int]
+    ) -> Iterator[Partition]:
+        """The partitions that are read of the step whose output this is."""
+        own = self.partition.step
+        owners: list[Step] = [
+            part.step
+            for part in parts_read(self.study, own)
+            if output in (*part.step.tables, *part.step.files)
+        ]
+        found = [
+            up
+            for up in upstream(self.study, self.partition)
+            if up.step in owners
+            and all(up.at.numbers.get(key, value) == value for key, value in numbers.items())
+        ]
+        if not found:
+            asked = f" of {numbers}" if numbers and owners else ""
+            raise UndeclaredReadError(
+                f"{own} opens {name}{asked}, which none of the steps that it declares to read "
+                f"makes: add the step to its `reads`, or the output to that step's declaration"
+            )
+        return iter(found)

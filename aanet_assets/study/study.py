@@ -1,0 +1,208 @@
+"""The study: one frozen object that says everything the pipeline needs to know.
+
+A study module builds one (`Study(...)`) and hands it to `build_defs`. Checks that need no file
+happen here, when the study is built; those that read the model or the SAE are in `lm/preflight.py`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from aanet_assets.study.layout import StudyPaths, data_root
+from aanet_assets.study.settings import (
+    AANetSettings,
+    CacheSettings,
+    ClusteringSettings,
+    CorpusSettings,
+    ExtremaSettings,
+    FitSettings,
+    HubSettings,
+    LocalSettings,
+    RefitSettings,
+    RowSettings,
+    SaeSettings,
+    SelectionSettings,
+    Settings,
+    TrustSettings,
+    TruthSettings,
+    VertexSettings,
+    parse_manual_clusters,
+    parse_manual_k,
+)
+
+
+class Study(Settings):
+    """A language model, an SAE on one of its layers, a corpus, and how to look for simplices."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """Prefix of the asset keys and name of the folder under `data/`."""
+    description: str = ""
+    """One sentence for people."""
+    model: str
+    """A Hugging Face causal language model: a name, or a directory relative to the project's
+    folder."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the hub, its tokenizer included. Without one it is the
+    newest commit when the asset `sae_fit` is made, which all later work then uses, too."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type in which the language model runs."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the language model, the SAE and the AANets run."""
+    sae: SaeSettings
+    """The sparse autoencoder."""
+    hub: HubSettings | None = None
+    """How large the model and the SAE are, where they are on a hub."""
+    corpus: CorpusSettings
+    """The documents."""
+    cache: CacheSettings = CacheSettings()
+    """Chunks and shards."""
+    fit: FitSettings = FitSettings()
+    """What an SAE that fits does; one that does not is refused before any shard is made."""
+    n_clusters: tuple[Annotated[int, Field(ge=1)], ...] = (128, 256, 512, 768)
+    """Numbers of clusters, each a clustering of its own."""
+    ks: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 4, 5, 6, 7, 8)
+    """Numbers of archetypes."""
+    clustering: ClusteringSettings = ClusteringSettings()
+    """How latents are grouped."""
+    rows: RowSettings = RowSettings()
+    """Which tokens train an AANet."""
+    extrema: ExtremaSettings = ExtremaSettings()
+    """Warm start of stage 1."""
+    aanet: AANetSettings = AANetSettings()
+    """Network and training."""
+    selection: SelectionSettings = SelectionSettings()
+    """Stage 2."""
+    trust: TrustSettings = TrustSettings()
+    """Null clusters, replicates and evidence."""
+    refit: RefitSettings = RefitSettings()
+    """Models of stage 3."""
+    vertices: VertexSettings = VertexSettings()
+    """Vertex samples of stage 3."""
+    truth: TruthSettings | None = None
+    """Set when the corpus is sampled from a process whose answer is known."""
+    local: LocalSettings | None = None
+    """Set when model, corpus and SAE are made on this machine."""
+
+    @field_validator("n_clusters", "ks")
+    @classmethod
+    def _ascending(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not values or list(values) != sorted(set(values)):
+            raise ValueError(f"{values} must be one or more different numbers in ascending order")
+        return values
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Study":
+        if self.truth is not None and self.local is not None:
+            raise ValueError("give truth or local, not both: each makes the corpus")
+        return self
+
+    @model_validator(mode="after")
+    def _manual_picks_exist(self) -> "Study":
+        picks = parse_manual_clusters(self.selection.manual_clusters)
+        manual_ks = parse_manual_k(self.selection.manual_k)
+        named = [("manual_clusters", n, c) for n, ids in picks.items() for c in ids]
+        named += [("manual_k", *pair) for pair in manual_ks]
+        for setting, n, cluster_id in named:
+            if n not in self.n_clusters:
+                raise ValueError(
+                    f"selection.{setting} names n_clusters {n}; this study has n_clusters "
+                    f"{', '.join(map(str, self.n_clusters))}"
+                )
+            if cluster_id >= n:
+                raise ValueError(
+                    f"selection.{setting} names cluster {cluster_id} of n_clusters {n}; its ids "
+                    f"run from 0 to {n - 1}"
+                )
+        for (n, cluster_id), k in manual_ks.items():
+            if k not in self.ks:
+                raise ValueError(
+                    f"selection.manual_k of cluster {cluster_id} of {n} is {k}; this study has "
+                    f"the ks {', '.join(map(str, self.ks))}"
+                )
+        return self
+
+    @property
+    def known_truth(self) -> TruthSettings:
+        """The process whose answer is known, of studies that have one.
+
+        Raises:
+            ValueError: this study has none.
+        """
+        if self.truth is None:
+            raise ValueError(f"study {self.name!r} has no truth: its answer is not known")
+        return self.truth
+
+    @property
+    def made_locally(self) -> LocalSettings:
+        """How model, corpus and SAE are made, of studies that make them.
+
+        Raises:
+            ValueError: this study does not.
+        """
+        if self.local is None:
+            raise ValueError(f"study {self.name!r} has no local: it makes no model, corpus or SAE")
+        return self.local
+
+    @property
+    def revisions(self) -> dict[str, str | None]:
+        """Commits of what is on a hub, by the names of the tables' columns."""
+        return {
+            "model_revision": self.revision,
+            "corpus_revision": self.corpus.revision,
+            "sae_revision": self.sae.revision,
+        }
+
+    @property
+    def paths(self) -> StudyPaths:
+        """Where this study's files lie."""
+        return StudyPaths(data_root() / self.name)
+
+    @property
+    def model_source(self) -> str:
+        """What transformers loads: the model's directory where there is one, else its name."""
+        directory = resolve(self.model)
+        return str(directory) if directory.is_dir() else self.model
+
+    @property
+    def pretrained(self) -> dict[str, Any]:
+        """What every `from_pretrained` of the model, its config and its tokenizer is given."""
+        source = {"pretrained_model_name_or_path": self.model_source}
+        return source if self.revision is None else source | {"revision": self.revision}
+
+    @property
+    def shards(self) -> range:
+        """All shards."""
+        return range(self.cache.training_shards + self.cache.heldout_shards)
+
+    @property
+    def training_shards(self) -> range:
+        """Shards whose tokens train."""
+        return range(self.cache.training_shards)
+
+    @property
+    def heldout_shards(self) -> range:
+        """Shards no AANet sees."""
+        return range(self.cache.training_shards, self.shards.stop)
+
+
+def resolve(path: str) -> Path:
+    """A path of a study, taken relative to the project's folder."""
+    return data_root().parent / path
+
+
+def require_own_module(study: Study, module: str) -> None:
+    """Refuse a study whose name is not its module's.
+
+    Modules have different names, so studies have: two of one name would share a folder.
+
+    Raises:
+        ValueError: says what to do.
+    """
+    own = module.rpartition(".")[2]
+    if own != study.name:
+        raise ValueError(
+            f"the module {module} builds a study named {study.name!r}, whose folder "
+            f"data/{study.name} is that of the module {study.name}: two studies in one folder "
+            f"would overwrite each other. Set name={own!r} in it, or call its file {study.name}.py"
+        )

@@ -1,0 +1,80 @@
+"""What a study of a known process saw and learned, as plain arrays for the comparison."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from scipy.sparse import csr_matrix
+
+from aanet_assets.aanet.data import TrainedAANet
+from aanet_assets.aanet.export import load_stack, state_dict
+from aanet_assets.aanet.network import AANet
+from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
+from aanet_assets.activations.shards import counted_codes, counted_tokens
+from aanet_assets.study.settings import AANetSettings
+from aanet_assets.study.study import Study
+from aanet_assets.toy.process import PROCESSES, UnionProcess
+from aanet_assets.toy.scores import Barycentric
+from aanet_assets.vertices.collect import barycentric_rows
+
+
+class Observed(NamedTuple):
+    """Letters of whole documents, and the codes of each letter, document by document."""
+
+    process: UnionProcess
+    letters_train: Int[np.ndarray, "train_documents length"]
+    codes_train: csr_matrix
+    letters_heldout: Int[np.ndarray, "heldout_documents length"]
+    codes_heldout: csr_matrix
+
+
+def observed(study: Study, training: Sequence[Path], heldout: Sequence[Path]) -> Observed:
+    """Read the shards of a study of a known process."""
+    length = study.cache.seq_len - 1
+    return Observed(
+        PROCESSES[study.known_truth.process],
+        counted_tokens(training).reshape(-1, length),
+        counted_codes(training),
+        counted_tokens(heldout).reshape(-1, length),
+        counted_codes(heldout),
+    )
+
+
+class Models:
+    """The clusters and AANets of one n_clusters."""
+
+    def __init__(
+        self,
+        clustering: Path,
+        stacks: Mapping[int, Path],
+        clusters: pd.DataFrame,
+        seen: Observed,
+        settings: AANetSettings,
+    ):
+        """`clusters` is the table of that name, `stacks` the file of each k."""
+        self.labels = load_labels(clustering)
+        self._clustering, self._seen, self._settings = clustering, seen, settings
+        self._limits = clusters.set_index("cluster_id")["activity_limit"]
+        self._models: dict[int, dict[int, TrainedAANet]] = {
+            k: {model.cluster_id: model for model in load_stack(path)} for k, path in stacks.items()
+        }
+        self.barycentric = cache(self._barycentric)
+
+    def _barycentric(self, cluster_id: int, k: int) -> Barycentric | None:
+        """Held-out tokens at which a cluster is active, and their barycentric coordinates at k.
+
+        None where there is no such model.
+        """
+        model = self._models.get(k, {}).get(cluster_id)
+        if model is None or model.status != "ok":
+            return None
+        cluster, settings = load_cluster(self._clustering, cluster_id), self._settings
+        network = AANet(len(cluster.basis), k, settings.widths, settings.simplex_scale)
+        network.load_state_dict(state_dict(model, cluster.basis))
+        limit = float(self._limits[cluster_id])
+        active, rows = active_rows(self._seen.codes_heldout, cluster, limit)
+        return active, barycentric_rows(network, rows, cluster.basis)

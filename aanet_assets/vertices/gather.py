@@ -1,0 +1,159 @@
+"""Samples of all selected clusters of one n_clusters: rows, statistics, the manifest."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from aanet_assets.aanet.network import load_aanet
+from aanet_assets.activations.rows import load_cluster, without_long_tokens_of
+from aanet_assets.activations.shards import Shard, read_shard
+from aanet_assets.storage.files import write_json, write_json_lines
+from aanet_assets.study.progress import Progress
+from aanet_assets.study.study import Study
+from aanet_assets.vertices.collect import collect
+from aanet_assets.vertices.original import (
+    CLUSTER_FIELDS,
+    manifest_fields,
+    path_in_project,
+    stats_fields,
+)
+from aanet_assets.vertices.repeats import hashes_of, without
+from aanet_assets.vertices.report import sample_rows, stats_rows, status
+from aanet_assets.vertices.selected import Chosen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ClusterFiles(NamedTuple):
+    """The files of one selected cluster."""
+
+    model: Path
+    metadata: Path
+    samples: Path
+    stats: Path
+
+
+class Heldout(NamedTuple):
+    """Held-out tokens that no AANet has seen, word for word."""
+
+    shards: list[Shard]
+    overlap: dict[str, int]
+    """How many held-out chunks there are, and how many of them stand in training text, too."""
+
+
+def unseen(heldout: Sequence[Path], training: Sequence[Path], norm_limit: float) -> Heldout:
+    """Read held-out shards, without the chunks that training shards have, too.
+
+    Args:
+        norm_limit: length of the residual stream above which a token is left out; NaN for none.
+    """
+    read, known = [read_shard(path) for path in heldout], hashes_of(training)
+    shards = [without(without_long_tokens_of(shard, norm_limit), known) for shard in read]
+    chunks, left = (sum(len(shard.tokens) for shard in each) for each in (read, shards))
+    return Heldout(shards, {"heldout_chunks": chunks, "chunks_in_training": chunks - left})
+
+
+@dataclass
+class Gathered:
+    """What was found near the vertices of all selected clusters."""
+
+    files: list[Path] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    stats: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    """Of the manifest, one per cluster."""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """Statistics of the clusters that have a model."""
+
+
+def gather_samples(
+    study: Study,
+    n: int,
+    selection: Sequence[tuple[Chosen, ClusterFiles]],
+    clusters: pd.DataFrame,
+    clustering: Path,
+    heldout: Heldout,
+    tokenizer: "PreTrainedTokenizerBase | None",
+) -> Gathered:
+    """Collect the samples of each selected cluster and write its files.
+
+    Args:
+        clusters: the table of that name.
+        clustering: its file.
+        tokenizer: of the model; None where nothing is selected.
+    """
+    limits = clusters.set_index("cluster_id")["activity_limit"]
+    progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
+    found = Gathered()
+    for chosen, files in selection:
+        metadata = json.loads(files.metadata.read_text(encoding="utf-8"))
+        entry = {**chosen._asdict(), **{name: metadata[name] for name in CLUSTER_FIELDS}}
+        # A refit that failed has no model.
+        collection = (
+            collect(
+                heldout.shards,
+                load_cluster(clustering, chosen.cluster_id),
+                float(limits[chosen.cluster_id]),
+                load_aanet(files.model, study.aanet.simplex_scale),
+                tokenizer,
+                study.vertices,
+            )
+            if tokenizer is not None and files.model.exists()
+            else None
+        )
+        entry["collection_status"] = status(collection, study.vertices)
+        if collection is not None:
+            key = {"n_clusters_total": n, "cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
+            key |= {"category": chosen.category}
+            rows = sample_rows(collection)
+            found.files.append(write_json_lines(files.samples, rows))
+            entry["vertex_samples_path"] = path_in_project(study.paths, files.samples)
+            found.samples += [{**key, **row} for row in rows]
+            vertices = [
+                {**vertex, **heldout.overlap} for vertex in stats_rows(collection, study.vertices)
+            ]
+            found.stats += [{**key, **vertex} for vertex in vertices]
+            content = {
+                **key,
+                "latent_indices": metadata["latent_indices"],
+                "collection_status": entry["collection_status"],
+                "tokens_seen": collection.tokens_seen,
+                **heldout.overlap,
+                "distance_threshold": study.vertices.distance,
+                "vertices": vertices,
+                "model": study.model,
+                "tokenizer": study.model,
+                **stats_fields(study, n, chosen.k, vertices),
+            }
+            found.files.append(write_json(files.stats, content))
+            found.results.append(content)
+        stem = files.model.name.removesuffix(".pt")
+        entry["files"] = sorted(path.name for path in files.model.parent.glob(f"{stem}[._]*"))
+        found.entries.append(entry)
+        progress.advance()
+    return found
+
+
+def manifest_of(study: Study, n: int, gathered: Gathered, heldout: Heldout) -> dict[str, Any]:
+    """The manifest of one n_clusters."""
+    chunks, repeated = heldout.overlap["heldout_chunks"], heldout.overlap["chunks_in_training"]
+    note = (
+        f"{len(gathered.samples)} samples of {len(gathered.entries)} clusters; {repeated} of "
+        f"{chunks} held-out chunks stand in training text, too, and were left out"
+        if gathered.entries
+        else "no cluster is selected, so there is nothing to do; selection_funnel says why"
+    )
+    return {
+        "study": study.name,
+        "n_clusters_total": n,
+        "mode": study.refit.mode,
+        "model": study.model,
+        "sae_id": study.sae.name,
+        "note": note,
+        **manifest_fields(study, [n], gathered.entries, gathered.results),
+    }

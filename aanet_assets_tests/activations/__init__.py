@@ -1,0 +1,1 @@
+"""Tests of the language model, the SAE, the corpus and the cache."""

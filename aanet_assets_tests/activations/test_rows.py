@@ -1,0 +1,160 @@
+"""Cluster-major rows against dense matrix products."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aanet_assets.activations.rows import (
+    Cluster,
+    active_rows,
+    activity_limit,
+    draw,
+    gather_rows,
+    load_cluster,
+    load_labels,
+    load_rows,
+    save_clusters,
+    save_rows,
+    without_long_tokens,
+    without_long_tokens_of,
+)
+from aanet_assets.activations.shards import counted_codes, read_shard
+from aanet_assets.clustering.ranks import orthonormal, span_basis
+from aanet_assets.study.settings import ExtremaSettings, RowSettings
+from aanet_assets_tests.shards import write_shard
+
+
+def planted(seed: int = 0, tokens: int = 400, latents: int = 12, d_model: int = 10):
+    rng = np.random.default_rng(seed)
+    codes = np.where(rng.random((tokens, latents)) < 0.2, rng.random((tokens, latents)), 0)
+    codes = codes.astype(np.float32)
+    decoder = rng.standard_normal((latents, d_model)).astype(np.float32)
+    members = np.array([1, 4, 7])
+    columns = span_basis(decoder[members])
+    coordinates = decoder[members] @ orthonormal(columns)
+    return codes, decoder, Cluster(3, members, columns, coordinates)
+
+
+@given(seed=st.integers(0, 100), limit=st.floats(0, 1.5))
+def test_active_rows_are_the_dense_products(seed: int, limit: float) -> None:
+    codes, decoder, cluster = planted(seed)
+    tokens, rows = active_rows(sp.csr_matrix(codes), cluster, limit)
+    own = codes[:, cluster.latents]
+    expected = np.flatnonzero(own.sum(axis=1) > limit)
+    np.testing.assert_array_equal(tokens, expected)
+    full_width = own[expected] @ decoder[cluster.latents]
+    np.testing.assert_allclose(rows @ cluster.basis.T, full_width, atol=2e-3)
+
+
+def test_a_relative_limit_is_a_share_of_the_95th_percentile_of_positive_sums() -> None:
+    sums = np.concatenate([np.zeros(1000), np.arange(1, 101)]).astype(np.float32)
+    relative = RowSettings(threshold=0.3, threshold_kind="relative")
+    assert activity_limit(sums, relative) == pytest.approx(
+        0.3 * np.percentile(np.arange(1, 101), 95)
+    )
+    assert activity_limit(np.zeros(5, dtype=np.float32), relative) == 0
+    assert activity_limit(sums, RowSettings(threshold=0.2)) == 0.2
+
+
+def test_gathered_rows_split_what_is_active_without_overlap() -> None:
+    codes, decoder, cluster = planted()
+    settings = RowSettings(threshold=0.1, heldout_share=0.25)
+    found = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
+    own = codes[:, cluster.latents]
+    expected = (own[own.sum(axis=1) > 0.1] @ decoder[cluster.latents]) @ cluster.basis
+    assert found.active_tokens == len(expected)
+    assert len(found.rows.heldout) == len(expected) // 4
+    together = np.concatenate([found.rows.train, found.rows.heldout])
+    order = np.lexsort(together.T), np.lexsort(expected.T)
+    np.testing.assert_allclose(together[order[0]], expected[order[1]], atol=1e-5)
+    assert found.rows.extrema.shape == (8, 3)
+    assert found.extrema_problem == ""
+    again = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
+    np.testing.assert_array_equal(found.rows.train, again.rows.train)
+    other = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=6)
+    assert not np.array_equal(found.rows.train, other.rows.train)
+
+
+def test_a_cluster_that_never_fires_has_no_rows_and_rank_zero() -> None:
+    codes, _, cluster = planted()
+    codes[:, cluster.latents] = 0
+    found = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5)
+    assert found.rows.train.shape == found.rows.heldout.shape == (0, 3)
+    assert found.pca_rank == 0
+
+
+def test_a_single_latent_has_pca_rank_one() -> None:
+    codes, decoder, _ = planted()
+    columns = span_basis(decoder[[2]])
+    single = Cluster(0, np.array([2]), columns, decoder[[2]] @ orthonormal(columns))
+    found = gather_rows(sp.csc_matrix(codes), single, RowSettings(), ExtremaSettings(), seed=5)
+    assert found.pca_rank == 1
+
+
+def test_draws_are_subsets_in_order() -> None:
+    tokens = np.arange(100) * 3
+    drawn = draw(tokens, 10, seed=1)
+    assert len(drawn) == 10
+    assert set(drawn) <= set(tokens)
+    assert (np.diff(drawn) > 0).all()
+    np.testing.assert_array_equal(draw(tokens, 100, seed=1), tokens)
+
+
+def test_files_give_back_what_was_written(tmp_path) -> None:
+    codes, _, cluster = planted()
+    labels = np.array([3, -1, 3, 0, 3])
+    save_clusters(tmp_path / "c.safetensors", labels, [cluster])
+    np.testing.assert_array_equal(load_labels(tmp_path / "c.safetensors"), labels)
+    loaded = load_cluster(tmp_path / "c.safetensors", 3)
+    np.testing.assert_array_equal(loaded.basis, cluster.basis)
+    np.testing.assert_array_equal(loaded.latents, [0, 2, 4])
+    rows = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5).rows
+    save_rows(tmp_path / "r.safetensors", [rows])
+    (back,) = load_rows(tmp_path / "r.safetensors", tmp_path / "c.safetensors", [3])
+    np.testing.assert_array_equal(back.basis, loaded.basis)
+    for name in ("train", "heldout", "extrema"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(rows, name))
+
+
+def lengths_and_codes(tmp_path, seed: int = 0):
+    """Two shards, their lengths of the residual stream and their codes, BOS left out."""
+    rng = np.random.default_rng(seed)
+    paths, lengths, codes = [], [], []
+    for shard in range(2):
+        special = np.zeros((20, 6), dtype=bool)
+        special[:, 0] = True
+        norms = rng.uniform(1, 9, special.shape).astype(np.float32)
+        # Those of BOS are huge, and count for nothing.
+        norms[:, 0] = 1_000
+        dense = np.where(rng.random((20, 6, 12)) < 0.4, rng.random((20, 6, 12)), 0)
+        paths.append(
+            write_shard(tmp_path / f"{shard}", np.ones((20, 6), int), special, dense, 0.0, norms)
+        )
+        lengths.append(norms[~special])
+        codes.append(dense[~special])
+    return paths, np.concatenate(lengths), np.concatenate(codes)
+
+
+def test_long_tokens_are_no_rows_where_the_settings_say_so(tmp_path) -> None:
+    paths, lengths, dense = lengths_and_codes(tmp_path)
+    codes = counted_codes(paths)
+    same, limit = without_long_tokens(codes, paths, RowSettings())
+    assert same is codes
+    assert limit == np.inf
+    before = codes.copy()
+    kept, limit = without_long_tokens(codes, paths, RowSettings(max_norm_ratio=1.3))
+    assert limit == pytest.approx(1.3 * np.median(lengths))
+    long = lengths > limit
+    assert 10 < long.sum() < 100
+    np.testing.assert_allclose(kept.toarray(), np.where(long[:, None], 0, dense), rtol=1e-3)
+    assert (codes != before).nnz == 0, "the codes themselves stay"
+    _, _, cluster = planted()
+    active, _ = active_rows(kept, cluster, 0.1)
+    assert not set(active) & set(np.flatnonzero(long))
+    # A held-out shard is judged by the length that training tokens gave.
+    shard = read_shard(paths[0])
+    counted = without_long_tokens_of(shard, limit).codes[~shard.special.ravel()]
+    np.testing.assert_array_equal(counted.toarray(), kept[:100].toarray())
+    assert without_long_tokens_of(shard, np.nan).codes.nnz == shard.codes.nnz

@@ -1,1 +1,0 @@
-"""Tests of elbows, the guide's table, selection and plots."""

@@ -1,1 +1,0 @@
-"""Tests of simplex, network, extrema, training and export."""

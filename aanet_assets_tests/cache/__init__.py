@@ -1,1 +1,0 @@
-"""Tests of the activation cache and of cluster-major rows."""

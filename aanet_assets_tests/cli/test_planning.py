@@ -1,0 +1,63 @@
+"""Estimates against things that are really loaded and written, and their messages."""
+
+import pytest
+from transformers import AutoModel, Gemma2Config
+
+from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.size import config_of, size_of
+from aanet_assets.cli.planning import make_plan, rows_of
+from aanet_assets.studies import gemma_2_9b, gpt2_small
+from aanet_assets.study.settings import HubSettings
+from aanet_assets.study.study import Study
+from aanet_assets_tests.conftest import Finished
+
+
+def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
+    study = finished.study
+    plan = make_plan(study)
+    shards = [study.paths.shard(s) for s in (*study.training_shards, *study.heldout_shards)]
+    assert plan.cache_disk == pytest.approx(sum(p.stat().st_size for p in shards), rel=0.1)
+    assert plan.aanets == sum(study.n_clusters) * len(study.ks)
+    rows = sum(study.paths.rows(n).stat().st_size for n in study.n_clusters)
+    assert rows <= plan.rows_disk * 1.1
+    assert plan.cache_seconds > 0
+
+
+def test_parameters_are_those_of_the_loaded_model() -> None:
+    config = Gemma2Config(
+        vocab_size=50, hidden_size=16, intermediate_size=40, num_hidden_layers=4,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    size = size_of(config, Hook(1, "post"))
+    whole = AutoModel.from_config(config)
+    assert size.everything == sum(p.numel() for p in whole.parameters())
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in whole.layers]
+    assert size.multiplied == sum(layers[:2])
+    assert size.read == size.everything - sum(layers[2:])
+    assert size_of(config, Hook(2, "pre")) == size
+    assert (size.d_model, size.heads, size.largest) == (16, 2, 40)
+
+
+def test_the_hub_studies_are_planned_without_a_hub() -> None:
+    gemma = make_plan(gemma_2_9b.study)
+    assert gemma.size.everything == pytest.approx(9.24e9, rel=0.001), "as its makers count"
+    assert gemma.latents.l0 == 68
+    assert gemma.tokens == 8 * 2**18
+    gpt2 = make_plan(gpt2_small.study)
+    assert gpt2.size.everything == pytest.approx(124.4e6, rel=0.001), "as its makers count"
+    assert [what for what, _, _ in rows_of(gpt2)] == [what for what, _, _ in rows_of(gemma)]
+
+
+def test_what_is_not_known_is_said() -> None:
+    study = gpt2_small.study
+    unknown = study.model_copy(update={"hub": None})
+    with pytest.raises(
+        ValueError, match=r"'gpt2-small-res-jb/blocks\.8\.hook_resid_pre' is not on"
+    ):
+        make_plan(unknown)
+    with pytest.raises(ValueError, match="'openai-community/gpt2' is not on this machine"):
+        config_of(unknown)
+    hub = HubSettings(model_type="gpt2", hook="blocks.8.hook_resid_pre", latents=100)
+    silent = Study.model_validate({**study.model_dump(), "hub": hub.model_dump()})
+    rows = dict((what, amount) for what, amount, _ in rows_of(make_plan(silent)))
+    assert rows["activation cache"] == "not known yet"

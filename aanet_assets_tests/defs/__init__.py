@@ -1,1 +1,0 @@
-"""Tests of the assets, the driver and the automation, on a real Dagster instance."""

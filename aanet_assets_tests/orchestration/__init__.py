@@ -1,0 +1,1 @@
+"""Tests of what Dagster sees and runs."""

@@ -1,0 +1,309 @@
+"""The whole small study on a real instance: files, tables, restart, replacement, refusals."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aanet_assets.aanet.network import load_aanet
+from aanet_assets.activations.shards import read_shard
+from aanet_assets.lineage import Partition, partitions, steps
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.driver import Driver, Failure, plan
+from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
+from aanet_assets.storage import warehouse
+from aanet_assets.storage.records import Standing
+from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.small import small_study
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.suffix not in (".duckdb", ".lock")
+    }
+
+
+def test_every_partition_is_materialised_in_dagster(finished: Finished) -> None:
+    for name, step in steps(finished.study).items():
+        key = dg.AssetKey([finished.study.name, name])
+        for partition in partitions(finished.study, step):
+            records = finished.instance.fetch_materializations(
+                dg.AssetRecordsFilter(
+                    key, asset_partitions=[partition.key] if partition.key else None
+                ),
+                limit=1,
+            ).records
+            assert records, partition
+            metadata = records[0].asset_materialization.metadata
+            assert metadata["dagster/row_count"].value is not None
+            assert metadata["seconds"].value >= 0
+            # Nothing is selected of the six clusters, so there is no model to refit.
+            nothing = partition == Partition("refit_models", n=6)
+            assert (metadata["bytes"].value == 0) == nothing
+
+
+def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
+    folder = finished.study.paths.root / "clusters_7"
+    names = {path.name for path in folder.iterdir()}
+    models = {f"aanet_cluster_{c}_k{k}.pt" for c in range(7) for k in (2, 3, 4)}
+    assert models | {"consolidated_metrics_n7.csv", "training_curves_n7.jsonl", "plots"} <= names
+    own = {"selection_funnel_n7.png", "reproducibility_n7.png"}
+    assert {path.name for path in (folder / "plots").iterdir()} - own == {
+        "pca_vs_geometric_rank_n7.png",
+        "decoder_rank_dist_n7.png",
+        "elbow_strength_dists_n7.png",
+        "recon_vs_arch_unzoomed_n7.png",
+        "recon_vs_arch_zoomed_n7.png",
+        "recovery_n7.png",
+    }
+
+
+def test_consolidated_csv_has_the_guides_columns_and_agrees_with_sql(finished: Finished) -> None:
+    paths = finished.study.paths
+    header = paths.metrics_csv(7).read_text().splitlines()[0].split(",")
+    assert tuple(header[: len(GUIDE_COLUMNS)]) == GUIDE_COLUMNS
+    from_csv = read_csv(paths.metrics_csv(7))
+    from_sql = warehouse.query(
+        paths,
+        "FROM consolidated_metrics WHERE n_clusters_total = 7 ORDER BY cluster_id, aanet_k",
+    ).df()
+    assert len(from_csv) == len(from_sql) == 7 * 3
+    assert list(from_sql.columns) == header
+    for column in ("aanet_recon_loss", "average_l0", "aanet_recon_loss_elbow_strength"):
+        pd.testing.assert_series_equal(
+            from_csv[column], from_sql[column], check_dtype=False, check_exact=False
+        )
+    assert [list(x) for x in from_sql["latent_indices"]] == list(from_csv["latent_indices"])
+
+
+def test_training_curves_have_one_line_per_cluster_and_k(finished: Finished) -> None:
+    lines = finished.study.paths.curves(7).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [(r["cluster_id"], r["aanet_k"]) for r in rows] == [
+        (c, k) for c in range(7) for k in (2, 3, 4)
+    ]
+    for row in rows:
+        assert set(row["metrics_history"]) == {
+            "aanet_loss", "aanet_recon_loss", "aanet_archetypal_loss", "aanet_extrema_loss",
+            "loss", "reconstruction_loss", "archetypal_loss", "extrema_loss",
+        }  # fmt: skip
+        assert len({len(history) for history in row["metrics_history"].values()}) == 1
+
+
+def test_reported_losses_are_medians_of_the_last_recorded_steps(finished: Finished) -> None:
+    rows = warehouse.query(
+        finished.study.paths,
+        """SELECT m.aanet_recon_loss,
+                  list_aggregate(c.recon_loss_history[-20:], 'median') AS median
+           FROM aanet_metrics m JOIN training_curves c
+           USING (n_clusters_total, cluster_id, aanet_k)""",
+    ).fetchall()
+    assert len(rows) == (6 + 7) * 3
+    for reported, median in rows:
+        assert reported == pytest.approx(median, rel=1e-6)
+
+
+def test_pt_models_load_into_a_plain_full_width_network(finished: Finished) -> None:
+    state = torch.load(finished.study.paths.model(7, 2, 3), weights_only=True)
+    plain = torch.nn.ModuleDict(
+        {
+            "encoder_layers": torch.nn.ModuleList(
+                [torch.nn.Linear(64, 64), torch.nn.Linear(64, 32), torch.nn.Linear(32, 2)]
+            ),
+            "decoder_layers": torch.nn.ModuleList(
+                [torch.nn.Linear(2, 32), torch.nn.Linear(32, 64), torch.nn.Linear(64, 64)]
+            ),
+        }
+    )
+    plain.load_state_dict(state)  # strict: these names and shapes, and no others
+
+
+def test_stage3_files_and_manifest(finished: Finished) -> None:
+    folder = finished.study.paths.stage3(7)
+    stems = ("cluster_0_k3_categoryM", "cluster_3_k2_categoryM")
+    endings = (".pt", "_vertex_samples.jsonl", "_vertex_stats.json", "_metadata.json",
+               "_curves.json")  # fmt: skip
+    expected = {stem + ending for stem in stems for ending in endings}
+    assert {path.name for path in folder.iterdir()} == expected | {"manifest.json"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {f for entry in manifest["clusters"] for f in entry["files"]} == expected
+    for stem in stems:
+        metadata = json.loads((folder / f"{stem}_metadata.json").read_text())
+        assert metadata["status"] == "ok"
+        assert metadata["k_source"] == "manual"
+        stats = json.loads((folder / f"{stem}_vertex_stats.json").read_text())
+        assert stats["model"] == stats["tokenizer"] == "data/inputs/toy/model"
+        short = [v["vertex_id"] for v in stats["vertices"] if not v["reached_target"]]
+        assert stats["collection_status"] == (
+            "incomplete_vertices_" + "_".join(map(str, short)) if short else "complete"
+        )
+        lines = (folder / f"{stem}_vertex_samples.jsonl").read_text().splitlines()
+        assert len(lines) == sum(v["samples"] for v in stats["vertices"]) > 0
+
+
+def test_samples_point_at_what_they_say(finished: Finished) -> None:
+    rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
+    for row in rows.to_dict("records"):
+        words = row["full_text"].split()
+        for place, token, word_place, word, decoded, start, end, distance in zip(
+            row["trigger_token_indices"],
+            row["trigger_token_ids"],
+            row["trigger_word_indices"],
+            row["trigger_text_words"],
+            row["trigger_words"],
+            row["trigger_token_starts"],
+            row["trigger_token_ends"],
+            row["distances_to_vertex"],
+            strict=True,
+        ):
+            # The toy's tokens are words.
+            assert row["full_text"][start:end] == decoded == word
+            assert row["chunk_token_ids"][place] == token
+            assert place > 0, "BOS is never near a vertex"
+            assert words[word_place] == word
+            assert word_place == place - 1, "BOS is no word"
+            assert 0 <= distance < finished.study.vertices.distance
+
+
+def test_no_sample_repeats_another_or_training_text(finished: Finished) -> None:
+    rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
+    chunks = rows.assign(chunk=rows["chunk_token_ids"].map(tuple))
+    assert not chunks.duplicated(["cluster_id", "vertex_id", "chunk"]).any()
+    training = {
+        tuple(chunk)
+        for shard in finished.study.training_shards
+        for chunk in read_shard(finished.study.paths.shard(shard)).tokens.tolist()
+    }
+    heldout = [tuple(chunk) for chunk in read_shard(finished.study.paths.shard(2)).tokens.tolist()]
+    assert not training & set(chunks["chunk"])
+    stats = warehouse.query(
+        finished.study.paths, "SELECT DISTINCT heldout_chunks, chunks_in_training FROM vertex_stats"
+    ).fetchall()
+    assert stats == [(len(heldout), sum(chunk in training for chunk in heldout))]
+
+
+def test_a_cluster_without_a_category_says_why(finished: Finished) -> None:
+    rows = warehouse.query(
+        finished.study.paths, "FROM selected_clusters WHERE NOT selected AND n_clusters_total = 7"
+    ).df()
+    assert len(rows) == 5
+    assert rows["reason"].str.len().min() > 10
+
+
+def test_no_cluster_selected_is_a_result(finished: Finished) -> None:
+    # Clusterings of 6 have no manual pick, and no strength reaches its limit.
+    manifest = json.loads((finished.study.paths.stage3(6) / "manifest.json").read_text())
+    assert manifest["clusters"] == []
+    assert "no cluster is selected" in manifest["note"]
+    asset = dg.AssetKey(["small", "selected_clusters"])
+    event = finished.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset, asset_partitions=["6"]), limit=1
+    ).records[0]
+    assert "cluster" in event.asset_materialization.metadata["outcome"].value
+
+
+def test_everything_there_is_found_again(finished: Finished) -> None:
+    assert all(finished.driver.is_there(partition) for partition in plan(finished.study))
+
+
+def test_materialising_again_gives_the_same_bytes_and_version(finished: Finished) -> None:
+    before = digests(finished.study.paths.root)
+    for partition in (
+        Partition("activation_cache", shard=0),
+        Partition("clustering", n=7),
+        Partition("cluster_rows", n=7),
+        Partition("aanet_models", n=7, k=3),
+        Partition("aanet_metrics", n=7, k=3),
+        Partition("consolidated_metrics", n=7),
+        Partition("analysis_plots", n=7),
+        Partition("selected_clusters", n=7),
+        Partition("refit_models", n=7),
+        Partition("vertex_samples", n=7),
+        Partition("recovery", n=7),
+    ):
+        finished.driver.materialise(partition)
+    assert digests(finished.study.paths.root) == before
+
+
+def test_changed_settings_make_stale_what_depends_on_them(finished: Finished) -> None:
+    changed = small_study(vertices={"distance": 0.4, "samples_per_vertex": 20})
+    standing = Standing(changed)
+    assert standing.problem(Partition("refit_models", n=7)) is None
+    problem = standing.problem(Partition("vertex_samples", n=7))
+    assert problem == "was made before a change: vertices.distance was 0.5, is now 0.4"
+
+
+def test_a_step_refuses_what_is_stale_and_says_what_to_run(finished: Finished) -> None:
+    changed = small_study(aanet=finished.study.aanet.model_copy(update={"max_steps": 151}))
+    driver = Driver(changed, build_defs(changed), finished.instance)
+    with pytest.raises(Failure) as failure:
+        driver.materialise(Partition("aanet_metrics", n=7, k=2))
+    message = str(failure.value)
+    assert "aanet_models [n_clusters 7, k 2]" in message
+    assert "aanet.max_steps was 150, is now 151" in message
+    assert "aanet run small --until aanet_models --n-clusters 7" in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "kmeans"},
+        {"method": "k_subspaces"},
+        {"method": "spectral_decoder"},
+        *(
+            {"method": "spectral_cooccurrence", "cooccurrence": kind}
+            for kind in ("jaccard", "dice", "overlap", "mutual_information")
+        ),
+        {"method": "labels", "labels_file": "data/labels_{n}.npy"},
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+def test_every_clustering_method_goes_as_far_as_models(
+    finished: Finished, home: Path, settings: dict[str, str]
+) -> None:
+    np.save(home / "data" / "labels_6.npy", np.arange(32) % 6)
+    study = small_study(
+        name="methods",
+        corpus=finished.study.corpus,
+        clustering=settings,
+        n_clusters=(6,),
+        ks=(2, 3, 4),
+        selection={},
+        aanet={"max_steps": 20},
+    )
+    driver = Driver(study, build_defs(study), finished.instance)
+    for partition in plan(study, until="aanet_metrics", ks=[3]):
+        if not driver.is_there(partition):
+            driver.materialise(partition)
+    rows = warehouse.query(study.paths, "FROM clusters").df()
+    assert rows["n_latents"].sum() == 32
+    assert rows["n_latents"].min() >= 1
+    metrics = warehouse.query(study.paths, "FROM aanet_metrics").df()
+    assert set(metrics["aanet_status"]) == {"ok"}
+
+
+@pytest.fixture
+def stage1_mode(finished: Finished):
+    """The same study with models of stage 1; the other mode's files are put back afterwards."""
+    study = small_study(refit={"mode": "stage1"})
+    yield Driver(study, build_defs(study), finished.instance), study
+    for step in ("refit_models", "vertex_samples"):
+        finished.driver.materialise(Partition(step, n=7))
+
+
+def test_stage1_mode_takes_the_models_of_stage1(stage1_mode) -> None:
+    driver, study = stage1_mode
+    driver.materialise(Partition("refit_models", n=7))
+    driver.materialise(Partition("vertex_samples", n=7))
+    taken = study.paths.stage3(7) / "cluster_0_k3_categoryM.pt"
+    assert taken.read_bytes() == study.paths.model(7, 0, 3).read_bytes()
+    assert not list(study.paths.stage3(7).glob("*_curves.json")), "nothing was trained"
+    assert load_aanet(taken)

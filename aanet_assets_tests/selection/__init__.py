@@ -1,0 +1,1 @@
+"""Tests of elbows, the guide's table, evidence and verdicts."""

@@ -1,0 +1,1 @@
+"""Tests of files, locks, records and tables."""

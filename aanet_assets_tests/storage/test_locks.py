@@ -1,0 +1,168 @@
+"""Real processes that want the same partition at the same time, and one that is killed over it."""
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aanet_assets.lineage import Partition
+from aanet_assets.storage.locks import (
+    BusyError,
+    NoLocksError,
+    doubtful_notes,
+    left_notes,
+    making,
+    nothing_being_made,
+    remove_left_notes,
+)
+from aanet_assets.study.study import Study
+from aanet_assets_tests.conftest import PROJECT
+from aanet_assets_tests.elsewhere import of_another_machine
+from aanet_assets_tests.small import small_study
+
+PARTITION = Partition("aanet_models", n=7, k=3)
+_HOLD = """
+from aanet_assets.lineage import Partition
+from aanet_assets.storage.locks import making
+from aanet_assets_tests.small import small_study
+
+with making(small_study(), Partition("aanet_models", n=7, k=3)):
+    print("held", flush=True)
+    input()
+"""
+
+
+@contextmanager
+def holder(home: Path) -> Iterator[subprocess.Popen]:
+    """Another process that is making `PARTITION` of the study in this project's folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "AANET_HOME": str(home)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    return small_study()
+
+
+def test_the_second_one_is_told_who_the_first_is(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        message = (
+            rf"aanet_models \[n_clusters 7, k 3\] of study 'small' is being made right now by "
+            rf"process {process.pid}, since .*\(kill {process.pid}\), then try again"
+        )
+        with pytest.raises(BusyError, match=message), making(study, PARTITION):
+            pass
+        with making(study, Partition("aanet_models", n=7, k=2)):
+            pass
+        process.communicate("\n")
+    with making(study, PARTITION):
+        pass
+
+
+def test_a_dead_process_is_no_obstacle(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        assert left_notes(study) == {}
+        process.kill()
+        process.wait()
+        assert [holder.pid for holder in left_notes(study).values()] == [process.pid]
+        with nothing_being_made(study):
+            pass
+        with making(study, PARTITION):
+            assert left_notes(study) == {}
+    assert left_notes(study) == {}
+
+
+def test_removing_what_the_dead_left_keeps_what_the_living_hold(
+    study: Study, tmp_path: Path
+) -> None:
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
+    with making(study, Partition("clustering", n=7)):
+        remove_left_notes(study)
+        notes = [path.stem for path in study.paths.locks.rglob("*.json")]
+        assert notes == ["n7"]
+    assert not list(study.paths.locks.rglob("*.json"))
+
+
+def test_nobody_tidies_up_under_someone_at_work(study: Study, tmp_path: Path) -> None:
+    with (
+        holder(tmp_path) as process,
+        pytest.raises(BusyError, match=f"by process {process.pid}"),
+        nothing_being_made(study),
+    ):
+        pass
+
+
+def test_an_error_in_the_work_lets_go_of_the_lock(study: Study) -> None:
+    with pytest.raises(ValueError, match="wrong"), making(study, PARTITION):
+        raise ValueError("wrong")
+    with making(study, PARTITION):
+        pass
+
+
+def moved_elsewhere(note: Path) -> None:
+    """Let a note be one of another machine."""
+    content = json.loads(note.read_text())
+    note.write_text(
+        json.dumps(content | {"mark": of_another_machine(content["mark"]), "host": "node7"})
+    )
+
+
+def note_of(study: Study) -> Path:
+    (note,) = study.paths.locks.rglob("*.json")
+    return note
+
+
+def test_the_holder_on_another_machine_is_named_with_it(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        moved_elsewhere(note_of(study))
+        words = rf"right now by process {process.pid} of node7, since .* there, on that machine"
+        with pytest.raises(BusyError, match=words), making(study, PARTITION):
+            pass
+
+
+def test_a_note_of_another_machine_is_left_alone(study: Study, tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
+    note = note_of(study)
+    moved_elsewhere(note)
+    remove_left_notes(study)
+    assert left_notes(study) == {}
+    assert {path: found.host for path, found in doubtful_notes(study).items()} == {note: "node7"}
+    # One of an earlier version does not say whose it is.
+    note.write_text(json.dumps({"pid": process.pid, "since": 0.0}))
+    remove_left_notes(study)
+    assert list(doubtful_notes(study)) == [note]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_disk_without_locks_is_refused(
+    study: Study, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(file: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(NoLocksError, match="has no locks"), making(study, PARTITION):
+        pass

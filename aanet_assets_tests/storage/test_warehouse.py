@@ -1,0 +1,257 @@
+"""Tables: whole partitions only, readers undisturbed, wrong columns refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from aanet_assets.lineage import Partition
+from aanet_assets.storage import warehouse
+from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.tables import TABLES
+
+
+def funnel(n: int, rows: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "n_clusters_total": n,
+            "mode": "guide",
+            "position": range(rows),
+            "filter": "f",
+            "setting": "s",
+            "failed_here": 0,
+            "failed_cumulative": 0,
+            "remaining": n,
+        }
+    )
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> StudyPaths:
+    return StudyPaths(tmp_path / "data" / "x")
+
+
+def write(paths: StudyPaths, n: int, rows: int) -> None:
+    partition = Partition("selected_clusters", n=n)
+    warehouse.write_table(paths, "selection_funnel", partition, funnel(n, rows))
+    warehouse.update(paths)
+
+
+COUNTS = "SELECT n_clusters_total, count(*) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
+
+
+def test_every_table_is_there_from_the_start(paths: StudyPaths) -> None:
+    warehouse.update(paths)
+    for table, schema in TABLES.items():
+        answer = warehouse.query(paths, f"FROM {table}")
+        assert answer.columns == schema.names
+        assert answer.fetchall() == []
+
+
+def test_a_partition_replaces_itself_and_nothing_else(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 4)
+    write(paths, 6, 2)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 2), (7, 4)]
+
+
+def test_a_reader_keeps_its_tables_and_never_stands_in_the_way(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    # A process of its own, as a user's is, and read-write: the rudest kind.
+    code = (
+        "import duckdb, sys; reader = duckdb.connect(sys.argv[1]); "
+        "ask = lambda: print(reader.sql(sys.argv[2]).fetchall(), flush=True); "
+        "ask(); input(); ask()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(paths.database), COUNTS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        assert reader.stdout.readline().strip() == "[(6, 3)]"
+        write(paths, 7, 4)
+        assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 4)]
+        print(file=reader.stdin, flush=True)
+        assert reader.stdout.readline().strip() == "[(6, 3)]"
+    assert reader.returncode == 0
+
+
+def test_a_log_left_by_a_killed_writer_does_not_break_the_new_file(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    Path(f"{paths.database}.wal").write_bytes(b"left behind")
+    write(paths, 7, 4)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 4)]
+
+
+def test_wrong_columns_are_refused_and_leave_the_old_partition(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    renamed = funnel(6, 1).rename(columns={"remaining": "left"})
+    with pytest.raises(ValueError, match="missing or unknown: left, remaining"):
+        warehouse.write_table(
+            paths, "selection_funnel", Partition("selected_clusters", n=6), renamed
+        )
+    warehouse.update(paths)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+
+
+def test_equal_rows_give_equal_bytes(paths: StudyPaths) -> None:
+    partition = Partition("selected_clusters", n=6)
+    file = warehouse.write_table(paths, "selection_funnel", partition, funnel(6, 3))
+    before = file.read_bytes()
+    shuffled_columns = funnel(6, 3)[sorted(funnel(6, 3).columns)]
+    warehouse.write_table(paths, "selection_funnel", partition, shuffled_columns)
+    assert file.read_bytes() == before
+
+
+def test_a_query_before_anything_was_computed(paths: StudyPaths) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing has been computed"):
+        warehouse.query(paths, "SELECT 1")
+
+
+def test_a_partition_removed_while_the_database_is_made_is_left_out(
+    paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 2)
+    paths.database.unlink()
+    read = warehouse._read
+
+    def remove_the_other_first(file: Path, schema: pa.Schema) -> pa.Table:
+        warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=7)).unlink(
+            missing_ok=True
+        )
+        return read(file, schema)
+
+    monkeypatch.setattr(warehouse, "_read", remove_the_other_first)
+    warehouse.update(paths)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+
+
+def test_a_partition_that_was_removed_leaves_the_database(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 2)
+    warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=6)).unlink()
+    warehouse.update(paths)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(7, 2)]
+
+
+def test_only_what_changed_is_read(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(6, 10):
+        write(paths, n, 3)
+    read, seen = warehouse._read, []
+
+    def remember(file: Path, schema: pa.Schema) -> pa.Table:
+        seen.append(file.stem)
+        return read(file, schema)
+
+    monkeypatch.setattr(warehouse, "_read", remember)
+    write(paths, 7, 5)
+    assert seen == ["n7"]
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 5), (8, 3), (9, 3)]
+
+
+def test_partitions_finished_at_once_share_one_change(paths: StudyPaths) -> None:
+    for n in (6, 7):
+        partition = Partition("selected_clusters", n=n)
+        warehouse.write_table(paths, "selection_funnel", partition, funnel(n, 2))
+    warehouse.update(paths)
+    swapped = paths.database.stat().st_ino, paths.database.stat().st_mtime_ns
+    warehouse.update(paths)
+    assert (paths.database.stat().st_ino, paths.database.stat().st_mtime_ns) == swapped
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 2), (7, 2)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM selection_funnel",
+        "DROP TABLE evidence",
+        "UPDATE selection_funnel SET remaining = 0",
+    ],
+)
+def test_what_a_user_wrote_into_the_database_does_not_stay(
+    paths: StudyPaths, statement: str
+) -> None:
+    write(paths, 6, 3)
+    with duckdb.connect(str(paths.database)) as user:
+        user.execute(statement)
+    write(paths, 7, 2)
+    sums = "SELECT n_clusters_total, sum(remaining) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
+    assert warehouse.query(paths, sums).fetchall() == [(6, 18), (7, 14)]
+    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+
+
+@pytest.mark.parametrize("damage", [b"no database", b"", None])
+def test_a_lost_or_damaged_database_is_made_anew(paths: StudyPaths, damage: bytes | None) -> None:
+    write(paths, 6, 3)
+    if damage is None:
+        paths.database.unlink()
+    else:
+        paths.database.write_bytes(damage)
+    write(paths, 7, 2)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 2)]
+
+
+def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
+    def row(n: int, k: int, replicate: int) -> dict[str, object]:
+        nothing = dict.fromkeys(TABLES["replicates"].names)
+        known = {"n_clusters_total": n, "k": k, "replicate": replicate}
+        return nothing | known | {"cluster_id": 0, "is_null": False}
+
+    def put(n: int, k: int, count: int) -> None:
+        rows = [row(n, k, i) for i in range(count)]
+        frame = pd.DataFrame(rows, columns=TABLES["replicates"].names)
+        warehouse.write_table(paths, "replicates", Partition("replicates", n=n, k=k), frame)
+        warehouse.update(paths)
+
+    # 2|11 and 12|1 hold the same digits.
+    for n, k, count in ((1, 12, 1), (11, 2, 2), (1, 2, 3), (1, 12, 4), (1, 2, 0)):
+        put(n, k, count)
+    counts = "SELECT n_clusters_total, k, count(*) FROM replicates GROUP BY ALL ORDER BY ALL"
+    assert warehouse.query(paths, counts).fetchall() == [(1, 12, 4), (11, 2, 2)]
+
+
+def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) -> None:
+    write(paths, 7, 2)
+    partition = Partition("selected_clusters", n=6)
+    file = warehouse.table_file(paths, "selection_funnel", partition)
+    older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
+    older.assign(position="first").to_parquet(file)
+    expected = [(6, "guide", None, None, None), (7, "guide", 0, "f", 7), (7, "guide", 1, "f", 7)]
+    columns = "n_clusters_total, mode, position, filter, remaining"
+    ask = f"SELECT {columns} FROM selection_funnel ORDER BY ALL"
+    # Taken in beside what is there, and once more where all is made anew.
+    warehouse.update(paths)
+    assert warehouse.query(paths, ask).fetchall() == expected
+    paths.database.unlink()
+    warehouse.update(paths)
+    assert warehouse.query(paths, ask).fetchall() == expected
+    assert warehouse.read_table(paths, "selection_funnel", partition)["remaining"].isna().all()
+
+
+def test_a_database_of_other_tables_than_todays_is_made_anew(
+    paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = {name: schema for name, schema in TABLES.items() if name != "evidence"}
+    earlier["selection_funnel"] = earlier["selection_funnel"].remove(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(warehouse, "TABLES", earlier)
+        warehouse.update(paths)
+    write(paths, 6, 3)
+    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+
+
+def test_folders_with_the_signs_of_patterns(tmp_path: Path) -> None:
+    for name in ("bra[b]", "a*b", "it's"):
+        paths = StudyPaths(tmp_path / name / "data" / "x")
+        write(paths, 6, 3)
+        write(paths, 7, 1)
+        assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 1)]

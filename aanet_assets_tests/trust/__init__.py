@@ -1,1 +1,0 @@
-"""Null clusters, shapes, replicates and evidence."""
