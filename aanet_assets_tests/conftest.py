@@ -30,9 +30,9 @@ install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__n
 from aanet_assets import studies
 from aanet_assets.cli import commands as cli
 from aanet_assets.cli.terminal import heed_interrupts
-from aanet_assets.lineage import partitions, steps
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.storage.records import Standing
 from aanet_assets.study.study import Study
 from aanet_assets_tests.small import small_study
@@ -132,8 +132,7 @@ def problems(study: Study) -> list[str]:
     standing = Standing(study)
     return [
         f"{partition} {problem}"
-        for step in steps(study).values()
-        for partition in partitions(study, step)
+        for partition in partitions_of(study)
         if (problem := standing.problem(partition))
     ]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from aanet_assets.lineage import Partition
 from aanet_assets.storage.records import contents_read, write_record
+from aanet_assets.storage.step import Partition
 from aanet_assets.study.settings import (
     AANetSettings,
     CacheSettings,

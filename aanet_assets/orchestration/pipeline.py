@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from aanet_assets import steps
 from aanet_assets.storage.partitions import At
@@ -18,7 +18,7 @@ from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
 
-_NOWHERE = PurePosixPath()
+_NOWHERE = Path()
 
 
 def all_steps() -> list[Step]:

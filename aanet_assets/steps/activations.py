@@ -193,4 +193,4 @@ def at_commits(study: Study, fitted: bool) -> Study:
 
     if not fitted or not on_hub(study):
         return newest(study)
-    return at_revisions(study, Run(study, sae_fit.at()).read(SAE_FIT).iloc[0])
+    return at_revisions(study, Run(study, sae_fit.at()).read(SAE_FIT).to_dict("records")[0])

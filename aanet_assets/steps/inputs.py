@@ -52,8 +52,9 @@ def corpus(run: Run[Whole]) -> Outcome:
 )
 def _(run: Run[Whole]) -> list[Finding]:
     from aanet_assets.steps.checks.ground_truth import check_corpus
+    from aanet_assets.toy.process import PROCESSES
 
-    cache, process = run.study.cache, run.study.known_PROCESSES[truth.process]
+    cache, process = run.study.cache, PROCESSES[run.study.known_truth.process]
     documents = len(run.study.shards) * cache.documents_per_shard
     return check_corpus(run.path(CORPUS), process, documents, cache.seq_len - 1)
 

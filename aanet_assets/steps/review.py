@@ -56,9 +56,10 @@ def review_page(run: Run[ByN]) -> Outcome:
         run.read(VERTEX_SAMPLES),
         refits,
     )
-    tables = [run.read(t) for t in (CONSOLIDATED_METRICS, EVIDENCE, CLUSTER_SHAPES)]
     repeated = run.read(REPLICATES) if has_replicates(study) else None
-    page, path = page_of(study, n, *tables, verdicts, repeated, found), run.path(PAGE)
+    metrics, known = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
+    shapes, path = run.read(CLUSTER_SHAPES), run.path(PAGE)
+    page = page_of(study, n, metrics, known, shapes, verdicts, repeated, found)
     write_page(path, f"{study.name}, {n} clusters", page)
     how = f"aanet review {study.name} --n-clusters {n}"
     url = dg.MetadataValue.url(path.as_uri())

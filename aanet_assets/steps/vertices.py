@@ -96,14 +96,17 @@ def refit_models(run: Run[ByN]) -> Outcome:
     files = []
     for one, own in zip(chosen, found, strict=True):
         cluster, known = load_cluster(clustering_file, one.cluster_id), metrics[one[:2]]
-        to = tuple(run.path(file, **one.named) for file in (MODEL, METADATA, MODEL_CURVES))
+        model, metadata, curves = (
+            run.path(f, **one.named) for f in (MODEL, METADATA, MODEL_CURVES)
+        )
+        to = model, metadata, curves
         files += refit.write_refit(study, n, one, own, cluster, known, to)
     folder = run.path(MODEL, cluster_id=0, k=0, category="").parent
     remove_others(folder, (".pt", "_metadata.json", "_curves.json"), files)
     models = [{**one._asdict(), **own.told} for one, own in zip(chosen, found, strict=True)]
     shown = dg.MetadataValue.json(models) if models else "no cluster is selected"
-    metadata = {"dagster/row_count": len(chosen), "mode": study.refit.mode, "models": shown}
-    return Outcome(files, metadata)
+    said = {"dagster/row_count": len(chosen), "mode": study.refit.mode, "models": shown}
+    return Outcome(files, said)
 
 
 @refit_models.checks(

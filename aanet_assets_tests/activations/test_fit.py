@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from aanet_assets.activations import encode
 from aanet_assets.activations.fit import measure_fit, neighbours, unexplained_of
 from aanet_assets.activations.sae import Hook, load_sae
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.activations import sae_fit
 from aanet_assets.steps.checks.activations import check_fit
 from aanet_assets.storage.warehouse import write_table
 from aanet_assets.study.settings import CacheSettings, CorpusSettings, FitSettings, SaeSettings
@@ -62,7 +62,7 @@ def judged(study: Study, fit: dict, doubts: tuple[str, ...] = ()) -> dict[str, s
     paths = study.model_copy(update={"name": "unfit"}).paths
     commits = dict.fromkeys(("model_revision", "corpus_revision", "sae_revision"))
     row = {"sae_id": "s", **fit, **commits, "doubts": list(doubts)}
-    write_table(paths, "sae_fit", Partition("sae_fit"), pd.DataFrame([row]))
+    write_table(paths, "sae_fit", sae_fit.at(), pd.DataFrame([row]))
     return failures(check_fit(paths, study.fit))
 
 

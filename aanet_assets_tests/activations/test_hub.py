@@ -6,6 +6,8 @@ from pathlib import Path
 import huggingface_hub
 import pandas as pd
 import pytest
+from aanet_assets.steps.stage1_latents import _revisions
+from aanet_assets.storage.tables import TABLES
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 
@@ -13,11 +15,12 @@ from aanet_assets.activations.corpus import load_tokenizer
 from aanet_assets.activations.hub import as_fitted, commit_of, newest, require_commit
 from aanet_assets.activations.preflight import preflight
 from aanet_assets.activations.size import config_of
-from aanet_assets.lineage import Partition, partitions, settings_digest, steps
 from aanet_assets.orchestration import materialise
 from aanet_assets.orchestration.materialise import Outcome, run_step
-from aanet_assets.steps.stage1_latents import _revisions
-from aanet_assets.storage.tables import TABLES
+from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.steps.vertices import vertex_samples
+from aanet_assets.storage.obeyed import settings_digest
+from aanet_assets.storage.step import Partition
 from aanet_assets.storage.warehouse import read_table, write_table
 from aanet_assets.study.settings import CorpusSettings, SaeSettings
 from aanet_assets.study.study import Study
@@ -87,7 +90,7 @@ def test_what_is_loaded_is_of_the_revision(cache: Path) -> None:
 def test_a_hub_that_moves_on_changes_nothing_until_the_fit_is_made_anew(
     study: Study, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, shard = Partition("sae_fit"), Partition("activation_cache", shard=0)
+    fit, shard = sae_fit.at(), activation_cache.at(shard=0)
     at_fit = make(study, fit, monkeypatch)
     assert (at_fit.revision, at_fit.corpus.revision, at_fit.sae.revision) == (OLD, OLD, OLD)
     row = read_table(study.paths, "sae_fit", fit).iloc[0]
@@ -101,7 +104,7 @@ def test_a_hub_that_moves_on_changes_nothing_until_the_fit_is_made_anew(
         for partition in partitions(study, step):
             if partition != fit:
                 pretend(study, partition, f"content of {partition}")
-    assert make(study, Partition("vertex_samples", n=7), monkeypatch).revision == OLD
+    assert make(study, vertex_samples.at(n=7), monkeypatch).revision == OLD
     assert make(study, fit, monkeypatch).revision == NEW
     assert as_fitted(study).revision == NEW
 

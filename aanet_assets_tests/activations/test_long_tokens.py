@@ -3,14 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from aanet_assets.steps.shapes import cluster_shapes, null_clusters
+from aanet_assets.steps.stage1_latents import cluster_rows, clustering
 
 from aanet_assets.activations.build import build_shard
 from aanet_assets.activations.shards import counted_codes, counted_norms
-from aanet_assets.lineage import Partition
-from aanet_assets.steps.shapes import cluster_shapes, null_clusters
-from aanet_assets.steps.stage1_latents import cluster_rows, clustering
-from aanet_assets.study.layout import StudyPaths
+from aanet_assets.steps.activations import SHARD
+from aanet_assets.steps.clusters import cluster_rows, clustering
+from aanet_assets.storage.step import Partition
 from aanet_assets.storage.warehouse import read_table
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.settings import (
     CacheSettings,
     CorpusSettings,
@@ -45,8 +47,8 @@ def study(home, tmp_path_factory: pytest.TempPathFactory) -> Study:
         trust=TrustSettings(nulls=1, chance=1, replicates=1),
     )  # fmt: skip
     for shard in study.training_shards:
-        build_shard(study, shard, study.paths.shard(shard), "digest", 30.0)
-    clustering(study, Partition("clustering", n=N))
+        build_shard(study, shard, SHARD.under(study.paths.root, shard=shard), "digest", 30.0)
+    clustering(study, clustering.at(n=N))
     return study
 
 
@@ -60,9 +62,9 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def test_every_reader_of_rows_agrees(study: Study) -> None:
-    shards = [study.paths.shard(shard) for shard in study.training_shards]
-    cluster_rows(study, Partition("cluster_rows", n=N))
-    whole = read_table(study.paths, "clusters", Partition("cluster_rows", n=N))
+    shards = [SHARD.under(study.paths.root, shard=shard) for shard in study.training_shards]
+    cluster_rows(study, cluster_rows.at(n=N))
+    whole = read_table(study.paths, "clusters", cluster_rows.at(n=N))
     assert whole["norm_limit"].isna().all()
     rows = RowSettings(**{**study.rows.model_dump(), "max_norm_ratio": 1.2, "threshold": 0.0,
                           "threshold_kind": "absolute"})  # fmt: skip

@@ -28,6 +28,7 @@ from aanet_assets.activations.build import build_shard
 from aanet_assets.activations.corpus import chunks, documents
 from aanet_assets.activations.encode import Encoder
 from aanet_assets.activations.shards import ARRAYS
+from aanet_assets.steps.activations import SHARD
 from aanet_assets.study.study import Study
 
 console = Console(width=110)
@@ -85,7 +86,7 @@ def peak_of(study: Study, length: int) -> None:
 
 def layouts(study: Study) -> None:
     """The first shard's codes as safetensors, numpy memory maps and Arrow."""
-    shard = study.paths.shard(0)
+    shard = SHARD.under(study.paths.root, shard=0)
     with safe_open(shard, "numpy") as file:
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
         n_latents = int(file.metadata()["n_latents"])

@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from aanet_assets.storage.tables import TABLES
 
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.evidence import replicates
 from aanet_assets.storage import warehouse
 from aanet_assets.study.layout import StudyPaths
-from aanet_assets.storage.tables import TABLES
 
 ROWS = 100
 REPLACED = 30
@@ -57,7 +57,7 @@ def _write(paths: StudyPaths, i: int, loss: float) -> None:
             "aanet_recon_loss": loss,
         }
     )
-    warehouse.write_table(paths, "replicates", Partition("replicates", n=n, k=k), rows)
+    warehouse.write_table(paths, "replicates", replicates.at(n=n, k=k), rows)
 
 
 def _timed(paths: StudyPaths) -> float:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.lineage import steps
 from aanet_assets.studies import gemma_2_9b, toy
 from aanet_assets_tests.browser.dagit import Dagit, study_with
 

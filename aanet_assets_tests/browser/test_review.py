@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aanet_assets.steps.metrics import consolidated_metrics
+from aanet_assets.steps.review import PAGE
 from aanet_assets.study import settings as groups
 from aanet_assets_tests.conftest import Finished
 
@@ -28,7 +30,7 @@ def shown(browser: "Browser", finished: Finished) -> Iterator["Page"]:
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(180_000)
-    page.goto(finished.study.paths.review(7).as_uri())
+    page.goto(PAGE.under(finished.study.paths.root, n=7).as_uri())
     page.locator("#cluster h2").wait_for()
     yield page
     assert errors == []
@@ -118,15 +120,12 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
 
 
 def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
-    from aanet_assets.lineage import Partition
     from aanet_assets.selection.filters import select_clusters
     from aanet_assets.storage.warehouse import read_table
     from aanet_assets.study.settings import SelectionSettings
 
     study = finished.study
-    metrics = read_table(
-        study.paths, "consolidated_metrics", Partition("consolidated_metrics", n=7)
-    )
+    metrics = read_table(study.paths, "consolidated_metrics", consolidated_metrics.at(n=7))
     shown.locator("[value=guide]").check()
     cases = [
         dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))

@@ -12,8 +12,8 @@ from aanet_assets.review import contents
 from aanet_assets.review.page import write_page
 from aanet_assets.selection.elbows import FALLING_COLUMNS, is_falling
 from aanet_assets.selection.verdicts import select_both
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets.study import settings as groups
+from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 
 if TYPE_CHECKING:

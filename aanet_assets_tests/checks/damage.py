@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from aanet_assets.steps.checks.finding import Finding
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import load_stack, save_stack
-from aanet_assets.lineage import Partition
-from aanet_assets.steps.checks.finding import Finding
-from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.step import Partition
 from aanet_assets.storage.warehouse import read_table, write_table
+from aanet_assets.study.layout import StudyPaths
 
 
 def edit_arrays(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:

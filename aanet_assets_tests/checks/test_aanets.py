@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aanet_assets.aanet.data import TrainedAANet
+from aanet_assets.steps.aanets import EXPORT, STACK
 from aanet_assets.steps.checks.aanets import check_exports, check_models
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_stack, failures
@@ -18,7 +19,7 @@ N, K = 7, 3
 def edit(
     paths: StudyPaths, change: Callable[[TrainedAANet], TrainedAANet | None], *ids: int
 ) -> None:
-    edit_stack(paths.stack(N, K), change, *ids)
+    edit_stack(STACK.under(paths.root, n=N, k=K), change, *ids)
 
 
 def spoiled(model: TrainedAANet) -> TrainedAANet:
@@ -96,12 +97,12 @@ def test_good_exports_pass(paths: StudyPaths) -> None:
 
 def test_no_export_of_a_model_that_failed_is_as_it_must_be(paths: StudyPaths) -> None:
     edit(paths, failed, 2)
-    paths.model(N, 2, K).unlink()
+    EXPORT.under(paths.root, n=N, cluster_id=2, k=K).unlink()
     assert problems_of_exports(paths) == ""
 
 
 def test_an_export_is_missing(paths: StudyPaths) -> None:
-    paths.model(N, 5, K).unlink()
+    EXPORT.under(paths.root, n=N, cluster_id=5, k=K).unlink()
     assert "cluster 5: there is no file" in problems_of_exports(paths)
 
 
@@ -115,12 +116,12 @@ def test_exports_where_none_were_asked_for(paths: StudyPaths) -> None:
 
 
 def test_an_export_that_is_no_model(paths: StudyPaths) -> None:
-    paths.model(N, 0, K).write_bytes(b"nothing")
+    EXPORT.under(paths.root, n=N, cluster_id=0, k=K).write_bytes(b"nothing")
     assert "is not an AANet's state dict" in problems_of_exports(paths)
 
 
 def test_an_export_that_is_not_finite(paths: StudyPaths) -> None:
-    path = paths.model(N, 0, K)
+    path = EXPORT.under(paths.root, n=N, cluster_id=0, k=K)
     state = torch.load(path, weights_only=True)
     state["encoder_layers.0.bias"][0] = torch.inf
     torch.save(state, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.checks.activations import check_shard
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.settings import FitSettings
@@ -21,7 +22,7 @@ def checked(path: Path, seq_len: int = SEQ_LEN, threshold: float = THRESHOLD) ->
 
 @pytest.fixture
 def shard(paths: StudyPaths) -> Path:
-    return paths.shard(0)
+    return SHARD.under(paths.root, shard=0)
 
 
 def test_a_good_shard_passes(shard: Path) -> None:

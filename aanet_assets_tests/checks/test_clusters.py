@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from aanet_assets.activations.sae import decoder_rows, load_sae
+from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.checks.clusters import activity_rates, check_clustering
+from aanet_assets.steps.clusters import CLUSTERING
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets_tests.checks.damage import edit_arrays, failures
@@ -19,14 +21,18 @@ SETTINGS = ClusteringSettings(method="spectral_cooccurrence")
 def checked(paths: StudyPaths, finished: Finished):
     """Checks the clustering of 7 after a change, with the decoder and activity of the SAE."""
     decoder = decoder_rows(load_sae(finished.study.sae)).copy()
-    activity = activity_rates(paths.shard(s) for s in finished.study.training_shards)
+    activity = activity_rates(
+        SHARD.under(paths.root, shard=s) for s in finished.study.training_shards
+    )
 
     def run(
         change: Callable[[dict[str, np.ndarray]], object] = lambda arrays: None,
         settings: ClusteringSettings = SETTINGS,
     ) -> dict[str, str]:
-        edit_arrays(paths.clustering(7), change)
-        return failures(check_clustering(paths.clustering(7), 7, decoder, activity, settings))
+        edit_arrays(CLUSTERING.under(paths.root, n=7), change)
+        return failures(
+            check_clustering(CLUSTERING.under(paths.root, n=7), 7, decoder, activity, settings)
+        )
 
     run.decoder, run.activity = decoder, activity
     return run
@@ -46,7 +52,9 @@ def test_a_good_clustering_passes(checked) -> None:
 def test_activity_is_the_share_of_counted_tokens(checked, finished: Finished) -> None:
     from aanet_assets.activations.shards import counted_codes
 
-    codes = counted_codes(finished.study.paths.shard(s) for s in finished.study.training_shards)
+    codes = counted_codes(
+        SHARD.under(finished.study.paths.root, shard=s) for s in finished.study.training_shards
+    )
     np.testing.assert_array_equal(checked.activity, (codes.toarray() > 0).mean(axis=0))
 
 
@@ -142,9 +150,11 @@ def test_an_empty_cluster_only_warns(paths: StudyPaths, checked) -> None:
         arrays["6.columns"] = arrays["6.columns"][:, :0]
         arrays["6.coordinates"] = arrays["6.coordinates"][:0, :0]
 
-    edit_arrays(paths.clustering(7), emptied)
+    edit_arrays(CLUSTERING.under(paths.root, n=7), emptied)
     settings = ClusteringSettings(method="labels", labels_file="labels.npy")
-    findings = check_clustering(paths.clustering(7), 7, checked.decoder, checked.activity, settings)
+    findings = check_clustering(
+        CLUSTERING.under(paths.root, n=7), 7, checked.decoder, checked.activity, settings
+    )
     (failed,) = (finding for finding in findings if not finding.passed)
     assert (failed.name, failed.blocking) == ("no_empty_cluster", False)
     assert failed.said == "1 of 7 clusters are empty (clusters 6); none should be"

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.aanets import aanet_metrics
 from aanet_assets.steps.checks.metrics import check_consolidated, check_metrics
+from aanet_assets.steps.metrics import CURVES, METRICS_CSV, consolidated_metrics
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 
 KS = (2, 3, 4)
-METRICS = Partition("aanet_metrics", n=7, k=3)
-CONSOLIDATED = Partition("consolidated_metrics", n=7)
+METRICS = aanet_metrics.at(n=7, k=3)
+CONSOLIDATED = consolidated_metrics.at(n=7)
 
 
 def of_one_k(paths: StudyPaths, change) -> dict[str, str]:
@@ -143,8 +144,8 @@ def test_the_csv_differs_from_the_table(paths: StudyPaths, change) -> None:
 
 
 def test_the_csv_has_fewer_rows(paths: StudyPaths) -> None:
-    lines = paths.metrics_csv(7).read_text().splitlines(keepends=True)
-    paths.metrics_csv(7).write_text("".join(lines[:-1]))
+    lines = METRICS_CSV.under(paths.root, n=7).read_text().splitlines(keepends=True)
+    METRICS_CSV.under(paths.root, n=7).write_text("".join(lines[:-1]))
     said = failures(check_consolidated(paths, 7, KS))
     assert said == {"csv": "consolidated_metrics_n7.csv has 20 rows, the table 21"}
 
@@ -158,13 +159,13 @@ def test_the_csv_has_fewer_rows(paths: StudyPaths) -> None:
     ],
 )
 def test_the_csvs_columns(paths: StudyPaths, order, message: str) -> None:
-    frame = pd.read_csv(paths.metrics_csv(7), dtype=str, keep_default_na=False)
-    frame[order(list(frame.columns))].to_csv(paths.metrics_csv(7), index=False)
+    frame = pd.read_csv(METRICS_CSV.under(paths.root, n=7), dtype=str, keep_default_na=False)
+    frame[order(list(frame.columns))].to_csv(METRICS_CSV.under(paths.root, n=7), index=False)
     assert message in failures(check_consolidated(paths, 7, KS))["csv"]
 
 
 def test_a_training_curve_is_missing(paths: StudyPaths) -> None:
-    lines = paths.curves(7).read_text().splitlines(keepends=True)
-    paths.curves(7).write_text("".join(lines[1:]))
+    lines = CURVES.under(paths.root, n=7).read_text().splitlines(keepends=True)
+    CURVES.under(paths.root, n=7).write_text("".join(lines[1:]))
     said = failures(check_consolidated(paths, 7, KS))
     assert said["curves"].startswith("training_curves_n7.jsonl has 20 lines, 21 expected")

@@ -11,12 +11,12 @@ from aanet_assets_tests.checks.damage import failures
 
 
 def checked(paths: StudyPaths) -> dict[str, str]:
-    return failures(check_plots(paths.plots(7), 7))
+    return failures(check_plots(paths.root / "clusters_7" / "plots", 7))
 
 
 @pytest.fixture
 def plot(paths: StudyPaths) -> Path:
-    return paths.plots(7) / "decoder_rank_dist_n7.png"
+    return paths.root / "clusters_7" / "plots" / "decoder_rank_dist_n7.png"
 
 
 def test_good_plots_pass(paths: StudyPaths) -> None:

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.lineage import Partition
 from aanet_assets.steps.checks.rows import check_rows
+from aanet_assets.steps.clusters import ROWS, cluster_rows
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.settings import RowSettings
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 from aanet_assets_tests.conftest import Finished
 
-PARTITION = Partition("cluster_rows", n=7)
+PARTITION = cluster_rows.at(n=7)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_good_rows_pass(paths: StudyPaths, settings: RowSettings) -> None:
 
 
 def test_a_cluster_without_rows(paths: StudyPaths, settings: RowSettings) -> None:
-    edit_arrays(paths.rows(7), lambda arrays: arrays.pop("3.extrema"))
+    edit_arrays(ROWS.under(paths.root, n=7), lambda arrays: arrays.pop("3.extrema"))
     said = failures(check_rows(paths, 7, settings))
     assert said["complete"].startswith("6 of 7 clusters have rows")
 
@@ -50,7 +50,7 @@ def test_a_single_value_that_is_not_finite(
     def spoil(arrays: dict[str, np.ndarray]) -> None:
         arrays[f"4.{array}"][-1, -1] = value
 
-    edit_arrays(paths.rows(7), spoil)
+    edit_arrays(ROWS.under(paths.root, n=7), spoil)
     failed = failures(check_rows(paths, 7, settings))
     assert list(failed) == ["rows_finite"]
     assert "1 have rows that are not finite (clusters 4)" in failed["rows_finite"]
@@ -61,7 +61,7 @@ def test_rows_of_another_subspace(paths: StudyPaths, settings: RowSettings) -> N
         for name in ("train", "heldout", "extrema"):
             arrays[f"4.{name}"] = np.ascontiguousarray(arrays[f"4.{name}"][:, 1:])
 
-    edit_arrays(paths.rows(7), narrow)
+    edit_arrays(ROWS.under(paths.root, n=7), narrow)
     assert list(failures(check_rows(paths, 7, settings))) == ["row_widths"]
 
 
@@ -69,7 +69,7 @@ def test_too_few_rows(paths: StudyPaths, settings: RowSettings) -> None:
     def lose_one(arrays: dict[str, np.ndarray]) -> None:
         arrays["4.heldout"] = arrays["4.heldout"][1:]
 
-    edit_arrays(paths.rows(7), lose_one)
+    edit_arrays(ROWS.under(paths.root, n=7), lose_one)
     failed = failures(check_rows(paths, 7, settings))
     assert list(failed) == ["row_counts"]
     assert "(clusters 4)" in failed["row_counts"]

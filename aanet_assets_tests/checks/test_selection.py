@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from aanet_assets.lineage import Partition
 from aanet_assets.steps.checks.selection import check_selection
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 
-PARTITION = Partition("selected_clusters", n=7)
+PARTITION = selected_clusters.at(n=7)
 
 
 def checked(paths: StudyPaths, table: str, change) -> dict[str, str]:
@@ -71,5 +71,5 @@ def test_more_clusters_by_the_rules_than_the_funnel_leaves(paths: StudyPaths) ->
 
 
 def test_a_funnel_that_was_not_drawn(paths: StudyPaths) -> None:
-    (paths.plots(7) / "selection_funnel_n7.png").unlink()
+    (paths.root / "clusters_7" / "plots" / "selection_funnel_n7.png").unlink()
     assert list(failures(check_selection(paths, 7, (2, 3, 4), "guide"))) == ["drawn"]

@@ -2,12 +2,18 @@
 
 import pytest
 
-from aanet_assets.lineage import Partition
 from aanet_assets.steps.checks.evidence import (
     check_evidence,
     check_nulls,
     check_replicates,
     check_shapes,
+)
+from aanet_assets.steps.evidence import (
+    NULL_CLUSTERING,
+    NULL_ROWS,
+    cluster_shapes,
+    evidence,
+    replicates,
 )
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.settings import TrustSettings
@@ -29,7 +35,7 @@ def test_null_clusters_of_other_sizes(paths: StudyPaths) -> None:
     def shift(arrays: dict) -> None:
         arrays["labels"][0, arrays["labels"][0] == 1] = 2
 
-    edit_arrays(paths.null_clustering(7), shift)
+    edit_arrays(NULL_CLUSTERING.under(paths.root, n=7), shift)
     assert list(failures(check_nulls(paths, 7, TRUST.nulls))) == ["matched"]
 
 
@@ -42,7 +48,7 @@ def test_null_rows_that_are_not_finite(paths: StudyPaths) -> None:
     def spoil(arrays: dict) -> None:
         arrays["3.train"][0] = float("nan")
 
-    edit_arrays(paths.null_rows(7), spoil)
+    edit_arrays(NULL_ROWS.under(paths.root, n=7), spoil)
     assert list(failures(check_nulls(paths, 7, TRUST.nulls))) == ["rows"]
 
 
@@ -57,7 +63,7 @@ def test_null_rows_that_are_not_finite(paths: StudyPaths) -> None:
     ids=["a cluster is missing", "a k of another study", "a share above 1", "less than one latent"],
 )
 def test_shapes(paths: StudyPaths, change, failed: str) -> None:
-    edit_table(paths, "cluster_shapes", Partition("cluster_shapes", n=7), change)
+    edit_table(paths, "cluster_shapes", cluster_shapes.at(n=7), change)
     assert list(failures(check_shapes(paths, 7, KS, 60))) == [failed]
 
 
@@ -76,7 +82,7 @@ def test_too_few_chance_groups(paths: StudyPaths) -> None:
     ids=["one is missing", "one twice", "negative", "none"],
 )
 def test_replicates(paths: StudyPaths, change, failed: str) -> None:
-    edit_table(paths, "replicates", Partition("replicates", n=7, k=3), change)
+    edit_table(paths, "replicates", replicates.at(n=7, k=3), change)
     assert list(failures(check_replicates(paths, 7, 3, TRUST))) == [failed]
 
 
@@ -90,5 +96,5 @@ def test_replicates(paths: StudyPaths, change, failed: str) -> None:
     ids=["one is missing", "a q above 1", "a k of another study"],
 )
 def test_evidence(paths: StudyPaths, change, failed: str) -> None:
-    edit_table(paths, "evidence", Partition("evidence", n=7), change)
+    edit_table(paths, "evidence", evidence.at(n=7), change)
     assert list(failures(check_evidence(paths, 7, KS))) == [failed]

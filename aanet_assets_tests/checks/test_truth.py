@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aanet_assets.lineage import Partition
 from aanet_assets.steps.checks.ground_truth import check_corpus, check_recovery
+from aanet_assets.steps.ground_truth import RECOVERY_PLOT, recovery
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.toy.process import UNION7
 from aanet_assets_tests.checks.damage import edit_table, failures, put
 
-PARTITION = Partition("recovery", n=7)
+PARTITION = recovery.at(n=7)
 
 
 def edit_texts(path: Path, change: Callable[[list[str]], object]) -> None:
@@ -26,7 +26,7 @@ def edit_texts(path: Path, change: Callable[[list[str]], object]) -> None:
 
 @pytest.fixture
 def corpus(paths: StudyPaths) -> Path:
-    return paths.corpus / "corpus.parquet"
+    return (paths.root / "corpus") / "corpus.parquet"
 
 
 def of_corpus(path: Path) -> dict[str, str]:
@@ -88,5 +88,5 @@ def test_scores(paths: StudyPaths, column: str, value: object) -> None:
 
 
 def test_the_picture_is_missing(paths: StudyPaths) -> None:
-    paths.recovery_plot(7).unlink()
+    RECOVERY_PLOT.under(paths.root, n=7).unlink()
     assert "recovery_n7.png is not there" in failures(check_recovery(paths, 7, UNION7))["drawn"]

@@ -6,16 +6,17 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from aanet_assets.steps.checks.finding import Finding
 from safetensors import safe_open
 
-from aanet_assets.lineage import Partition
-from aanet_assets.steps.checks.finding import Finding
+from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.checks.vertices import check_samples
+from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.files import write_json
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.checks.damage import edit_arrays, edit_table, failures, put
 
-PARTITION = Partition("vertex_samples", n=7)
+PARTITION = vertex_samples.at(n=7)
 HELDOUT, TRAINING = (2,), (0, 1)
 
 
@@ -87,13 +88,15 @@ def test_a_sample_of_a_vertex_without_statistics(paths: StudyPaths) -> None:
 
 
 def test_a_file_of_samples_is_missing(paths: StudyPaths) -> None:
-    (paths.stage3(7) / "cluster_0_k3_categoryM_vertex_samples.jsonl").unlink()
+    (
+        paths.root / "selected_clusters" / "n7" / "cluster_0_k3_categoryM_vertex_samples.jsonl"
+    ).unlink()
     said = failures(found(paths))
     assert "cluster_0_k3_categoryM_vertex_samples.jsonl has 0 lines" in said["counts"]
 
 
 def test_a_manifest_without_a_cluster(paths: StudyPaths) -> None:
-    path = paths.stage3(7) / "manifest.json"
+    path = paths.root / "selected_clusters" / "n7" / "manifest.json"
     manifest = json.loads(path.read_text())
     write_json(path, manifest | {"clusters": manifest["clusters"][:1]})
     assert "the manifest has 1 clusters" in failures(found(paths))["counts"]
@@ -206,14 +209,14 @@ def test_samples_of_training_shards(paths: StudyPaths) -> None:
 
 
 def test_documents_that_stand_in_training_and_held_out_shards(paths: StudyPaths) -> None:
-    with safe_open(paths.shard(0), framework="numpy") as file:
+    with safe_open(SHARD.under(paths.root, shard=0), framework="numpy") as file:
         seen = file.get_tensor("tokens")[:300]
 
     def copied(arrays: dict[str, np.ndarray]) -> None:
         arrays["tokens"][-300:] = seen
         arrays["documents"][-300:] = np.repeat(np.arange(150), 2)
 
-    edit_arrays(paths.shard(2), copied)
+    edit_arrays(SHARD.under(paths.root, shard=2), copied)
     failed = failures(found(paths))["unseen_in_training"]
     said = re.match(r"(\d+) of 1,500 held-out chunks \(2[01]\.\d%\), of (\d+) documents", failed)
     assert said is not None, failed

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from aanet_assets.orchestration.checks import CHECKS
+from aanet_assets.steps.checks.finding import Finding
+from aanet_assets.storage.tables import TABLES
 from dagster._core.code_pointer import load_python_file
 from typer.testing import CliRunner
 
 from aanet_assets import studies
 from aanet_assets.cli import commands as cli
 from aanet_assets.cli.terminal import open_instance
-from aanet_assets.lineage import Partition
-from aanet_assets.orchestration.checks import CHECKS
-from aanet_assets.steps.checks.finding import Finding
+from aanet_assets.steps.aanets import EXPORT, STACK, aanet_models
 from aanet_assets.storage.records import MISSING, Standing, record_path
-from aanet_assets.storage.tables import TABLES
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, Finished, problems, running, said
 from aanet_assets_tests.storage.test_locks import holder
@@ -52,7 +52,7 @@ def test_status_counts_what_is_there_and_says_why_something_is_stale(
 
 def test_files_that_were_deleted_are_named_and_made_again(copied: Study, study_module) -> None:
     name = study_module("small_deleted")
-    file = copied.paths.model(7, 2, 3)
+    file = EXPORT.under(copied.paths.root, n=7, cluster_id=2, k=3)
     content = file.read_bytes()
     file.unlink()
     output = re.sub(r"[│\s]+", " ", said("status", name, code=0))
@@ -285,14 +285,14 @@ def test_the_readmes_queries_answer(finished: Finished, study_module, place: int
 
 
 def test_two_runs_of_the_same_partition(copied: Study, study_module) -> None:
-    name, partition = study_module("small_twice"), Partition("aanet_models", n=7, k=3)
+    name, partition = study_module("small_twice"), aanet_models.at(n=7, k=3)
     record_path(copied, partition).unlink()
-    before = copied.paths.stack(7, 3).stat().st_mtime_ns
+    before = STACK.under(copied.paths.root, n=7, k=3).stat().st_mtime_ns
     with holder(copied.paths.root.parents[1]) as process:
         output = said("run", name, code=1)
         words = "error aanet_models [n_clusters 7, k 3] of study 'small' is being made right now"
         assert f"{words} by process {process.pid}" in output
-        assert copied.paths.stack(7, 3).stat().st_mtime_ns == before
+        assert STACK.under(copied.paths.root, n=7, k=3).stat().st_mtime_ns == before
     assert Standing(copied).problem(partition) == MISSING
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-
-from aanet_assets.lineage import Partition
-from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.checks import CHECKS
-from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.steps.checks.finding import Finding
+
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.steps.aanets import EXPORT, STACK
+from aanet_assets.steps.clusters import clustering
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.locks import making
 from aanet_assets.study.study import Study
@@ -32,11 +34,11 @@ _WRITE = (
 
 
 def deleted_file(study: Study) -> None:
-    study.paths.model(7, 2, 3).unlink()
+    EXPORT.under(study.paths.root, n=7, cluster_id=2, k=3).unlink()
 
 
 def damaged_file(study: Study) -> None:
-    with study.paths.stack(7, 3).open("r+b") as file:
+    with STACK.under(study.paths.root, n=7, k=3).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\0")
 
@@ -47,7 +49,7 @@ def damaged_table(study: Study) -> None:
 
 def killed_writer(study: Study) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITE, str(study.paths.stack(7, 3))],
+        [sys.executable, "-c", _WRITE, str(STACK.under(study.paths.root, n=7, k=3))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -79,7 +81,7 @@ def deleted_database(study: Study) -> None:
 
 def old_database(study: Study) -> None:
     kept = study.paths.database.read_bytes()
-    partition = Partition("selected_clusters", n=7)
+    partition = selected_clusters.at(n=7)
     rows = warehouse.read_table(study.paths, "selection_funnel", partition)
     file = warehouse.table_file(study.paths, "selection_funnel", partition)
     old = file.read_bytes()
@@ -219,7 +221,7 @@ def test_temporary_files_are_removed_while_nothing_is_made(fresh: Study, study_m
     name = study_module("small_busy")
     killed_writer(fresh)
     (left,) = fresh.paths.root.rglob("*.tmp")
-    with making(fresh, Partition("clustering", n=7)):
+    with making(fresh, clustering.at(n=7)):
         assert "could not be mended: clustering (n7)" in said("doctor", name, code=1)
         assert left.exists()
     said("doctor", name, code=0)

@@ -6,6 +6,8 @@ from transformers import AutoModel, Gemma2Config
 from aanet_assets.activations.sae import Hook
 from aanet_assets.activations.size import config_of, size_of
 from aanet_assets.cli.planning import make_plan, rows_of
+from aanet_assets.steps.activations import SHARD
+from aanet_assets.steps.clusters import ROWS
 from aanet_assets.studies import gemma_2_9b, gpt2_small
 from aanet_assets.study.settings import HubSettings
 from aanet_assets.study.study import Study
@@ -15,10 +17,13 @@ from aanet_assets_tests.conftest import Finished
 def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
     study = finished.study
     plan = make_plan(study)
-    shards = [study.paths.shard(s) for s in (*study.training_shards, *study.heldout_shards)]
+    shards = [
+        SHARD.under(study.paths.root, shard=s)
+        for s in (*study.training_shards, *study.heldout_shards)
+    ]
     assert plan.cache_disk == pytest.approx(sum(p.stat().st_size for p in shards), rel=0.1)
     assert plan.aanets == sum(study.n_clusters) * len(study.ks)
-    rows = sum(study.paths.rows(n).stat().st_size for n in study.n_clusters)
+    rows = sum(ROWS.under(study.paths.root, n=n).stat().st_size for n in study.n_clusters)
     assert rows <= plan.rows_disk * 1.1
     assert plan.cache_seconds > 0
 

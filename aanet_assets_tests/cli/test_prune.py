@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aanet_assets.cli.prune import owner, unneeded
-from aanet_assets.lineage import partitions, steps
+from aanet_assets.steps.aanets import EXPORT
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import read_record
 from aanet_assets.study.study import Study
@@ -34,7 +34,7 @@ def room(study: Study) -> int:
 
 def test_what_nothing_needs_is_for_prune_to_remove(copied: Study, study_module) -> None:
     name = study_module("small_strays")
-    stray = copied.paths.model(7, 99, 3)
+    stray = EXPORT.under(copied.paths.root, n=7, cluster_id=99, k=3)
     stray.write_bytes(b"0" * 2_500_000)
     notes = copied.paths.root / "clusters_7" / "notes.txt"
     notes.write_text("mine")
@@ -130,7 +130,7 @@ def test_inputs_and_links_are_left_alone(copied: Study, tmp_path: Path) -> None:
     # The same corpus as an input: a study without a process of its own only reads it.
     reader = small_study(truth=None)
     gone = {path for files in unneeded(reader).values() for path in files}
-    assert copied.paths.corpus / "corpus.parquet" not in gone
+    assert (copied.paths.root / "corpus") / "corpus.parquet" not in gone
     owners = [owner(str(path.relative_to(copied.paths.root))) for path in gone]
     steps_gone = {partition.step for partition in owners if partition is not None}
     assert steps_gone == {"corpus", "recovery"}, "records and locks of the one, all of the other"

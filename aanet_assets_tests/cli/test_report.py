@@ -6,7 +6,7 @@ import re
 from rich.console import Console
 
 from aanet_assets.cli.report import print_report
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.storage.warehouse import read_table, update, write_table
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets.study.study import Study
@@ -14,7 +14,7 @@ from aanet_assets.study.study import Study
 
 def printed(study: Study) -> str:
     for n in study.n_clusters:
-        partition = Partition("selected_clusters", n=n)
+        partition = selected_clusters.at(n=n)
         table = read_table(study.paths, "selected_clusters", partition)
         write_table(study.paths, "selected_clusters", partition, table.assign(selected=False))
     update(study.paths)

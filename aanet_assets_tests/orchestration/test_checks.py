@@ -8,6 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from aanet_assets.orchestration.checks import CHECKS
+from aanet_assets.steps.checks.described import BLOCKING, WARNING
+from aanet_assets.steps.checks.finding import Finding
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -15,16 +18,15 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.lineage import Partition, steps
 from aanet_assets.orchestration import build
 from aanet_assets.orchestration.build import build_defs
-from aanet_assets.orchestration.checks import CHECKS
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.materialise import Outcome
-from aanet_assets.steps.checks.described import BLOCKING, WARNING
-from aanet_assets.steps.checks.finding import Finding
+from aanet_assets.steps.aanets import STACK, aanet_metrics, aanet_models
+from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import MISSING, Standing
+from aanet_assets.storage.step import Partition
 from aanet_assets.studies import smollm2
 from aanet_assets.study.study import Study
 from aanet_assets_tests.checks.damage import edit_stack, edit_table, put
@@ -32,7 +34,7 @@ from aanet_assets_tests.conftest import Finished
 
 FAILED = AssetCheckExecutionRecordStatus.FAILED
 SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
-METRICS = Partition("aanet_metrics", n=7, k=3)
+METRICS = aanet_metrics.at(n=7, k=3)
 
 
 def latest(
@@ -146,7 +148,7 @@ def test_a_blocking_check_keeps_the_partition_from_counting(
         str(failure.value),
     )
     assert Standing(copied).problem(METRICS) == MISSING
-    assert Standing(copied).problem(Partition("aanet_metrics", n=7, k=2)) is None
+    assert Standing(copied).problem(aanet_metrics.at(n=7, k=2)) is None
     assert not materialised(instance, METRICS)
     found = evaluation(latest(instance, METRICS, "complete"))
     assert (found.passed, found.severity, found.blocking, found.partition) == (
@@ -154,7 +156,7 @@ def test_a_blocking_check_keeps_the_partition_from_counting(
     )  # fmt: skip
     assert "6 rows (cluster 6 at k 3 missing), 7 expected" in (found.description or "")
     assert evaluation(latest(instance, METRICS, "losses")).passed
-    assert latest(instance, Partition("aanet_metrics", n=7, k=2), "complete") is None
+    assert latest(instance, aanet_metrics.at(n=7, k=2), "complete") is None
 
 
 def test_refused_rows_are_not_in_the_database_but_can_be_read(
@@ -203,7 +205,7 @@ def test_a_blocking_check_stops_the_rest_of_a_job(
     )
     for step in ("selected_clusters", "refit_models", "vertex_samples"):
         assert not materialised(instance, Partition(step, n=7))
-    key = Partition("selected_clusters", n=7)
+    key = selected_clusters.at(n=7)
     record = latest(instance, key, "complete")
     assert record is not None
     assert record.status == FAILED
@@ -215,14 +217,14 @@ def test_a_warning_is_shown_and_logged_and_stops_nothing(
     defs_with,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    models = Partition("aanet_models", n=7, k=3)
+    models = aanet_models.at(n=7, k=3)
 
     def worse(model: TrainedAANet) -> TrainedAANet:
         return replace(model, heldout={**(model.heldout or {}), "explained_variance": -0.25})
 
     def aanet_models(study: Study, partition: Partition) -> Outcome:
-        edit_stack(study.paths.stack(7, 3), worse, 1, 4)
-        return Outcome([study.paths.stack(7, 3)])
+        edit_stack(STACK.under(study.paths.root, n=7, k=3), worse, 1, 4)
+        return Outcome([STACK.under(study.paths.root, n=7, k=3)])
 
     job = defs_with(aanet_models).resolve_job_def("stage1_grid")
     with caplog.at_level(logging.WARNING, "aanet"):
@@ -249,7 +251,7 @@ def test_a_warning_is_shown_and_logged_and_stops_nothing(
 def test_a_step_without_partitions_is_refused_too(
     copied: Study, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = Partition("corpus")
+    corpus = corpus.at()
     said = [
         Finding("complete", False, "0 documents, 4,500 expected"),
         Finding("letters", False, "1 word is no letter"),

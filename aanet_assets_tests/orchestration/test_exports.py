@@ -7,16 +7,19 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+from aanet_assets.steps.rows import training_rows
+from aanet_assets.steps.stage3 import refit_models
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import load_stack
 from aanet_assets.cli.prune import EARLIER, REMOVED, unneeded
-from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, plan
-from aanet_assets.steps.rows import training_rows
-from aanet_assets.steps.stage3 import refit_models
+from aanet_assets.steps.aanets import EXPORT, STACK, aanet_exports, aanet_metrics, aanet_models
+from aanet_assets.steps.metrics import CURVES, consolidated_metrics
+from aanet_assets.steps.vertices import refit_models
 from aanet_assets.storage.records import Standing, read_record
+from aanet_assets.storage.step import Partition
 from aanet_assets.storage.warehouse import read_table
 from aanet_assets.study.study import Study
 from aanet_assets_tests.checks.damage import edit_stack
@@ -52,18 +55,18 @@ def test_a_new_k_is_trained_and_nothing_else(copied: Study) -> None:
     more = small_study(ks=(2, 3, 4, 9))
     before = times(copied)
     made = make(more, "aanet_metrics", 6)
-    assert made == [Partition("aanet_models", n=6, k=9), Partition("aanet_metrics", n=6, k=9)]
+    assert made == [aanet_models.at(n=6, k=9), aanet_metrics.at(n=6, k=9)]
     after = times(copied)
     changed = {path.name for path in before if after[path] != before[path]}
     assert not {name for name in changed if name.endswith((".safetensors", ".pt", ".parquet"))}
-    for model in load_stack(copied.paths.stack(6, 9)):
+    for model in load_stack(STACK.under(copied.paths.root, n=6, k=9)):
         assert model.losses is not None
         assert np.isfinite(model.losses["extrema_loss"]), "it has nine extrema"
     make(more, "consolidated_metrics", 6)
-    partition = Partition("consolidated_metrics", n=6)
+    partition = consolidated_metrics.at(n=6)
     table = read_table(more.paths, "consolidated_metrics", partition)
     assert sorted(set(table["aanet_k"])) == [2, 3, 4, 9]
-    lines = more.paths.curves(6).read_text(encoding="utf-8").splitlines()
+    lines = CURVES.under(more.paths.root, n=6).read_text(encoding="utf-8").splitlines()
     assert sorted({json.loads(line)["aanet_k"] for line in lines}) == [2, 3, 4, 9]
 
 
@@ -93,14 +96,14 @@ def test_exports_switched_off_go_and_come_back_and_train_nothing(copied: Study) 
     aanet = copied.aanet.model_copy(update={"export_pt": False})
     off = small_study(n_clusters=(7,), aanet=aanet)
     assert to_do(off) == {"aanet_exports"}
-    exports = sorted(copied.paths.stage1(7).glob("*.pt"))
+    exports = sorted((copied.paths.root / "clusters_7").glob("*.pt"))
     kept = {path: path.read_bytes() for path in exports}
-    stacks = {k: copied.paths.stack(7, k).stat().st_mtime_ns for k in copied.ks}
+    stacks = {k: STACK.under(copied.paths.root, n=7, k=k).stat().st_mtime_ns for k in copied.ks}
     assert len(exports) == 7 * 3
     make(off, "aanet_exports", 7)
-    assert not list(copied.paths.stage1(7).glob("*.pt"))
+    assert not list((copied.paths.root / "clusters_7").glob("*.pt"))
     assert to_do(off) == set()
-    record = read_record(off, Partition("aanet_exports", n=7, k=3))
+    record = read_record(off, aanet_exports.at(n=7, k=3))
     assert record is not None
     assert record.files == {}
     assert set(unneeded(off)) == {REMOVED}, "all that is left over is of n_clusters 6"
@@ -108,19 +111,24 @@ def test_exports_switched_off_go_and_come_back_and_train_nothing(copied: Study) 
     assert unneeded(off)[EARLIER] == exports[:1]
     make(copied, "aanet_exports", 7)
     assert {path: path.read_bytes() for path in exports} == kept
-    assert {k: copied.paths.stack(7, k).stat().st_mtime_ns for k in copied.ks} == stacks
+    assert {
+        k: STACK.under(copied.paths.root, n=7, k=k).stat().st_mtime_ns for k in copied.ks
+    } == stacks
     assert to_do(copied) == set()
 
 
 def test_stage1_mode_needs_no_exports(copied: Study) -> None:
-    exported = {c: copied.paths.model(7, c, k).read_bytes() for c, k in ((0, 3), (3, 2))}
+    exported = {
+        c: EXPORT.under(copied.paths.root, n=7, cluster_id=c, k=k).read_bytes()
+        for c, k in ((0, 3), (3, 2))
+    }
     study = small_study(
         refit={"mode": "stage1"}, aanet=copied.aanet.model_copy(update={"export_pt": False})
     )
     make(study, "refit_models", 7)
     make(study, "aanet_exports", 7)
-    assert not list(study.paths.stage1(7).glob("*.pt"))
-    folder = study.paths.stage3(7)
+    assert not list((study.paths.root / "clusters_7").glob("*.pt"))
+    folder = study.paths.root / "selected_clusters" / "n7"
     assert (folder / "cluster_0_k3_categoryM.pt").read_bytes() == exported[0]
     assert (folder / "cluster_3_k2_categoryM.pt").read_bytes() == exported[3]
 
@@ -129,11 +137,11 @@ def test_stage1_mode_says_why_a_cluster_has_no_model(copied: Study) -> None:
     def failed(model: TrainedAANet) -> TrainedAANet:
         return replace(model, status="failed", reason="the loss was not finite", weights={})
 
-    edit_stack(copied.paths.stack(7, 2), failed, 3)
+    edit_stack(STACK.under(copied.paths.root, n=7, k=2), failed, 3)
     study = small_study(refit={"mode": "stage1"})
     # Not by a run, which would see that the stack is another and train it again.
-    refit_models(study, Partition("refit_models", n=7))
-    stem = study.paths.stage3(7) / "cluster_3_k2_categoryM"
+    refit_models(study, refit_models.at(n=7))
+    stem = study.paths.root / "selected_clusters" / "n7" / "cluster_3_k2_categoryM"
     assert not stem.with_name(f"{stem.name}.pt").exists()
     metadata = json.loads(stem.with_name(f"{stem.name}_metadata.json").read_text("utf-8"))
     assert (metadata["status"], metadata["reason"]) == ("failed", "the loss was not finite")

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.orchestration.old_runs import bytes_of_runs, delete_runs, old_runs
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.small import small_study
 
@@ -25,7 +25,7 @@ def latest(finished: Finished) -> list[str]:
 def test_only_runs_that_were_followed_by_another_go(finished: Finished) -> None:
     study, instance = finished.study, finished.instance
     for _ in range(2):
-        finished.driver.materialise(Partition("selected_clusters", n=6))
+        finished.driver.materialise(selected_clusters.at(n=6))
     runs, behind = {run.run_id for run in instance.get_runs()}, latest(finished)
     assert old_runs(instance, study, days=1) == []
     assert old_runs(instance, small_study(name="another"), days=0) == []

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from aanet_assets.lineage import Partition
 from aanet_assets.orchestration.automation import (
     gap_schedules,
 )
 from aanet_assets.orchestration.build import build_defs
+from aanet_assets.steps.aanets import aanet_exports, aanet_models
+from aanet_assets.steps.activations import activation_cache
 from aanet_assets.storage.records import discard_record
 from aanet_assets_tests.orchestration.ticking import STUDY, inputs, made, metrics, run_of
 from aanet_assets_tests.small import pretend
@@ -40,7 +41,7 @@ def test_the_grid_is_asked_for_row_by_row_but_for_what_is_there(
 ) -> None:
     inputs()
     metrics(6, "a", 3)
-    pretend(STUDY, Partition("aanet_models", n=6, k=2), "a")
+    pretend(STUDY, aanet_models.at(n=6, k=2), "a")
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
     run_of(instance, "stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
@@ -54,7 +55,7 @@ def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterIns
     inputs()
     metrics(6, "a")
     metrics(7, "a")
-    discard_record(STUDY, Partition("aanet_models", n=7, k=3))  # as a failed run leaves it
+    discard_record(STUDY, aanet_models.at(n=7, k=3))  # as a failed run leaves it
     assert schedule_tick(instance, "fill_grid")[0] == ["3|7"]
     made("cluster_rows", n=6, content="other")
     assert schedule_tick(instance, "fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
@@ -64,7 +65,7 @@ def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None
     inputs()
     metrics(6, "a")
     metrics(7, "a")
-    discard_record(STUDY, Partition("aanet_exports", n=7, k=3))
+    discard_record(STUDY, aanet_exports.at(n=7, k=3))
     (request,) = evaluated(instance, "fill_grid").run_requests or []
     assert request.partition_key == "3|7"
     assert request.asset_selection == [dg.AssetKey([STUDY.name, "aanet_exports"])]
@@ -72,7 +73,7 @@ def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None
 
 def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
     made("corpus", "sae_fit")
-    pretend(STUDY, Partition("activation_cache", shard=1), "a")
+    pretend(STUDY, activation_cache.at(shard=1), "a")
     assert schedule_tick(instance, "fill_cache")[0] == ["0", "2"]
     assert schedule_tick(instance, "fill_clusters")[0] == []
     made("activation_cache")

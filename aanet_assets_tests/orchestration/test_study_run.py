@@ -12,12 +12,19 @@ import torch
 
 from aanet_assets.aanet.network import load_aanet
 from aanet_assets.activations.shards import read_shard
-from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
+from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
+from aanet_assets.steps.activations import SHARD, activation_cache
+from aanet_assets.steps.clusters import cluster_rows, clustering
+from aanet_assets.steps.ground_truth import recovery
+from aanet_assets.steps.metrics import CURVES, METRICS_CSV, analysis_plots, consolidated_metrics
+from aanet_assets.steps.selection import selected_clusters
+from aanet_assets.steps.vertices import refit_models, vertex_samples
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import Standing
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.small import small_study
 
@@ -46,7 +53,7 @@ def test_every_partition_is_materialised_in_dagster(finished: Finished) -> None:
             assert metadata["dagster/row_count"].value is not None
             assert metadata["seconds"].value >= 0
             # Nothing is selected of the six clusters, so there is no model to refit.
-            nothing = partition == Partition("refit_models", n=6)
+            nothing = partition == refit_models.at(n=6)
             assert (metadata["bytes"].value == 0) == nothing
 
 
@@ -68,9 +75,9 @@ def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
 
 def test_consolidated_csv_has_the_guides_columns_and_agrees_with_sql(finished: Finished) -> None:
     paths = finished.study.paths
-    header = paths.metrics_csv(7).read_text().splitlines()[0].split(",")
+    header = METRICS_CSV.under(paths.root, n=7).read_text().splitlines()[0].split(",")
     assert tuple(header[: len(GUIDE_COLUMNS)]) == GUIDE_COLUMNS
-    from_csv = read_csv(paths.metrics_csv(7))
+    from_csv = read_csv(METRICS_CSV.under(paths.root, n=7))
     from_sql = warehouse.query(
         paths,
         "FROM consolidated_metrics WHERE n_clusters_total = 7 ORDER BY cluster_id, aanet_k",
@@ -85,7 +92,7 @@ def test_consolidated_csv_has_the_guides_columns_and_agrees_with_sql(finished: F
 
 
 def test_training_curves_have_one_line_per_cluster_and_k(finished: Finished) -> None:
-    lines = finished.study.paths.curves(7).read_text().splitlines()
+    lines = CURVES.under(finished.study.paths.root, n=7).read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [(r["cluster_id"], r["aanet_k"]) for r in rows] == [
         (c, k) for c in range(7) for k in (2, 3, 4)
@@ -112,7 +119,9 @@ def test_reported_losses_are_medians_of_the_last_recorded_steps(finished: Finish
 
 
 def test_pt_models_load_into_a_plain_full_width_network(finished: Finished) -> None:
-    state = torch.load(finished.study.paths.model(7, 2, 3), weights_only=True)
+    state = torch.load(
+        EXPORT.under(finished.study.paths.root, n=7, cluster_id=2, k=3), weights_only=True
+    )
     plain = torch.nn.ModuleDict(
         {
             "encoder_layers": torch.nn.ModuleList(
@@ -127,7 +136,7 @@ def test_pt_models_load_into_a_plain_full_width_network(finished: Finished) -> N
 
 
 def test_stage3_files_and_manifest(finished: Finished) -> None:
-    folder = finished.study.paths.stage3(7)
+    folder = finished.study.paths.root / "selected_clusters" / "n7"
     stems = ("cluster_0_k3_categoryM", "cluster_3_k2_categoryM")
     endings = (".pt", "_vertex_samples.jsonl", "_vertex_stats.json", "_metadata.json",
                "_curves.json")  # fmt: skip
@@ -180,9 +189,12 @@ def test_no_sample_repeats_another_or_training_text(finished: Finished) -> None:
     training = {
         tuple(chunk)
         for shard in finished.study.training_shards
-        for chunk in read_shard(finished.study.paths.shard(shard)).tokens.tolist()
+        for chunk in read_shard(SHARD.under(finished.study.paths.root, shard=shard)).tokens.tolist()
     }
-    heldout = [tuple(chunk) for chunk in read_shard(finished.study.paths.shard(2)).tokens.tolist()]
+    heldout = [
+        tuple(chunk)
+        for chunk in read_shard(SHARD.under(finished.study.paths.root, shard=2)).tokens.tolist()
+    ]
     assert not training & set(chunks["chunk"])
     stats = warehouse.query(
         finished.study.paths, "SELECT DISTINCT heldout_chunks, chunks_in_training FROM vertex_stats"
@@ -200,7 +212,9 @@ def test_a_cluster_without_a_category_says_why(finished: Finished) -> None:
 
 def test_no_cluster_selected_is_a_result(finished: Finished) -> None:
     # Clusterings of 6 have no manual pick, and no strength reaches its limit.
-    manifest = json.loads((finished.study.paths.stage3(6) / "manifest.json").read_text())
+    manifest = json.loads(
+        (finished.study.paths.root / "selected_clusters" / "n6" / "manifest.json").read_text()
+    )
     assert manifest["clusters"] == []
     assert "no cluster is selected" in manifest["note"]
     asset = dg.AssetKey(["small", "selected_clusters"])
@@ -217,17 +231,17 @@ def test_everything_there_is_found_again(finished: Finished) -> None:
 def test_materialising_again_gives_the_same_bytes_and_version(finished: Finished) -> None:
     before = digests(finished.study.paths.root)
     for partition in (
-        Partition("activation_cache", shard=0),
-        Partition("clustering", n=7),
-        Partition("cluster_rows", n=7),
-        Partition("aanet_models", n=7, k=3),
-        Partition("aanet_metrics", n=7, k=3),
-        Partition("consolidated_metrics", n=7),
-        Partition("analysis_plots", n=7),
-        Partition("selected_clusters", n=7),
-        Partition("refit_models", n=7),
-        Partition("vertex_samples", n=7),
-        Partition("recovery", n=7),
+        activation_cache.at(shard=0),
+        clustering.at(n=7),
+        cluster_rows.at(n=7),
+        aanet_models.at(n=7, k=3),
+        aanet_metrics.at(n=7, k=3),
+        consolidated_metrics.at(n=7),
+        analysis_plots.at(n=7),
+        selected_clusters.at(n=7),
+        refit_models.at(n=7),
+        vertex_samples.at(n=7),
+        recovery.at(n=7),
     ):
         finished.driver.materialise(partition)
     assert digests(finished.study.paths.root) == before
@@ -236,8 +250,8 @@ def test_materialising_again_gives_the_same_bytes_and_version(finished: Finished
 def test_changed_settings_make_stale_what_depends_on_them(finished: Finished) -> None:
     changed = small_study(vertices={"distance": 0.4, "samples_per_vertex": 20})
     standing = Standing(changed)
-    assert standing.problem(Partition("refit_models", n=7)) is None
-    problem = standing.problem(Partition("vertex_samples", n=7))
+    assert standing.problem(refit_models.at(n=7)) is None
+    problem = standing.problem(vertex_samples.at(n=7))
     assert problem == "was made before a change: vertices.distance was 0.5, is now 0.4"
 
 
@@ -245,7 +259,7 @@ def test_a_step_refuses_what_is_stale_and_says_what_to_run(finished: Finished) -
     changed = small_study(aanet=finished.study.aanet.model_copy(update={"max_steps": 151}))
     driver = Driver(changed, build_defs(changed), finished.instance)
     with pytest.raises(Failure) as failure:
-        driver.materialise(Partition("aanet_metrics", n=7, k=2))
+        driver.materialise(aanet_metrics.at(n=7, k=2))
     message = str(failure.value)
     assert "aanet_models [n_clusters 7, k 2]" in message
     assert "aanet.max_steps was 150, is now 151" in message
@@ -301,9 +315,11 @@ def stage1_mode(finished: Finished):
 
 def test_stage1_mode_takes_the_models_of_stage1(stage1_mode) -> None:
     driver, study = stage1_mode
-    driver.materialise(Partition("refit_models", n=7))
-    driver.materialise(Partition("vertex_samples", n=7))
-    taken = study.paths.stage3(7) / "cluster_0_k3_categoryM.pt"
-    assert taken.read_bytes() == study.paths.model(7, 0, 3).read_bytes()
-    assert not list(study.paths.stage3(7).glob("*_curves.json")), "nothing was trained"
+    driver.materialise(refit_models.at(n=7))
+    driver.materialise(vertex_samples.at(n=7))
+    taken = study.paths.root / "selected_clusters" / "n7" / "cluster_0_k3_categoryM.pt"
+    assert taken.read_bytes() == EXPORT.under(study.paths.root, n=7, cluster_id=0, k=3).read_bytes()
+    assert not list((study.paths.root / "selected_clusters" / "n7").glob("*_curves.json")), (
+        "nothing was trained"
+    )
     assert load_aanet(taken)

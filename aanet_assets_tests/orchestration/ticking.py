@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.orchestration.automation import (
     job_steps,
     stage3_sensor,
 )
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.in_flight import STUDY_TAG
+from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
 from aanet_assets_tests.small import pretend, small_study
 

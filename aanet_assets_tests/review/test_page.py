@@ -11,7 +11,7 @@ import pytest
 from aanet_assets.review.contents import bands, exact, number, thinned, vertex_texts
 from aanet_assets.review.page import read_data, write_page
 from aanet_assets.steps.checks.review import check_page
-from aanet_assets.steps.review import POINTS, POINTS_OF_OTHERS
+from aanet_assets.steps.review import PAGE, POINTS, POINTS_OF_OTHERS
 from aanet_assets_tests.checks.damage import failures
 from aanet_assets_tests.conftest import Finished, said
 
@@ -26,7 +26,7 @@ def test_texts_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
 
 
 def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished) -> None:
-    page = read_data(finished.study.paths.review(7))
+    page = read_data(PAGE.under(finished.study.paths.root, n=7))
     # The page is packed, so that its numbers must be as varied here as they are in truth.
     rng = np.random.default_rng(0)
 
@@ -66,7 +66,7 @@ def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished
 
 
 def test_every_cluster_has_its_simplex_and_selected_ones_their_text(finished: Finished) -> None:
-    page = read_data(finished.study.paths.review(7))
+    page = read_data(PAGE.under(finished.study.paths.root, n=7))
     details = {int(i): own for i, own in page["details"].items()}
     best = {c["id"]: c["fitK"] for c in page["clusters"] if c["fitK"] is not None}
     assert {i: own["k"] for i, own in details.items()} == {**best, 0: 3, 3: 2}
@@ -207,10 +207,10 @@ def test_the_command_says_where_the_page_is(
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     name = study_module("small_reviewed")
-    page = finished.study.paths.review(7).as_uri()
+    page = PAGE.under(finished.study.paths.root, n=7).as_uri()
     assert page in said("review", name, code=0).replace(" ", "")
     assert opened == [page]
-    assert finished.study.paths.review(6).as_uri() in said(
+    assert PAGE.under(finished.study.paths.root, n=6).as_uri() in said(
         "review", name, "--n-clusters", "6", code=0
     ).replace(" ", "")
     assert "n_clusters (6, 7), not 9" in said("review", name, "--n-clusters", "9", code=1)

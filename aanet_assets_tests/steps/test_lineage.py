@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from aanet_assets.lineage import Partition, partitions, settings_digest, steps, upstream
+from aanet_assets.steps.aanets import aanet_exports, aanet_models
+from aanet_assets.steps.activations import activation_cache
+from aanet_assets.steps.clusters import clustering
+from aanet_assets.steps.ground_truth import recovery
+from aanet_assets.steps.metrics import consolidated_metrics
+from aanet_assets.steps.vertices import vertex_samples
+from aanet_assets.storage.obeyed import settings_digest
+from aanet_assets.storage.step import Partition, upstream
 from aanet_assets_tests.small import small_study
 
 STUDY = small_study()
 
 
 def test_the_grid_goes_row_by_row() -> None:
-    grid = list(partitions(STUDY, steps(STUDY)["aanet_models"]))
+    grid = list(partitions(STUDY, aanet_models))
     assert [(p.n, p.k) for p in grid] == [(6, 2), (6, 3), (6, 4), (7, 2), (7, 3), (7, 4)]
     assert grid[0].key == "2|6"
 
@@ -28,15 +35,15 @@ def test_every_step_comes_after_what_it_reads() -> None:
 @pytest.mark.parametrize(
     ("partition", "expected"),
     [
-        (Partition("activation_cache", shard=2), {"corpus": 1, "sae_fit": 1}),
-        (Partition("clustering", n=7), {"activation_cache": 2}),
-        (Partition("aanet_models", n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
-        (Partition("aanet_exports", n=7, k=3), {"clustering": 1, "aanet_models": 1}),
-        (Partition("consolidated_metrics", n=7),
+        (activation_cache.at(shard=2), {"corpus": 1, "sae_fit": 1}),
+        (clustering.at(n=7), {"activation_cache": 2}),
+        (aanet_models.at(n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
+        (aanet_exports.at(n=7, k=3), {"clustering": 1, "aanet_models": 1}),
+        (consolidated_metrics.at(n=7),
          {"cluster_rows": 1, "aanet_models": 3, "aanet_metrics": 3}),
-        (Partition("vertex_samples", n=7),
+        (vertex_samples.at(n=7),
          {"activation_cache": 3, "cluster_rows": 1, "refit_models": 1}),
-        (Partition("recovery", n=7),
+        (recovery.at(n=7),
          {"activation_cache": 3, "aanet_models": 3, "consolidated_metrics": 1}),
     ],
 )  # fmt: skip
@@ -47,7 +54,7 @@ def test_what_a_partition_reads(partition: Partition, expected: dict[str, int]) 
 
 
 def test_vertex_samples_compare_heldout_shards_with_those_that_train() -> None:
-    read = upstream(STUDY, Partition("vertex_samples", n=7))
+    read = upstream(STUDY, vertex_samples.at(n=7))
     shards = {partition.shard for partition in read if partition.shard is not None}
     assert shards == {*STUDY.training_shards, *STUDY.heldout_shards}
 
@@ -129,11 +136,11 @@ def test_fewer_training_shards_make_the_rows_stale_whatever_the_clustering() -> 
 def test_more_shards_leave_the_shards_that_are_there_good() -> None:
     cache = STUDY.cache.model_copy(update={"heldout_shards": 5})
     more = STUDY.model_copy(update={"cache": cache})
-    step = steps(STUDY)["activation_cache"]
+    step = activation_cache
     assert settings_digest(STUDY, step) == settings_digest(more, step)
 
 
 def test_a_study_without_a_known_truth_has_no_corpus_and_no_recovery() -> None:
     real = small_study(truth=None)
     assert set(steps(STUDY)) - set(steps(real)) == {"corpus", "recovery"}
-    assert steps(real)["activation_cache"].upstream == ("sae_fit",)
+    assert activation_cache.upstream == ("sae_fit",)

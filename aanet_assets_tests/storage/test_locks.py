@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.aanets import aanet_models
+from aanet_assets.steps.clusters import clustering
 from aanet_assets.storage.locks import (
     BusyError,
     NoLocksError,
@@ -27,13 +28,13 @@ from aanet_assets_tests.conftest import PROJECT
 from aanet_assets_tests.elsewhere import of_another_machine
 from aanet_assets_tests.small import small_study
 
-PARTITION = Partition("aanet_models", n=7, k=3)
+PARTITION = aanet_models.at(n=7, k=3)
 _HOLD = """
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets.storage.locks import making
 from aanet_assets_tests.small import small_study
 
-with making(small_study(), Partition("aanet_models", n=7, k=3)):
+with making(small_study(), aanet_models.at(n=7, k=3)):
     print("held", flush=True)
     input()
 """
@@ -71,7 +72,7 @@ def test_the_second_one_is_told_who_the_first_is(study: Study, tmp_path: Path) -
         )
         with pytest.raises(BusyError, match=message), making(study, PARTITION):
             pass
-        with making(study, Partition("aanet_models", n=7, k=2)):
+        with making(study, aanet_models.at(n=7, k=2)):
             pass
         process.communicate("\n")
     with making(study, PARTITION):
@@ -97,7 +98,7 @@ def test_removing_what_the_dead_left_keeps_what_the_living_hold(
     with holder(tmp_path) as process:
         process.kill()
         process.wait()
-    with making(study, Partition("clustering", n=7)):
+    with making(study, clustering.at(n=7)):
         remove_left_notes(study)
         notes = [path.stem for path in study.paths.locks.rglob("*.json")]
         assert notes == ["n7"]

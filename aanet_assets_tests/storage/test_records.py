@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aanet_assets.lineage import Partition, partitions, settings_values, steps
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
+from aanet_assets.steps.activations import sae_fit
+from aanet_assets.steps.clusters import CLUSTERING, cluster_rows, clustering
+from aanet_assets.steps.vertices import vertex_samples
+from aanet_assets.storage.obeyed import settings_values
 from aanet_assets.storage.records import (
     MISSING,
     NotReadyError,
@@ -49,13 +53,13 @@ def test_all_is_good_after_all_is_written(study: Study) -> None:
 
 
 def test_a_partition_whose_work_began_and_did_not_end_is_missing(study: Study) -> None:
-    discard_record(study, Partition("vertex_samples", n=7))
-    assert Standing(study).problem(Partition("vertex_samples", n=7)) == MISSING
+    discard_record(study, vertex_samples.at(n=7))
+    assert Standing(study).problem(vertex_samples.at(n=7)) == MISSING
     assert stale(study) == {"vertex_samples [n_clusters 7]", "review_page [n_clusters 7]"}
 
 
 def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> None:
-    pretend(study, Partition("aanet_models", n=7, k=3), "other")
+    pretend(study, aanet_models.at(n=7, k=3), "other")
     assert stale(study) == {
         "aanet_exports [n_clusters 7, k 3]",
         "aanet_metrics [n_clusters 7, k 3]",
@@ -73,13 +77,13 @@ def test_new_content_makes_stale_what_was_made_from_the_old(study: Study) -> Non
 
 
 def test_equal_content_leaves_all_good(study: Study) -> None:
-    partition = Partition("aanet_models", n=7, k=3)
+    partition = aanet_models.at(n=7, k=3)
     pretend(study, partition, f"content of {partition}")
     assert stale(study) == set()
 
 
 def test_a_record_without_files_or_without_sense_proves_nothing(study: Study) -> None:
-    partition = Partition("clustering", n=7)
+    partition = clustering.at(n=7)
     path = record_path(study, partition)
     old = json.loads(path.read_text())
     del old["files"]
@@ -91,42 +95,42 @@ def test_a_record_without_files_or_without_sense_proves_nothing(study: Study) ->
 
 
 def test_a_refusal_names_both_sides_and_the_command(study: Study) -> None:
-    pretend(study, Partition("clustering", n=7), "other")
+    pretend(study, clustering.at(n=7), "other")
     with pytest.raises(NotReadyError) as refusal:
-        require_upstream(study, Partition("aanet_models", n=7, k=3))
+        require_upstream(study, aanet_models.at(n=7, k=3))
     assert str(refusal.value) == (
         "aanet_models [n_clusters 7, k 3] of study 'small' needs cluster_rows [n_clusters 7], "
         "which was made from another clustering [n_clusters 7] than the one there is now. "
         "Run: aanet run small --until cluster_rows --n-clusters 7"
     )
-    require_upstream(study, Partition("aanet_models", n=6, k=3))
+    require_upstream(study, aanet_models.at(n=6, k=3))
 
 
 def test_a_changed_setting_is_named_with_both_values(study: Study) -> None:
     changed = study.model_copy(update={"rows": study.rows.model_copy(update={"threshold": 0.2})})
-    rows, later = Partition("cluster_rows", n=7), Partition("aanet_metrics", n=7, k=3)
+    rows, later = cluster_rows.at(n=7), aanet_metrics.at(n=7, k=3)
     why = "was made before a change: rows.threshold was 0.3, is now 0.2"
     assert Standing(changed).problem(rows) == why
     assert Standing(changed).problem(later) == f"is made from {rows}, which {why}"
     assert Standing(changed).origin(later) == rows
     with pytest.raises(NotReadyError, match=r"rows\.threshold was 0\.3, is now 0\.2\. Run: "):
-        require_upstream(changed, Partition("aanet_models", n=7, k=3))
+        require_upstream(changed, aanet_models.at(n=7, k=3))
 
 
 def test_of_many_changes_some_are_named_and_long_values_are_shortened(study: Study) -> None:
     fields = {"threshold": 0.2, "threshold_kind": "absolute", "max_rows": 7, "seed": 5}
     changed = study.model_copy(update={"rows": study.rows.model_copy(update=fields)})
-    problem = Standing(changed).problem(Partition("cluster_rows", n=7))
+    problem = Standing(changed).problem(cluster_rows.at(n=7))
     assert problem is not None
     assert "rows.max_rows was 2000, is now 7; rows.seed was" in problem
     assert problem.endswith("; and 1 more")
     changed = study.model_copy(update={"corpus": CorpusSettings(files="x" * 100)})
-    problem = Standing(changed).problem(Partition("sae_fit"))
+    problem = Standing(changed).problem(sae_fit.at())
     assert f'corpus.files was "data/small/corpus/*.parquet", is now "{"x" * 36}...' in str(problem)
 
 
 def test_a_changed_input_file_is_named(study: Study, tmp_path: Path) -> None:
-    partition = Partition("sae_fit")
+    partition = sae_fit.at()
     sae = Study.model_validate(study.model_dump() | {"sae": {"directory": "sae"}})
     (tmp_path / "sae").mkdir()
     for name in ("cfg.json", "old.json", "sae_weights.safetensors"):
@@ -145,7 +149,7 @@ def test_of_very_many_input_files_a_record_keeps_one_digest(study: Study, tmp_pa
     for number in range(300):
         (tmp_path / "many" / f"{number}.txt").write_text("1")
     corpus = study.model_copy(update={"corpus": CorpusSettings(files="many/*.txt"), "truth": None})
-    partition = Partition("sae_fit")
+    partition = sae_fit.at()
     pretend(corpus, partition, "content of sae_fit")
     assert Standing(corpus).problem(partition) is None
     assert record_path(corpus, partition).stat().st_size < 5_000
@@ -154,14 +158,14 @@ def test_of_very_many_input_files_a_record_keeps_one_digest(study: Study, tmp_pa
 
 
 def test_inputs_that_change_while_a_partition_is_made_count_as_they_were(study: Study) -> None:
-    partition = Partition("cluster_rows", n=7)
-    before = settings_values(small_study(rows={"threshold": 0.9}), steps(study)["cluster_rows"])
+    partition = cluster_rows.at(n=7)
+    before = settings_values(small_study(rows={"threshold": 0.9}), cluster_rows)
     write_record(study, partition, "content", [], contents_read(study, partition), before)
     assert "rows.threshold was 0.9, is now 0.3" in str(Standing(study).problem(partition))
 
 
 def test_a_record_of_an_earlier_version_still_tells_that_settings_changed(study: Study) -> None:
-    partition = Partition("clustering", n=7)
+    partition = clustering.at(n=7)
     path = record_path(study, partition)
     old = json.loads(path.read_text())
     del old["values"]
@@ -170,8 +174,8 @@ def test_a_record_of_an_earlier_version_still_tells_that_settings_changed(study:
 
 
 def test_files_that_are_gone_or_cut_short_are_noticed(study: Study) -> None:
-    partition = Partition("clustering", n=7)
-    file = study.paths.clustering(7)
+    partition = clustering.at(n=7)
+    file = CLUSTERING.under(study.paths.root, n=7)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"12345")
     content = f"content of {partition}"
@@ -189,7 +193,7 @@ def test_files_that_are_gone_or_cut_short_are_noticed(study: Study) -> None:
     lost = "has lost its file clusters_7/clustering.safetensors"
     assert Standing(study).problem(partition) == lost
     with pytest.raises(NotReadyError, match=f"needs {re.escape(str(partition))}, which {lost}"):
-        require_upstream(study, Partition("cluster_rows", n=7))
+        require_upstream(study, cluster_rows.at(n=7))
 
 
 def test_the_digest_sees_names_and_contents_but_not_the_order(tmp_path: Path) -> None:
@@ -213,7 +217,7 @@ def test_labels_of_another_n_leave_a_clustering_good(
     few = small_study(clustering=labels, n_clusters=(6,), selection={})
     more = small_study(clustering=labels, selection={})
     (tmp_path / "labels_6.npy").write_bytes(b"six")
-    partition = Partition("clustering", n=6)
+    partition = clustering.at(n=6)
     write_record(few, partition, "content", [], {})
     (tmp_path / "labels_7.npy").write_bytes(b"seven")
     assert Standing(few)._own_problem(partition) is None

@@ -8,11 +8,12 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
+from aanet_assets.storage.tables import TABLES
 
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.evidence import replicates
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.storage import warehouse
 from aanet_assets.study.layout import StudyPaths
-from aanet_assets.storage.tables import TABLES
 
 
 def funnel(n: int, rows: int) -> pd.DataFrame:
@@ -36,7 +37,7 @@ def paths(tmp_path: Path) -> StudyPaths:
 
 
 def write(paths: StudyPaths, n: int, rows: int) -> None:
-    partition = Partition("selected_clusters", n=n)
+    partition = selected_clusters.at(n=n)
     warehouse.write_table(paths, "selection_funnel", partition, funnel(n, rows))
     warehouse.update(paths)
 
@@ -94,15 +95,13 @@ def test_wrong_columns_are_refused_and_leave_the_old_partition(paths: StudyPaths
     write(paths, 6, 3)
     renamed = funnel(6, 1).rename(columns={"remaining": "left"})
     with pytest.raises(ValueError, match="missing or unknown: left, remaining"):
-        warehouse.write_table(
-            paths, "selection_funnel", Partition("selected_clusters", n=6), renamed
-        )
+        warehouse.write_table(paths, "selection_funnel", selected_clusters.at(n=6), renamed)
     warehouse.update(paths)
     assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
 
 
 def test_equal_rows_give_equal_bytes(paths: StudyPaths) -> None:
-    partition = Partition("selected_clusters", n=6)
+    partition = selected_clusters.at(n=6)
     file = warehouse.write_table(paths, "selection_funnel", partition, funnel(6, 3))
     before = file.read_bytes()
     shuffled_columns = funnel(6, 3)[sorted(funnel(6, 3).columns)]
@@ -124,7 +123,7 @@ def test_a_partition_removed_while_the_database_is_made_is_left_out(
     read = warehouse._read
 
     def remove_the_other_first(file: Path, schema: pa.Schema) -> pa.Table:
-        warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=7)).unlink(
+        warehouse.table_file(paths, "selection_funnel", selected_clusters.at(n=7)).unlink(
             missing_ok=True
         )
         return read(file, schema)
@@ -137,7 +136,7 @@ def test_a_partition_removed_while_the_database_is_made_is_left_out(
 def test_a_partition_that_was_removed_leaves_the_database(paths: StudyPaths) -> None:
     write(paths, 6, 3)
     write(paths, 7, 2)
-    warehouse.table_file(paths, "selection_funnel", Partition("selected_clusters", n=6)).unlink()
+    warehouse.table_file(paths, "selection_funnel", selected_clusters.at(n=6)).unlink()
     warehouse.update(paths)
     assert warehouse.query(paths, COUNTS).fetchall() == [(7, 2)]
 
@@ -159,7 +158,7 @@ def test_only_what_changed_is_read(paths: StudyPaths, monkeypatch: pytest.Monkey
 
 def test_partitions_finished_at_once_share_one_change(paths: StudyPaths) -> None:
     for n in (6, 7):
-        partition = Partition("selected_clusters", n=n)
+        partition = selected_clusters.at(n=n)
         warehouse.write_table(paths, "selection_funnel", partition, funnel(n, 2))
     warehouse.update(paths)
     swapped = paths.database.stat().st_ino, paths.database.stat().st_mtime_ns
@@ -208,7 +207,7 @@ def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
     def put(n: int, k: int, count: int) -> None:
         rows = [row(n, k, i) for i in range(count)]
         frame = pd.DataFrame(rows, columns=TABLES["replicates"].names)
-        warehouse.write_table(paths, "replicates", Partition("replicates", n=n, k=k), frame)
+        warehouse.write_table(paths, "replicates", replicates.at(n=n, k=k), frame)
         warehouse.update(paths)
 
     # 2|11 and 12|1 hold the same digits.
@@ -220,7 +219,7 @@ def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
 
 def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) -> None:
     write(paths, 7, 2)
-    partition = Partition("selected_clusters", n=6)
+    partition = selected_clusters.at(n=6)
     file = warehouse.table_file(paths, "selection_funnel", partition)
     older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
     older.assign(position="first").to_parquet(file)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture import dagit, disk, kills
 from aanet_assets_tests.torture.compare import State, differences, state
 from aanet_assets_tests.torture.faults import Fault, all_partitions

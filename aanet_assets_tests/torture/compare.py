@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 
 import duckdb
+from aanet_assets.storage.tables import TABLES
 
 from aanet_assets.study.layout import StudyPaths
-from aanet_assets.storage.tables import TABLES
 
 State = dict[str, str]
 """Digests by the names of files and tables."""

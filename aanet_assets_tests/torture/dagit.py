@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.compare import State
 from aanet_assets_tests.torture.faults import (
     Fault,

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aanet_assets.lineage import Partition, partitions, steps
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, leftovers, state
 from aanet_assets_tests.torture.home import STUDY, Aanet, Home, aanet

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aanet_assets
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets.study.layout import StudyPaths
 
 PROJECT = Path(aanet_assets.__file__).parents[1]

@@ -5,7 +5,7 @@ import time
 
 import duckdb
 
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.compare import State
 from aanet_assets_tests.torture.faults import (
     Fault,

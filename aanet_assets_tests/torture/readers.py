@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aanet_assets.lineage import Partition
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.compare import differences, state
 from aanet_assets_tests.torture.faults import all_partitions, arguments, unmake
 from aanet_assets_tests.torture.home import STUDY, Home, aanet, load_libraries_once, new_home

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from aanet_assets.lineage import Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.home import PROJECT, STUDY, Home
 
 _BACKFILL = """

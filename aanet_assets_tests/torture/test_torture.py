@@ -8,11 +8,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aanet_assets.lineage import Partition
 from aanet_assets.orchestration.driver import Failure
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
+from aanet_assets.steps.clusters import cluster_rows
+from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage import warehouse
-from aanet_assets.study.layout import StudyPaths
 from aanet_assets.storage.records import read_record
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.torture import disk, kills
 from aanet_assets_tests.torture.compare import differences, state
@@ -36,9 +38,9 @@ def test_kills_lose_nothing(battered: Home) -> None:
     expected, rng = state(battered.paths), random.Random(0)
     faults = []
     for partition in (
-        Partition("aanet_models", n=7, k=3),
-        Partition("aanet_metrics", n=6, k=2),
-        Partition("vertex_samples", n=7),
+        aanet_models.at(n=7, k=3),
+        aanet_metrics.at(n=6, k=2),
+        vertex_samples.at(n=7),
     ):
         seconds = {partition: kills.seconds_of_work(battered, partition)}
         assert not differences(expected, state(battered.paths)), "made again, undisturbed"
@@ -56,7 +58,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(
     if problem := disk.mount_problem(tmp_path / "disk"):
         pytest.skip(f"no small disk can be mounted: {problem}")
     home = copy_home(battered, tmp_path / "home")
-    partition = Partition("cluster_rows", n=7)
+    partition = cluster_rows.at(n=7)
     fault = disk.fill_up(home, state(battered.paths), partition, random.Random(seed))
     assert not fault.problems
     assert fault.in_the_middle
@@ -84,7 +86,7 @@ def test_a_query_is_answered_while_somebody_writes(battered: Home) -> None:
 def test_tables_that_did_not_reach_the_database_do_not_count(
     finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partition = Partition("aanet_metrics", n=7, k=3)
+    partition = aanet_metrics.at(n=7, k=3)
 
     def no_room(paths: StudyPaths) -> None:
         raise OSError("no room")

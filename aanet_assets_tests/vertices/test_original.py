@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aanet_assets.lineage import Partition
+from aanet_assets.steps.metrics import CURVES
+from aanet_assets.steps.vertices import MANIFEST, vertex_samples
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.records import discard_record
 from aanet_assets.study.settings import AANetSettings
@@ -73,8 +74,11 @@ def read(path: Path) -> Any:
 
 def test_fields_and_types(finished: Finished) -> None:
     paths, stem = finished.study.paths, "cluster_0_k3_categoryM"
-    folder, project = paths.stage3(7), paths.root.parents[1]
-    for manifest in (read(paths.manifest), read(paths.stage3_manifest(7))):
+    folder, project = paths.root / "selected_clusters" / "n7", paths.root.parents[1]
+    for manifest in (
+        read(paths.root / "selected_clusters" / "manifest.json"),
+        read(MANIFEST.under(paths.root, n=7)),
+    ):
         check(manifest, MANIFEST)
         assert manifest["total_clusters"] == len(manifest["clusters"]) == 2
         for cluster, stats in zip(
@@ -87,8 +91,8 @@ def test_fields_and_types(finished: Finished) -> None:
             lines = (project / cluster["vertex_samples_path"]).read_text().splitlines()
             assert len(lines) == stats["total_samples_collected"]
     # Of 6 clusters none is selected: it is in the study's manifest with none.
-    assert read(paths.manifest)["n_clusters_list"] == [6, 7]
-    assert read(paths.stage3_manifest(6))["n_clusters_list"] == [6]
+    assert read(paths.root / "selected_clusters" / "manifest.json")["n_clusters_list"] == [6, 7]
+    assert read(MANIFEST.under(paths.root, n=6))["n_clusters_list"] == [6]
     stats = read(folder / f"{stem}_vertex_stats.json")
     check(stats, STATS)
     assert stats["total_samples_collected"] == sum(
@@ -101,7 +105,7 @@ def test_fields_and_types(finished: Finished) -> None:
     assert metadata["final_metrics"]["reconstruction_loss"] == metadata["losses"]["recon_loss"]
     curves = [
         read(folder / f"{stem}_curves.json"),
-        *map(json.loads, paths.curves(7).read_text().splitlines()),
+        *map(json.loads, CURVES.under(paths.root, n=7).read_text().splitlines()),
     ]
     assert len(curves) == 1 + 7 * 3
     for own in curves:
@@ -145,7 +149,10 @@ def test_a_cluster_is_complete_when_all_of_its_vertices_are() -> None:
 
 
 def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Study) -> None:
-    path, whole = copied.paths.manifest, copied.paths.manifest.read_bytes()
+    path, whole = (
+        (copied.paths.root / "selected_clusters" / "manifest.json"),
+        (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes(),
+    )
     rewrite_manifest(copied)
     assert path.read_bytes() == whole
     assert manifest_problem(copied) is None
@@ -156,11 +163,11 @@ def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Stu
     rewrite_manifest(small_study(n_clusters=(7,)))
     assert read(path)["n_clusters_list"] == [7]
     # Not made to the end: it does not count.
-    discard_record(copied, Partition("vertex_samples", n=7))
+    discard_record(copied, vertex_samples.at(n=7))
     rewrite_manifest(copied)
     assert (read(path)["n_clusters_list"], read(path)["clusters"]) == ([6], [])
     # Of other settings, of another model of stage 3, or of an earlier version of the code.
-    earlier = copied.paths.stage3_manifest(6)
+    earlier = MANIFEST.under(copied.paths.root, n=6)
     for other in ({"vertices": {"distance": 0.4}}, {"refit": {"mode": "stage1"}}):
         rewrite_manifest(copied)
         assert path.exists()
@@ -172,7 +179,7 @@ def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Stu
 
 
 def test_a_manifest_that_cannot_be_read_is_named(copied: Study) -> None:
-    damaged = copied.paths.stage3_manifest(7)
+    damaged = MANIFEST.under(copied.paths.root, n=7)
     damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
     with pytest.raises(ValueError, match=r"n7/manifest\.json is missing or damaged.*aanet doctor"):
         rewrite_manifest(copied)
@@ -181,14 +188,17 @@ def test_a_manifest_that_cannot_be_read_is_named(copied: Study) -> None:
 
 @pytest.mark.parametrize("command", ["doctor", "run"])
 def test_a_deleted_manifest_comes_back(copied: Study, study_module, command: str) -> None:
-    name, whole = study_module(f"small_manifest_{command}"), copied.paths.manifest.read_bytes()
-    copied.paths.manifest.unlink()
+    name, whole = (
+        study_module(f"small_manifest_{command}"),
+        (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes(),
+    )
+    (copied.paths.root / "selected_clusters" / "manifest.json").unlink()
     output = said(command, name, code=0)
     assert command == "run" or "selected_clusters/manifest.json is missing" in output
-    assert copied.paths.manifest.read_bytes() == whole
+    assert (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes() == whole
 
 
 def test_pruning_takes_an_n_out_of_the_manifest(copied: Study, study_module) -> None:
     name = study_module("small_manifest_pruned", "n_clusters=(7,)")
     said("prune", name, "--yes", code=0)
-    assert read(copied.paths.manifest)["n_clusters_list"] == [7]
+    assert read(copied.paths.root / "selected_clusters" / "manifest.json")["n_clusters_list"] == [7]
