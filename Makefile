@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow bench torture smollm2
+.PHONY: demo test ui lint slow bench torture smollm2 docs
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
@@ -27,6 +27,11 @@ bench: .venv/installed-dev
 
 torture: .venv/installed-dev
 	$(BIN)/python -m aanet_assets_tests.torture
+
+docs: .venv/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python docs/reference.py
+	$(BIN)/mkdocs build --strict
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

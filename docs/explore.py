@@ -14,7 +14,7 @@ import pandas as pd
 
 from aanet_assets.selection.filters import select_clusters
 from aanet_assets.selection.verdicts import select_calibrated
-from aanet_assets.storage.paths import StudyPaths, data_root
+from aanet_assets.study.layout import StudyPaths, data_root
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
 name = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "toy"

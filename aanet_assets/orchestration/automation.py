@@ -30,7 +30,7 @@ def job_steps(study: Study) -> dict[str, list[Step]]:
     """The jobs and the steps of each; `reselect` is what of `stage3` thresholds decide."""
     found: dict[str, list[Step]] = {}
     for step in steps_of(study):
-        if step.job is not None:
+        if step.job is not None and step.home(study) == study.name:
             found.setdefault(step.job, []).append(step)
     decided: list[Step] = []
     for step in found[selected_clusters.job or ""]:
@@ -44,7 +44,7 @@ def jobs(study: Study) -> list:
     return [
         dg.define_asset_job(
             name,
-            selection=dg.AssetSelection.assets(*([study.name, step.name] for step in selected)),
+            selection=dg.AssetSelection.assets(*(step.asset_key(study) for step in selected)),
             partitions_def=partitions_def(study, selected[0].partitions),
             description=f"Materialises {', '.join(step.name for step in selected)}.",
             tags={STUDY_TAG: study.name},
@@ -257,7 +257,7 @@ def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
             yield dg.RunRequest(
                 run_key=f"{hour} {first.key}",
                 partition_key=first.key,
-                asset_selection=[dg.AssetKey([study.name, target.step.name]) for target in missing],
+                asset_selection=[dg.AssetKey(target.step.asset_key(study)) for target in missing],
             )
         context.log.info(f"{requested} requested; " + "; ".join(waiting))
         if not requested:

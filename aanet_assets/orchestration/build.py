@@ -20,7 +20,8 @@ def build_defs(study: Study) -> dg.Definitions:
     if caller.get("study") is study and caller["__name__"] != "__main__":
         require_own_module(study, caller["__name__"])
     return dg.Definitions(
-        assets=[build_asset(study, step) for step in steps_of(study)],
+        # Shared activations belong to the study that they are named for.
+        assets=[build_asset(study, s) for s in steps_of(study) if s.home(study) == study.name],
         jobs=automation.jobs(study),
         sensors=[automation.stage3_sensor(study), automation.reselect_sensor(study)],
         schedules=automation.gap_schedules(study),

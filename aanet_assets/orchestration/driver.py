@@ -7,8 +7,8 @@ stopped goes on where it was, and Dagit shows all of it.
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster_shared.error import SerializableErrorInfo
 
+from aanet_assets.orchestration.dagster_internals import SerializableErrorInfo
 from aanet_assets.orchestration.materialise import version_of
 from aanet_assets.orchestration.orphans import process_tags
 from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
@@ -79,7 +79,7 @@ class Driver:
         """Whether the partition needs no work; tells Dagster of it if Dagster does not know."""
         if Standing(self.study).problem(partition) is not None:
             return False
-        key = dg.AssetKey([self.study.name, partition.step.name])
+        key = dg.AssetKey(partition.step.asset_key(self.study))
         filters = dg.AssetRecordsFilter(
             key, asset_partitions=[partition.key] if partition.key else None
         )
@@ -108,7 +108,7 @@ class Driver:
             KeyboardInterrupt: it was interrupted.
         """
         result = self._job.execute_in_process(
-            asset_selection=[dg.AssetKey([self.study.name, partition.step.name])],
+            asset_selection=[dg.AssetKey(partition.step.asset_key(self.study))],
             partition_key=partition.key,
             instance=self.instance,
             tags=process_tags(),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+from aanet_assets.orchestration.dagster_internals import BulkActionsFilter, BulkActionStatus
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.storage.step import Partition, Step
 from aanet_assets.study.study import Study
@@ -30,10 +30,10 @@ def in_flight(
 def _of_runs(
     instance: dg.DagsterInstance, study: Study, jobs: Mapping[str, Sequence[Step]]
 ) -> Iterator[Partition]:
-    table = {step.name: step for step in steps_of(study)}
+    table = {dg.AssetKey(step.asset_key(study)): step for step in steps_of(study)}
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
         if run.asset_selection:
-            asked = [table[k.path[1]] for k in run.asset_selection if k.path[0] == study.name]
+            asked = [table[key] for key in run.asset_selection if key in table]
         elif run.tags.get(STUDY_TAG) == study.name:
             # A run of a whole job names no assets.
             asked = jobs.get(run.job_name, ())
@@ -44,7 +44,7 @@ def _of_runs(
 
 
 def _of_backfills(instance: dg.DagsterInstance, study: Study) -> Iterator[Partition]:
-    table = {step.name: step for step in steps_of(study)}
+    table = {dg.AssetKey(step.asset_key(study)): step for step in steps_of(study)}
     going_on = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     for backfill in instance.get_backfills(filters=going_on):
         data = backfill.asset_backfill_data
@@ -52,5 +52,5 @@ def _of_backfills(instance: dg.DagsterInstance, study: Study) -> Iterator[Partit
             continue
         over = data.materialized_subset | data.failed_and_downstream_subset
         for asset in (data.target_subset - over).iterate_asset_partitions():
-            if asset.asset_key.path[0] == study.name:
-                yield table[asset.asset_key.path[1]].of_key(asset.partition_key)
+            if asset.asset_key in table:
+                yield table[asset.asset_key].of_key(asset.partition_key)

@@ -61,10 +61,12 @@ def run_step(
         results = [check_result(finding) for finding in findings]
         failed = [finding for finding in findings if not finding.passed]
         blocking = [finding for finding in failed if finding.blocking]
-        tables = [file for file in outcome.files if study.paths.tables in file.parents]
+        tables = [file for file in outcome.files if step.paths(study).tables in file.parents]
         if blocking:
             said = _said(blocking)
-            aside = _set_aside(study, tables)
+            aside = _set_aside(tables)
+            if tables:
+                _update_database(study, step)
             write_refusal(study, partition, said, [*aside, *set(outcome.files) - set(tables)])
             _afterwards(study, step)
             yield from results
@@ -76,7 +78,7 @@ def run_step(
         remove_refusal(study, partition)
         # Before the record: after a kill in between, the next run makes the database whole, too.
         if tables:
-            warehouse.update(study.paths, tables_of(study))
+            _update_database(study, step)
         record = write_record(
             study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
         )
@@ -114,12 +116,16 @@ def _said(blocking: Sequence[Finding]) -> str:
     return "; ".join(f"check {finding.name} failed: {finding.said}" for finding in blocking)
 
 
-def _set_aside(study: Study, tables: Sequence[Path]) -> list[Path]:
-    """Take tables that failed a check out of the database, but leave them for people to read."""
-    aside = [file.replace(file.with_suffix(REFUSED)) for file in tables]
-    if tables:
+def _set_aside(tables: Sequence[Path]) -> list[Path]:
+    """Keep tables that failed a check out of the database, but leave them for people to read."""
+    return [file.replace(file.with_suffix(REFUSED)) for file in tables]
+
+
+def _update_database(study: Study, step: Step) -> None:
+    # What is shared is in the database of the study that it is named for, which finds it there
+    # when its own next partition is finished.
+    if step.home(study) == study.name:
         warehouse.update(study.paths, tables_of(study))
-    return aside
 
 
 def _refusal(partition: Partition, said: str, outcome: Outcome) -> dg.Failure:
@@ -151,9 +157,9 @@ def build_asset(study: Study, step: Step) -> dg.AssetsDefinition:
     """The asset of a step."""
 
     @dg.asset(
-        key=[study.name, step.name],
+        key=step.asset_key(study),
         # Groups of several studies share one graph: the study keeps them apart.
-        group_name=f"{study.name}_{step.group}",
+        group_name=f"{step.home(study)}_{step.group}",
         kinds=set(step.kinds),
         description=step.description,
         code_version=version_of(study, step),
@@ -183,7 +189,7 @@ def _check_specs(study: Study, step: Step) -> list[dg.AssetCheckSpec]:
         return [
             dg.AssetCheckSpec(
                 name,
-                asset=[study.name, step.name],
+                asset=step.asset_key(study),
                 description=description,
                 blocking=name in step.blocking,
                 partitions_def=partitions,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from aanet_assets.orchestration.dagster_internals import SqliteEventLogStorage
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.study.study import Study
 
@@ -44,7 +44,7 @@ def _latest(instance: dg.DagsterInstance, study: Study) -> set[str]:
     found = set()
     for partition in partitions_of(study):
         asset = dg.AssetRecordsFilter(
-            dg.AssetKey([study.name, partition.step.name]),
+            dg.AssetKey(partition.step.asset_key(study)),
             asset_partitions=[partition.key] if partition.key else None,
         )
         records = instance.fetch_materializations(asset, limit=1).records

@@ -28,4 +28,4 @@ def dependency(study: Study, step: Step, part: Part) -> dg.AssetDep:
     if read.partitions not in (Whole, ByN, ByNK):
         shards = [str(shard) for shard in part.shards(study)]
         mapping = dg.SpecificPartitionsPartitionMapping(shards)
-    return dg.AssetDep([study.name, read.name], partition_mapping=mapping)
+    return dg.AssetDep(read.asset_key(study), partition_mapping=mapping)

@@ -146,8 +146,9 @@ def step_named(study: Study, name: str) -> Step:
 
 
 def tables_of(study: Study) -> list[Table]:
-    """The tables of a study's database."""
-    return [table for step in steps_of(study) for table in step.tables]
+    """The tables of a study's database; those of shared activations are in their own."""
+    own = [step for step in steps_of(study) if step.home(study) == study.name]
+    return [table for step in own for table in step.tables]
 
 
 def partitions_of(study: Study) -> Iterator[Partition[At]]:

@@ -60,6 +60,7 @@ _PART_OF_BLOCK = File("activation_cache/.shard_{shard:05d}.*.blocks/*/*")
 @step(
     Whole,
     group="1a_activations",
+    of_activations=True,
     kinds=("huggingface", "pytorch"),
     on_device=True,
     reads=(corpus, language_model, prose, sae),
@@ -110,6 +111,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 @step(
     ByShard,
     group="1a_activations",
+    of_activations=True,
     job="stage1_cache",
     kinds=("huggingface", "pytorch"),
     on_device=True,

@@ -28,6 +28,7 @@ def is_local(study: Study) -> bool:
 @step(
     Whole,
     group="1a_activations",
+    of_activations=True,
     kinds=("parquet",),
     when=has_truth,
     settings=("truth.process", "truth.seed", "cache.documents_per_shard", "cache.training_shards",
@@ -62,6 +63,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 @step(
     Whole,
     group="0_local",
+    of_activations=True,
     kinds=("huggingface",),
     when=is_local,
     settings=("local.package",),
@@ -86,6 +88,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 @step(
     Whole,
     group="0_local",
+    of_activations=True,
     kinds=("parquet",),
     when=is_local,
     settings=("local.characters", "local.seed"),
@@ -110,6 +113,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 @step(
     Whole,
     group="0_local",
+    of_activations=True,
     kinds=("pytorch",),
     when=is_local,
     on_device=True,

@@ -22,10 +22,11 @@ def fault_of(study: Study, partition: Partition) -> str | None:
     record = read_record(study, partition)
     if record is None or record.files is None:
         return None
+    root = partition.step.paths(study).root
     for name in record.files:
-        if not (study.paths.root / name).is_file():
+        if not (root / name).is_file():
             return f"{name} is missing"
-    content = content_digest(study.paths.root / name for name in record.files)
+    content = content_digest(root / name for name in record.files)
     return None if content == record.content else f"stored {record.content}, found {content}"
 
 
@@ -43,8 +44,9 @@ def discard(study: Study, partition: Partition) -> None:
         if record is None or record.files is None or fault_of(study, partition) is None:
             return
         discard_record(study, partition)
-        for path in (study.paths.root / name for name in record.files):
-            if study.paths.tables in path.parents:
+        paths = partition.step.paths(study)
+        for path in (paths.root / name for name in record.files):
+            if paths.tables in path.parents:
                 path.unlink(missing_ok=True)
 
 

@@ -19,6 +19,7 @@ from aanet_assets.storage.files import write_json
 from aanet_assets.storage.processes import has_this_kernel, host, pid_of, process_mark, state_of
 from aanet_assets.storage.records import record_path
 from aanet_assets.storage.step import Partition
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.study import Study
 
 _NOTE = ".json"
@@ -78,11 +79,11 @@ def making(study: Study, partition: Partition) -> Iterator[None]:
         BusyError: another process does; names it, and says what to do.
         NoLocksError: there are no locks on this disk.
     """
-    path = _lock_file(study, partition)
+    path, paths = _lock_file(study, partition), partition.step.paths(study)
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_suffix(_NOTE)
     with ExitStack() as held:
-        with _gate(study):
+        with _gate(paths):
             try:
                 held.enter_context(locked(path, timeout=0))
             except TimeoutError:
@@ -93,7 +94,7 @@ def making(study: Study, partition: Partition) -> Iterator[None]:
         try:
             yield
         finally:
-            with _gate(study):
+            with _gate(paths):
                 note.unlink(missing_ok=True)
                 held.close()
 
@@ -106,7 +107,7 @@ def nothing_being_made(study: Study) -> Iterator[None]:
         BusyError: a partition is being made already.
         NoLocksError: there are no locks on this disk.
     """
-    with _gate(study):
+    with _gate(study.paths):
         for path in sorted(study.paths.locks.glob("*/*.lock")):
             if _is_held(path):
                 raise BusyError(_who(study, f"{path.parent.name} ({path.stem})", path))
@@ -128,7 +129,7 @@ def doubtful_notes(study: Study) -> dict[Path, Holder]:
 
 def remove_left_notes(study: Study) -> None:
     """Remove the notes that nobody stands behind."""
-    with _gate(study):
+    with _gate(study.paths):
         for note, holder in _notes_without_lock(study):
             if _has_ended(holder):
                 note.unlink(missing_ok=True)
@@ -137,7 +138,7 @@ def remove_left_notes(study: Study) -> None:
 def _unheld(study: Study) -> dict[Path, Holder]:
     if not study.paths.locks.is_dir():
         return {}
-    with _gate(study):
+    with _gate(study.paths):
         return dict(_notes_without_lock(study))
 
 
@@ -153,15 +154,16 @@ def _has_ended(holder: Holder) -> bool:
 
 
 def _lock_file(study: Study, partition: Partition) -> Path:
-    record = record_path(study, partition).relative_to(study.paths.records)
-    return study.paths.locks / record.with_suffix(".lock")
+    paths = partition.step.paths(study)
+    record = record_path(study, partition).relative_to(paths.records)
+    return paths.locks / record.with_suffix(".lock")
 
 
 @contextmanager
-def _gate(study: Study) -> Iterator[None]:
+def _gate(paths: StudyPaths) -> Iterator[None]:
     """Passed by everyone who takes or lets go of a lock: whoever stands in it sees no change."""
-    study.paths.locks.mkdir(parents=True, exist_ok=True)
-    with locked(study.paths.locks / "gate.lock"):
+    paths.locks.mkdir(parents=True, exist_ok=True)
+    with locked(paths.locks / "gate.lock"):
         yield
 
 

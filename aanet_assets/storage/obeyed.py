@@ -27,7 +27,7 @@ def settings_values(
             that nobody has looked at yet.
     """
     of_n = study if n is None else study.model_copy(update={"n_clusters": (n,)})
-    values: dict[str, Any] = {"name": study.name, CODE: step.code_version}
+    values: dict[str, Any] = {"name": step.home(study), CODE: step.code_version}
     dump = study.model_dump(mode="json")
     for name in step.settings:
         group, _, field = name.partition(".")

@@ -62,7 +62,7 @@ def content_digest(files: Iterable[Path]) -> str:
 
 def record_path(study: Study, partition: Partition) -> Path:
     """Where the record of a partition lies, if there is one."""
-    return study.paths.records / partition.step.name / f"{partition.at.stem}.json"
+    return partition.step.paths(study).records / partition.step.name / f"{partition.at.stem}.json"
 
 
 def read_record(study: Study, partition: Partition) -> Record | None:
@@ -111,15 +111,13 @@ def write_record(
             if None.
     """
     obeyed = obeyed or settings_values(study, partition.step, partition.n)
+    root = partition.step.paths(study).root
     record = Record(
         content=content,
         settings=digest_of(obeyed),
         values=short(obeyed),
         upstream=made_from,
-        files={
-            path.relative_to(study.paths.root).as_posix(): path.stat().st_size
-            for path in sorted(files)
-        },
+        files={path.relative_to(root).as_posix(): path.stat().st_size for path in sorted(files)},
     )
     write_text(record_path(study, partition), record.model_dump_json(indent=2))
     return record
@@ -163,7 +161,7 @@ class Standing:
         values = self._values(partition.step, partition.n)
         if record.settings != digest_of(values):
             return why_other(record.values, values)
-        if gone := _gone(self.study, record.files):
+        if gone := _gone(partition.step.paths(self.study).root, record.files):
             return gone
         for up in upstream(self.study, partition):
             current = self._record(up)
@@ -172,9 +170,8 @@ class Standing:
         return None
 
 
-def _gone(study: Study, files: Mapping[str, int | None]) -> str | None:
+def _gone(root: Path, files: Mapping[str, int | None]) -> str | None:
     """Which of a partition's files is not there, or not as large as it was; None if none."""
-    root = study.paths.root
     for name, size in files.items():
         try:
             found = os.stat(f"{root}/{name}").st_size

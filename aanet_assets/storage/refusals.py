@@ -25,7 +25,7 @@ class Refusal(NamedTuple):
 
 def write_refusal(study: Study, partition: Partition, said: str, files: Iterable[Path]) -> None:
     """Note that a partition failed a check, and the files that were left of it."""
-    names = sorted(file.relative_to(study.paths.root).as_posix() for file in files)
+    names = sorted(file.relative_to(partition.step.paths(study).root).as_posix() for file in files)
     write_json(_note(study, partition), Refusal(said, names)._asdict())
 
 
@@ -35,7 +35,9 @@ def read_refusal(study: Study, partition: Partition) -> Refusal | None:
         content = json.loads(_note(study, partition).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    files = [name for name in content["files"] if (study.paths.root / name).is_file()]
+    files = [
+        name for name in content["files"] if (partition.step.paths(study).root / name).is_file()
+    ]
     return Refusal(content["said"], files)
 
 

@@ -36,17 +36,17 @@ class Run(Generic[A]):
             values: what else the name has in braces; of a file that is read, numbers of its
                 partition that this one does not have.
         """
-        root = self.study.paths.root
-        if file in self.partition.step.files:
-            return file.under(root, **{**self.at.numbers, **values})
+        own = self.partition.step
+        if file in own.files:
+            return file.under(own.paths(self.study).root, **{**self.at.numbers, **values})
         numbers = {name: value for name, value in values.items() if isinstance(value, int)}
         (found,) = self._read_of(file, file.template, numbers)
-        return file.under(root, **{**values, **found.at.numbers})
+        return file.under(found.step.paths(self.study).root, **{**values, **found.at.numbers})
 
     def paths(self, file: File) -> list[Path]:
         """A file of each partition that is read."""
         return [
-            file.under(self.study.paths.root, **found.at.numbers)
+            file.under(found.step.paths(self.study).root, **found.at.numbers)
             for found in self._read_of(file, file.template, {})
         ]
 
@@ -58,11 +58,13 @@ class Run(Generic[A]):
         Args:
             numbers: of the partitions that are wanted, where not all are.
         """
-        tables = self.study.paths.tables
-        if table in self.partition.step.tables:
-            return table.read(table.file(tables, self.at.stem))
+        own = self.partition.step
+        if table in own.tables:
+            return table.read(table.file(own.paths(self.study).tables, self.at.stem))
         found = self._read_of(table, table.name, numbers)
-        return table.read(*(table.file(tables, each.at.stem) for each in found))
+        return table.read(
+            *(table.file(each.step.paths(self.study).tables, each.at.stem) for each in found)
+        )
 
     def write(self, table: Table, frame: pd.DataFrame) -> Path:
         """Replace this partition of a table of the step.
@@ -70,11 +72,10 @@ class Run(Generic[A]):
         Raises:
             ValueError: the frame has not the table's columns.
         """
-        if table not in self.partition.step.tables:
-            raise UndeclaredReadError(
-                f"{self.partition.step} writes {table}, which is not among its tables"
-            )
-        return table.write(table.file(self.study.paths.tables, self.at.stem), frame)
+        own = self.partition.step
+        if table not in own.tables:
+            raise UndeclaredReadError(f"{own} writes {table}, which is not among its tables")
+        return table.write(table.file(own.paths(self.study).tables, self.at.stem), frame)
 
     def _read_of(
         self, output: File | Table, name: str, numbers: dict[str, int]

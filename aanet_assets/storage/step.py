@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aanet_assets.storage.partitions import At, ByN, ByShard, Whole
 from aanet_assets.storage.table import Table
-from aanet_assets.study.layout import File
+from aanet_assets.study.layout import File, StudyPaths, data_root
 from aanet_assets.study.study import Study
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Step(Generic[A]):
     """Whether its work is done on the study's device."""
     when: Callable[[Study], bool]
     """Which studies have it."""
+    of_activations: bool
+    """Whether it belongs to the activations, which several studies may share."""
     afterwards: Callable[[Study], None] | None
     """Brings up to date what is made of several partitions, once one counts or is refused."""
     check: Callable[["Run[A]"], Sequence[Finding]] | None = None
@@ -82,6 +84,18 @@ class Step(Generic[A]):
 
     def __repr__(self) -> str:
         return f"step {self.name}"
+
+    def home(self, study: Study) -> str:
+        """Name of the study in whose folder and under whose name in Dagster its output is."""
+        return study.activations_name if self.of_activations else study.name
+
+    def asset_key(self, study: Study) -> list[str]:
+        """Its name in Dagster."""
+        return [self.home(study), self.name]
+
+    def paths(self, study: Study) -> StudyPaths:
+        """Where its output lies."""
+        return StudyPaths(data_root() / self.home(study))
 
     def at(self, **numbers: int) -> "Partition[A]":
         """One partition of it."""
@@ -154,6 +168,7 @@ def step(
     code_version: str = "1",
     on_device: bool = False,
     when: Callable[[Study], bool] = always,
+    of_activations: bool = False,
     afterwards: Callable[[Study], None] | None = None,
 ) -> Callable[[Callable[["Run[A]"], Outcome]], Step[A]]:
     """Declare a step around its work, whose name and docstring are the asset's."""
@@ -161,7 +176,7 @@ def step(
     def declare(work: Callable[["Run[A]"], Outcome]) -> Step[A]:
         return Step(
             work.__name__, work.__doc__ or "", work, partitions, reads, settings, tables, files,
-            group, job, kinds, code_version, on_device, when, afterwards,
+            group, job, kinds, code_version, on_device, when, of_activations, afterwards,
         )  # fmt: skip
 
     return declare

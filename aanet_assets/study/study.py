@@ -32,13 +32,15 @@ from aanet_assets.study.settings import (
 )
 
 
-class Study(Settings):
-    """A language model, an SAE on one of its layers, a corpus, and how to look for simplices."""
+class Activations(Settings):
+    """A language model, an SAE on one of its layers and a corpus: where sparse codes come from.
+
+    They have a folder and assets of their own, `sae_fit` and `activation_cache` among them, which
+    several studies may share.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     """Prefix of the asset keys and name of the folder under `data/`."""
-    description: str = ""
-    """One sentence for people."""
     model: str
     """A Hugging Face causal language model: a name, or a directory relative to the project's
     folder."""
@@ -59,6 +61,20 @@ class Study(Settings):
     """Chunks and shards."""
     fit: FitSettings = FitSettings()
     """What an SAE that fits does; one that does not is refused before any shard is made."""
+    truth: TruthSettings | None = None
+    """Set when the corpus is sampled from a process whose answer is known."""
+    local: LocalSettings | None = None
+    """Set when model, corpus and SAE are made on this machine."""
+
+
+class Study(Activations):
+    """Activations, and how to look for simplices in them."""
+
+    activations: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    """Name of the study whose activations these are; the study's own where None. `sharing` sets
+    it."""
+    description: str = ""
+    """One sentence for people."""
     n_clusters: tuple[Annotated[int, Field(ge=1)], ...] = (128, 256, 512, 768)
     """Numbers of clusters, each a clustering of its own."""
     ks: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 4, 5, 6, 7, 8)
@@ -79,10 +95,6 @@ class Study(Settings):
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()
     """Vertex samples of stage 3."""
-    truth: TruthSettings | None = None
-    """Set when the corpus is sampled from a process whose answer is known."""
-    local: LocalSettings | None = None
-    """Set when model, corpus and SAE are made on this machine."""
 
     @field_validator("n_clusters", "ks")
     @classmethod
@@ -157,6 +169,29 @@ class Study(Settings):
     def paths(self) -> StudyPaths:
         """Where this study's files lie."""
         return StudyPaths(data_root() / self.name)
+
+    @property
+    def activations_name(self) -> str:
+        """Name of the study whose activations these are."""
+        return self.activations or self.name
+
+    def sharing(self, name: str, **fields: Any) -> "Study":
+        """Another study on the same activations: what they are is made once, for both.
+
+        Args:
+            name: of the other study.
+            fields: its own settings, as those of `Study`.
+
+        Raises:
+            ValueError: a field belongs to the activations, which are shared.
+        """
+        if shared := sorted(fields.keys() & Activations.model_fields.keys()):
+            raise ValueError(
+                f"study {name!r} shares the activations of {self.activations_name!r}, and so its "
+                f"{', '.join(shared)}: leave them out, or give the study activations of its own"
+            )
+        alike = {field: getattr(self, field) for field in Activations.model_fields}
+        return Study(**{**alike, "name": name, "activations": self.activations_name, **fields})
 
     @property
     def model_source(self) -> str:
