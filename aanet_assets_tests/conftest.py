@@ -27,10 +27,9 @@ _ROOMS = (
 )  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
-from aanet_assets import studies
+from aanet_assets import defs as studies
 from aanet_assets.cli import commands as cli
 from aanet_assets.cli.terminal import heed_interrupts
-from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.storage.records import Standing
@@ -68,7 +67,7 @@ def finished(home: Path) -> Iterator[Finished]:
     """The small study, run through the driver on a real instance."""
     study = small_study()
     with dg.DagsterInstance.get() as instance:
-        driver = Driver(study, build_defs(study), instance)
+        driver = Driver(study, instance)
         for partition in plan(study):
             driver.materialise(partition)
         yield Finished(study, instance, driver)
@@ -141,7 +140,8 @@ def problems(study: Study) -> list[str]:
 def running(study_name: str) -> Iterator[subprocess.Popen[str]]:
     """`aanet run` of a study that `study_module` wrote, as a process of its own."""
     code = (
-        "import sys; from aanet_assets import studies; from aanet_assets.cli import commands as cli; "
+        "import sys; from aanet_assets import defs as studies; "
+        "from aanet_assets.cli import commands as cli; "
         "studies.__path__.append(sys.argv[1]); cli.app(['run', sys.argv[2]])"
     )
     with subprocess.Popen(

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.aanet.layers import with_ones
-from aanet_assets.aanet.network import AANet
 from aanet_assets.aanet.parameters import LAST
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.study.settings import AANetSettings
 
 

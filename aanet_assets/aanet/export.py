@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.parameters import FIRST, LAST, NAMES
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.storage.files import replacing
 
 ARRAYS = ("weights", "outside")
@@ -104,3 +105,24 @@ def load_stack(path: Path) -> list[TrainedAANet]:
 
 def _mapped(values: dict | None, change: Callable) -> dict | None:
     return None if values is None else {name: change(value) for name, value in values.items()}
+
+
+def load_aanet(path: Path, simplex_scale: float = 1.0) -> AANet:
+    """Read a `.pt` state dict; d_model, widths and k follow from its shapes.
+
+    FileNotFoundError where there is no such file, ValueError where it is not an AANet.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no AANet at {path}; train this cluster at this k first")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        width, d_model = state["encoder_layers.0.weight"].shape
+        bottleneck, inner = state["encoder_layers.2.weight"].shape
+        model = AANet(d_model, bottleneck + 1, (width, inner), simplex_scale)
+        model.load_state_dict(state)
+    except Exception as error:  # torch.load raises whatever a damaged pickle makes it raise
+        raise ValueError(
+            f"{path} is not an AANet's state dict (encoder_layers.0-2 and decoder_layers.0-2, "
+            f"weight and bias): {error}"
+        ) from error
+    return model.eval()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aanet_assets.aanet.batches import Layout
 from aanet_assets.aanet.layers import Workspace, backward, forward, layers, with_ones
-from aanet_assets.aanet.simplex import barycentric, simplex_vertices
+from aanet_assets.aanet.reference import barycentric, simplex_vertices
 from aanet_assets.study.settings import AANetSettings
 
 

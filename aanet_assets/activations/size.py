@@ -39,7 +39,7 @@ def config_of(study: Study) -> PreTrainedConfig:
             raise ValueError(
                 f"the model {study.model!r} is not on this machine, and the study does not say "
                 "how large it is: make or download it first, or give the study "
-                "hub=HubSettings(...), as aanet_assets/studies/gemma_2_9b.py does"
+                "hub=HubSettings(...), as aanet_assets/defs/gemma_2_9b.py does"
             ) from None
         return AutoConfig.for_model(study.hub.model_type, **study.hub.config)
 

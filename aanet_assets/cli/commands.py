@@ -100,7 +100,7 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
             console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
         with open_instance() as instance:
             mend_orphans(instance)
-            _drive(Driver(module.study, module.defs, instance), todo)
+            _drive(Driver(module.study, instance), todo)
         # Where nothing was to be made, an n_clusters may have been taken out of the study.
         for step in steps_of(module.study):
             if step.afterwards is not None:

@@ -162,7 +162,7 @@ def _latents(study: Study) -> Latents:
         raise ValueError(
             f"the SAE {study.sae.name!r} is not on this machine, and the study does not say how "
             "large it is: give the study hub=HubSettings(...), as "
-            "aanet_assets/studies/gemma_2_9b.py does"
+            "aanet_assets/defs/gemma_2_9b.py does"
         )
     try:
         measured = Run(study, sae_fit.at()).read(SAE_FIT)

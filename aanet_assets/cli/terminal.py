@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
 
-StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/studies.")]
+StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/defs.")]
 
 
 def bear_any_terminal() -> None:

@@ -39,11 +39,16 @@ def job_steps(study: Study) -> dict[str, list[Step]]:
     return {**found, "reselect": decided}
 
 
+def named(study: Study, name: str) -> str:
+    """The name of a job, sensor or schedule in Dagster, where all studies are side by side."""
+    return f"{study.name}_{name}"
+
+
 def jobs(study: Study) -> list:
     """One job per kind of partition; `reselect` is `stage3` without the metrics."""
     return [
         dg.define_asset_job(
-            name,
+            named(study, name),
             selection=dg.AssetSelection.assets(*(step.asset_key(study) for step in selected)),
             partitions_def=partitions_def(study, selected[0].partitions),
             description=f"Materialises {', '.join(step.name for step in selected)}.",
@@ -59,7 +64,8 @@ class Situation:
     def __init__(self, study: Study, instance: dg.DagsterInstance):
         self.study = study
         self.standing = Standing(study)
-        self.in_flight = in_flight(instance, study, job_steps(study))
+        jobs = {named(study, job): steps for job, steps in job_steps(study).items()}
+        self.in_flight = in_flight(instance, study, jobs)
 
     def open(self, targets: Sequence[Partition]) -> list[Partition]:
         """Those that are missing or stale."""
@@ -154,8 +160,8 @@ def _sensor(
     """A sensor that runs a job for each n_clusters for which partitions are due."""
 
     @dg.sensor(
-        name=name,
-        job_name=job,
+        name=named(study, name),
+        job_name=named(study, job),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
         description=description,
@@ -201,7 +207,8 @@ def _sensor(
 def _last_failure(instance: dg.DagsterInstance, study: Study, job: str, n: int) -> str:
     """The latest failed run of a job for one n_clusters, and why it failed."""
     tags = {STUDY_TAG: study.name, "dagster/partition": str(n)}
-    failed = dg.RunsFilter(job_name=job, tags=tags, statuses=[dg.DagsterRunStatus.FAILURE])
+    failures = [dg.DagsterRunStatus.FAILURE]
+    failed = dg.RunsFilter(job_name=named(study, job), tags=tags, statuses=failures)
     runs = instance.get_runs(failed, limit=1)
     if not runs:
         return "No failed run is on record"
@@ -220,7 +227,7 @@ def _last_failure(instance: dg.DagsterInstance, study: Study, job: str, n: int) 
 
 def gap_schedules(study: Study) -> list[dg.ScheduleDefinition]:
     """Schedules that, switched on, fill gaps in the cache, the clusterings and the grid."""
-    return [_gap_schedule(study, job) for job in ("stage1_cache", "stage1_clusters", "stage1_grid")]
+    return [_gap_schedule(study, job) for job in job_steps(study) if job.startswith("stage1_")]
 
 
 def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
@@ -233,8 +240,8 @@ def _gap_schedule(study: Study, job: str) -> dg.ScheduleDefinition:
     steps = job_steps(study)[job]
 
     @dg.schedule(
-        name=f"fill_{job.removeprefix('stage1_')}",
-        job_name=job,
+        name=named(study, f"fill_{job.removeprefix('stage1_')}"),
+        job_name=named(study, job),
         cron_schedule="0 * * * *",
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=_gap_schedule.__doc__,

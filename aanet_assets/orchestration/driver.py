@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from aanet_assets.orchestration.dagster_internals import SerializableErrorInfo
-from aanet_assets.orchestration.materialise import version_of
+from aanet_assets.orchestration.materialise import build_asset, version_of
 from aanet_assets.orchestration.orphans import process_tags
 from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
 from aanet_assets.storage.records import Standing, read_record
@@ -71,8 +71,11 @@ def _needed(study: Study, last: Step) -> list[Step]:
 class Driver:
     """Materialises partitions of one study on one instance."""
 
-    def __init__(self, study: Study, defs: dg.Definitions, instance: dg.DagsterInstance):
+    def __init__(self, study: Study, instance: dg.DagsterInstance):
         self.study, self.instance = study, instance
+        # Shared activations are among them, whose definitions belong to another study.
+        assets = [build_asset(study, step) for step in steps_of(study)]
+        defs = dg.Definitions(assets=assets, executor=dg.in_process_executor)
         self._job = defs.resolve_implicit_global_asset_job_def()
 
     def is_there(self, partition: Partition) -> bool:

@@ -8,6 +8,7 @@ import heapq
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
+from dataclasses import fields as fields_of
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aanet_assets import steps
 from aanet_assets.storage.partitions import At
 from aanet_assets.storage.step import Part, Partition, Step
 from aanet_assets.storage.table import Table
+from aanet_assets.storage.warehouse import partition_columns
 from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
 
@@ -26,7 +28,8 @@ def all_steps() -> list[Step]:
 
     Raises:
         ValueError: two steps claim one name, table or file; one reads what there is not, obeys a
-            setting that no study has, or has no checks. Names both.
+            setting that no study has, has no checks, or does not tell its partitions apart. Names
+            both.
     """
     return _all(tuple(steps.__path__))
 
@@ -88,6 +91,7 @@ def _require_sound(found: Sequence[Step]) -> None:
         for table in step.tables:
             if not table.columns:
                 raise ValueError(f"the {table} of the step {step.name} has no columns")
+        _require_apart(step)
         if step.check is None:
             raise ValueError(
                 f"the step {step.name} has no checks: declare them with @{step.name}.checks"
@@ -104,6 +108,25 @@ def _require_sound(found: Sequence[Step]) -> None:
                 )
 
 
+def _require_apart(step: Step) -> None:
+    """Rows and files of one partition must be told from those of another."""
+    numbers = [field.name for field in fields_of(step.partitions)]
+    for table in step.tables:
+        for column in (partition_columns(table)[number] for number in numbers):
+            if column not in table.names:
+                raise ValueError(
+                    f"the {table} of the step {step.name} lacks the column {column}, by which rows "
+                    "of one partition are told from those of another"
+                )
+    for file in step.files:
+        for number in numbers:
+            if number not in file.fields:
+                raise ValueError(
+                    f"the file {file.template} of the step {step.name} has no {{{number}}} in its "
+                    "name, so that partitions would overwrite each other's"
+                )
+
+
 def _fields_of(group: str) -> set[str]:
     annotation = Study.model_fields[group].annotation
     kinds = [annotation, *getattr(annotation, "__args__", ())]
@@ -115,7 +138,8 @@ def _require_single(named: list[tuple[Step, str]], what: str) -> None:
     for step, name in named:
         other = seen.setdefault(name, step)
         if other is not step:
-            raise ValueError(f"two steps have the {what} {name}: {other.name} and {step.name}")
+            both = " and ".join(f"{each.name} of {each.work.__module__}" for each in (other, step))
+            raise ValueError(f"two steps have the {what} {name}: {both}")
 
 
 def _overlap(one: File, other: File) -> bool:

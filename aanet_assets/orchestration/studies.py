@@ -1,72 +1,128 @@
-"""The modules in `aanet_assets/studies`, by name; what is wrong with one is one sentence."""
+"""The studies in `aanet_assets/defs`, by name; what is wrong with one is one sentence.
+
+A study is a module `name.py` with its `study` and its `defs`, or a folder `name/` with a
+`defs.yaml`, as `dg scaffold defs` makes one.
+"""
 
 import importlib
 import pkgutil
 import traceback
 from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
+import dagster as dg
 from pydantic import ValidationError
 
-from aanet_assets import studies
+from aanet_assets import defs as studies
+from aanet_assets.study.layout import data_root
 from aanet_assets.study.study import Study, require_own_module
 
 PACKAGE = studies.__name__
+_YAML = "defs.yaml"
 
 
 class StudyModuleError(ValueError):
-    """A study module cannot be used; the message says why and where."""
+    """A study cannot be used; the message says why and where."""
+
+
+class LoadedStudy(NamedTuple):
+    """A study, and what Dagster knows of it."""
+
+    study: Study
+    defs: dg.Definitions
 
 
 def study_names() -> list[str]:
-    """Names of all study modules; none of them is loaded for that."""
-    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+    """Names of all studies; none of them is loaded for that."""
+    modules = {module.name for module in pkgutil.iter_modules(studies.__path__)}
+    folders = {found.parent.name for path in studies.__path__ for found in _yaml_files(path)}
+    return sorted(modules | folders)
 
 
-def load_study(name: str) -> ModuleType:
-    """The module of a study, with its `study` and its `defs`.
+def _yaml_files(folder: str) -> list[Path]:
+    return [path for path in Path(folder).glob(f"*/{_YAML}") if path.is_file()]
+
+
+def load_study(name: str) -> LoadedStudy:
+    """A study by its name.
 
     Raises:
-        StudyModuleError: there is no such module, it does not load, or lacks one of the two.
+        StudyModuleError: there is no such study, or its file does not load or lacks a part.
     """
     known = study_names()
     if name not in known:
         raise StudyModuleError(
             f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
-            "the modules in aanet_assets/studies."
+            "the modules in aanet_assets/defs."
         )
     places = (Path(folder, name) for folder in studies.__path__)
-    files = [f for p in places for f in (p.with_suffix(".py"), p / "__init__.py") if f.is_file()]
+    files = [
+        file
+        for place in places
+        for file in (place.with_suffix(".py"), place / "__init__.py", place / _YAML)
+        if file.is_file()
+    ]
     if len(files) > 1:
         raise StudyModuleError(
-            f"there are two modules of the study {name!r}, {files[0]} and {files[1]}, whose "
+            f"there are two files of the study {name!r}, {files[0]} and {files[1]}, whose "
             "results would overwrite each other: rename one, and the study in it, or remove it"
         )
     try:
-        module = importlib.import_module(f"{PACKAGE}.{name}")
-    except ValidationError as error:
-        raise StudyModuleError(f"study {name!r} has a wrong value. {_wrong(error)}") from None
+        loaded = _from_yaml(files[0]) if files[0].name == _YAML else _from_module(name)
+        require_own_module(loaded.study, f"{PACKAGE}.{name}")
+    except StudyModuleError:
+        raise
     except (Exception, SystemExit) as error:
-        said = (
-            str(error)
-            if _is_sentence(error)
-            else f"study {name!r} cannot be loaded: {_what(error)}"
-        )
-        raise StudyModuleError(said) from error
-    _require_parts(name, module)
-    try:
-        require_own_module(module.study, module.__name__)
-    except ValueError as error:
-        raise StudyModuleError(error) from None
-    return module
+        raise StudyModuleError(_sentence(name, error)) from error
+    return loaded
+
+
+def _from_yaml(file: Path) -> LoadedStudy:
+    from aanet_assets.orchestration.build import build_defs
+    from aanet_assets.orchestration.component import StudyComponent
+
+    tree = dg.ComponentTree.from_module(studies, project_root=data_root().parent)
+    study = tree.load_component(file.parent, StudyComponent).study
+    return LoadedStudy(study, build_defs(study))
+
+
+def _from_module(name: str) -> LoadedStudy:
+    module = importlib.import_module(f"{PACKAGE}.{name}")
+    for part, kind, line in (
+        ("study", Study, "study = Study(...)"),
+        ("defs", dg.Definitions, "defs = build_defs(study)"),
+    ):
+        found = getattr(module, part, None)
+        if not isinstance(found, kind):
+            said = "has no" if found is None else f"has a {type(found).__name__} as its"
+            raise StudyModuleError(
+                f"the module of study {name!r} {said} `{part}`: it needs a line `{line}` "
+                f"({module.__file__})"
+            )
+    return LoadedStudy(module.study, module.defs)
+
+
+def _sentence(name: str, error: BaseException) -> str:
+    """What is wrong with a study's file."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in reversed(causes):
+        if isinstance(cause, StudyModuleError):
+            return str(cause)
+        if isinstance(cause, ValidationError):
+            return f"study {name!r} has a wrong value. {_wrong(cause)}"
+    return str(error) if _is_sentence(error) else f"study {name!r} cannot be loaded: {_what(error)}"
 
 
 def _wrong(error: ValidationError) -> str:
     """What is wrong with a study's settings: the field, what is asked for, and what it is."""
     lines = []
     for e in error.errors():
-        group = () if error.title == "Study" else (error.title,)
-        field = ".".join(map(str, (*group, *e["loc"])))
+        # In YAML the place begins with the kind of study.
+        place = e["loc"][1:] if error.title == "StudyAttributes" else e["loc"]
+        group = () if error.title in ("Study", "StudyAttributes") else (error.title,)
+        field = ".".join(map(str, (*group, *place)))
         said = e["msg"].removeprefix("Value error, ")
         text = f"{field}: {said}" if field else said
         # Where fields do not go together, the value is the whole group or study.
@@ -87,7 +143,7 @@ def _is_in_study(frame: traceback.FrameSummary) -> bool:
 
 
 def _what(error: BaseException) -> str:
-    """What was raised while a module was loaded, in one line, and where in the studies' files."""
+    """What was raised while a study was loaded, in one line, and where in the studies' files."""
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})"
     said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -96,17 +152,22 @@ def _what(error: BaseException) -> str:
     return f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else said
 
 
-def _require_parts(name: str, module: ModuleType) -> None:
-    import dagster as dg
+def all_definitions() -> dg.Definitions:
+    """Every study in one code location.
 
-    for part, kind, line in (
-        ("study", Study, "study = Study(...)"),
-        ("defs", dg.Definitions, "defs = build_defs(study)"),
-    ):
-        found = getattr(module, part, None)
-        if not isinstance(found, kind):
-            said = "has no" if found is None else f"has a {type(found).__name__} as its"
-            raise StudyModuleError(
-                f"the module of study {name!r} {said} `{part}`: it needs a line `{line}` "
-                f"({module.__file__})"
+    In place of one that does not load stands an asset `not_loaded` that says why: it takes no other
+    study down.
+    """
+    found = []
+    for name in study_names():
+        try:
+            found.append(load_study(name).defs)
+        except StudyModuleError as error:
+            spec = dg.AssetSpec(
+                [name, "not_loaded"],
+                description=f"This study does not load: {error}",
+                group_name=name,
+                kinds={"error"},
             )
+            found.append(dg.Definitions(assets=[spec], executor=dg.in_process_executor))
+    return dg.Definitions.merge(*found)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aanet_assets.aanet.evaluation import subspace_network
-from aanet_assets.aanet.export import load_stack
-from aanet_assets.aanet.network import load_aanet
+from aanet_assets.aanet.export import load_aanet, load_stack
 from aanet_assets.activations.rows import load_cluster, load_rows
 from aanet_assets.review import contents
 from aanet_assets.review.simplex import latents_near, thousandths

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.activations.rows import Cluster
 from aanet_assets.vertices.collect import barycentric_rows
 

@@ -143,7 +143,7 @@ def _replace(
     for file in held.values():
         if there.get((file.table, file.stem)) != file:
             numbers = dict(_NUMBER.findall(file.stem))
-            columns = _partition_columns(by_name[file.table])
+            columns = partition_columns(by_name[file.table])
             where = " AND ".join(f"{columns[name]} = {numbers[name]}" for name in numbers)
             database.execute(f"DELETE FROM {file.table} WHERE {where or 'true'}")
             database.execute(
@@ -171,7 +171,7 @@ def _replace(
 _NUMBER = re.compile(r"(shard|n|k)(\d+)")
 
 
-def _partition_columns(table: Table) -> dict[str, str]:
+def partition_columns(table: Table) -> dict[str, str]:
     """The columns that hold the numbers of a partition, by their names in those of its files."""
     k = "aanet_k" if "aanet_k" in table.names else "k"
     return {"shard": "shard", "n": "n_clusters_total", "k": k}

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import load_stack, state_dict
-from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
 from aanet_assets.activations.shards import counted_codes, counted_tokens
 from aanet_assets.study.settings import AANetSettings

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.activations.rows import Cluster, active_rows
 from aanet_assets.activations.shards import Shard
 from aanet_assets.study.settings import VertexSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from aanet_assets.aanet.network import load_aanet
+from aanet_assets.aanet.export import load_aanet
 from aanet_assets.activations.rows import load_cluster, without_long_tokens_of
 from aanet_assets.activations.shards import Shard, read_shard
 from aanet_assets.storage.files import write_json, write_json_lines

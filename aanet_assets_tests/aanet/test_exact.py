@@ -11,13 +11,12 @@ import torch
 
 from aanet_assets.aanet.batches import Layout, StackBatches
 from aanet_assets.aanet.data import LOSSES, ClusterRows, Task
-from aanet_assets.aanet.export import load_stack, save_pt, save_stack, state_dict
-from aanet_assets.aanet.network import AANet, load_aanet
+from aanet_assets.aanet.export import load_aanet, load_stack, save_pt, save_stack, state_dict
 from aanet_assets.aanet.parameters import LAST, corner, initial_parameters, parameter_shapes
+from aanet_assets.aanet.reference import AANet, Trainer
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets_tests.aanet.plain import PlainTrainer
 from aanet_assets_tests.aanet.planted import planted_cluster, train_clusters
 from aanet_assets_tests.aanet.test_objective import plain_losses
 
@@ -88,7 +87,7 @@ def test_losses_are_those_of_the_plain_network_step_by_step(clusters):
     places, noise = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     lowered = []
     for i, cluster in enumerate(clusters):
-        plain = PlainTrainer(cluster, K, EXACT, seed=0)
+        plain = Trainer(cluster, K, EXACT, seed=0)
         plain.model.load_state_dict(starts[i])
         basis = torch.from_numpy(cluster.basis).double()
         here = [*range(K), *range(LAYOUT.k, LAYOUT.k + min(BATCH, len(cluster.train)))]

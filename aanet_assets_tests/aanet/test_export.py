@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from aanet_assets.aanet.evaluation import subspace_network
-from aanet_assets.aanet.export import load_stack, save_pt, save_stack, state_dict
-from aanet_assets.aanet.network import load_aanet
+from aanet_assets.aanet.export import load_aanet, load_stack, save_pt, save_stack, state_dict
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.aanet.planted import planted_cluster, train_clusters
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.aanet.network import AANet, load_aanet
-from aanet_assets.aanet.simplex import simplex_vertices
+from aanet_assets.aanet.export import load_aanet
+from aanet_assets.aanet.reference import AANet, simplex_vertices
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from aanet_assets.aanet.batches import Layout
-from aanet_assets.aanet.network import AANet
 from aanet_assets.aanet.objective import Objective
 from aanet_assets.aanet.parameters import FIRST, LAST, corner, parameter_shapes, views
-from aanet_assets.aanet.simplex import barycentric
+from aanet_assets.aanet.reference import AANet, barycentric
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.aanet.planted import random_basis
 

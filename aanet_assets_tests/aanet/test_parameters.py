@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.aanet.network import AANet
 from aanet_assets.aanet.parameters import (
     FIRST,
     LAST,
@@ -14,6 +13,7 @@ from aanet_assets.aanet.parameters import (
     parameter_shapes,
     views,
 )
+from aanet_assets.aanet.reference import AANet
 from aanet_assets_tests.aanet.planted import random_basis
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aanet_assets.aanet.simplex import barycentric, simplex_vertices
+from aanet_assets.aanet.reference import barycentric, simplex_vertices
 
 
 @given(k=st.integers(2, 8), scale=st.floats(0.1, 10))

@@ -11,7 +11,7 @@ from aanet_assets.aanet.batches import ModelBatches
 from aanet_assets.aanet.data import LOSSES, ClusterRows, Task
 from aanet_assets.aanet.evaluation import subspace_network
 from aanet_assets.aanet.export import state_dict
-from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.aanet.train import train_aanets
 from aanet_assets.study.settings import AANetSettings

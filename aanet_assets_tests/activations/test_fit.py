@@ -14,14 +14,12 @@ from safetensors.torch import load_file, save_file
 from aanet_assets.activations import encode
 from aanet_assets.activations.fit import measure_fit, neighbours, unexplained_of
 from aanet_assets.activations.sae import Hook, load_sae
-from aanet_assets.steps.activations import sae_fit
-from aanet_assets.steps.checks.activations import check_fit
-from aanet_assets.storage.warehouse import write_table
+from aanet_assets.steps.activations import SAE_FIT, sae_fit
 from aanet_assets.study.settings import CacheSettings, CorpusSettings, FitSettings, SaeSettings
 from aanet_assets.study.study import Study
 from aanet_assets.toy.corpus import text_of
 from aanet_assets.toy.process import UNION7
-from aanet_assets_tests.checks.damage import failures
+from aanet_assets_tests.outputs import findings, write
 from aanet_assets_tests.small import small_study
 
 DOCUMENTS = 60
@@ -59,11 +57,11 @@ def with_sae(study: Study, home: Path, folder: Path, **metadata: Any) -> Study:
 def judged(study: Study, fit: dict, doubts: tuple[str, ...] = ()) -> dict[str, str]:
     """What the checks find wrong with a fit, by check."""
     # Under a name of its own: others read the tables of the small study.
-    paths = study.model_copy(update={"name": "unfit"}).paths
-    commits = dict.fromkeys(("model_revision", "corpus_revision", "sae_revision"))
-    row = {"sae_id": "s", **fit, **commits, "doubts": list(doubts)}
-    write_table(paths, "sae_fit", sae_fit.at(), pd.DataFrame([row]))
-    return failures(check_fit(paths, study.fit))
+    unfit = study.model_copy(update={"name": "unfit"})
+    row = {"sae_id": "s", **fit, **study.revisions, "doubts": list(doubts)}
+    write(unfit, sae_fit.at(), SAE_FIT, pd.DataFrame([row]))
+    found = findings(unfit, sae_fit.at()).values()
+    return {finding.name: finding.said for finding in found if not finding.passed}
 
 
 def test_the_fit_is_that_of_dense_codes(study: Study) -> None:

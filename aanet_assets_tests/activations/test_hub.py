@@ -6,24 +6,23 @@ from pathlib import Path
 import huggingface_hub
 import pandas as pd
 import pytest
-from aanet_assets.steps.stage1_latents import _revisions
-from aanet_assets.storage.tables import TABLES
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RevisionNotFoundError
 
 from aanet_assets.activations.corpus import load_tokenizer
-from aanet_assets.activations.hub import as_fitted, commit_of, newest, require_commit
+from aanet_assets.activations.hub import commit_of, newest, require_commit
 from aanet_assets.activations.preflight import preflight
 from aanet_assets.activations.size import config_of
-from aanet_assets.orchestration import materialise
-from aanet_assets.orchestration.materialise import Outcome, run_step
-from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.orchestration.materialise import run_step
+from aanet_assets.orchestration.pipeline import partitions_of, steps_of
+from aanet_assets.steps.activations import SAE_FIT, activation_cache, at_commits, sae_fit
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.obeyed import settings_digest
-from aanet_assets.storage.step import Partition
-from aanet_assets.storage.warehouse import read_table, write_table
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Finding, Outcome, Partition
 from aanet_assets.study.settings import CorpusSettings, SaeSettings
 from aanet_assets.study.study import Study
+from aanet_assets_tests.outputs import read
 from aanet_assets_tests.small import pretend, small_study
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -65,17 +64,25 @@ def make(study: Study, partition: Partition, monkeypatch: pytest.MonkeyPatch) ->
     """What a partition's work is given as its study; the work writes what `sae_fit` writes."""
     given = []
 
-    def work(at_work: Study, made: Partition) -> Outcome:
-        given.append(at_work)
-        if made.step != "sae_fit":
+    def work(run: Run) -> Outcome:
+        given.append(run.study)
+        if partition.step is not sae_fit:
             return Outcome([])
         row = {"sae_id": "x", "tokens": 1, "l0": 1.0, "unexplained": 0.0, "bytes_per_token": 1.0}
-        frame = pd.DataFrame([dict.fromkeys(TABLES["sae_fit"].names) | row | _revisions(at_work)])
-        return Outcome([write_table(at_work.paths, "sae_fit", made, frame)])
+        frame = pd.DataFrame([dict.fromkeys(SAE_FIT.names) | row | run.study.revisions])
+        return Outcome([run.write(SAE_FIT, frame)])
 
-    monkeypatch.setitem(materialise.CHECKS, partition.step, lambda study, made: [])
-    list(run_step(study, partition, work))
-    return given[0]
+    def check(run: Run) -> list[Finding]:
+        given.append(run.study)
+        return []
+
+    monkeypatch.setattr(partition.step, "work", work)
+    monkeypatch.setattr(partition.step, "check", check)
+    monkeypatch.setattr(partition.step, "afterwards", None)
+    list(run_step(study, partition))
+    at_work, at_check = given
+    assert at_check == at_work
+    return at_work
 
 
 def test_what_is_loaded_is_of_the_revision(cache: Path) -> None:
@@ -93,31 +100,30 @@ def test_a_hub_that_moves_on_changes_nothing_until_the_fit_is_made_anew(
     fit, shard = sae_fit.at(), activation_cache.at(shard=0)
     at_fit = make(study, fit, monkeypatch)
     assert (at_fit.revision, at_fit.corpus.revision, at_fit.sae.revision) == (OLD, OLD, OLD)
-    row = read_table(study.paths, "sae_fit", fit).iloc[0]
+    row = read(study, fit, SAE_FIT).iloc[0]
     assert {row[f"{kind}_revision"] for kind in ("model", "corpus", "sae")} == {OLD}
     (cache / "refs" / "main").write_text(NEW)
     assert config_of(study).made_at == NEW
     at_shard = make(study, shard, monkeypatch)
     assert at_shard == at_fit
     assert config_of(at_shard).made_at == OLD
-    for step in steps(study).values():
-        for partition in partitions(study, step):
-            if partition != fit:
-                pretend(study, partition, f"content of {partition}")
+    for partition in partitions_of(study):
+        if partition != fit:
+            pretend(study, partition, f"content of {partition}")
     assert make(study, vertex_samples.at(n=7), monkeypatch).revision == OLD
     assert make(study, fit, monkeypatch).revision == NEW
-    assert as_fitted(study).revision == NEW
+    assert at_commits(study, fitted=True).revision == NEW
 
 
 def test_a_revision_that_is_given_is_resolved_and_counts(study: Study, cache: Path) -> None:
     (cache / "refs" / "tag").write_text(NEW)
     tagged = study.model_copy(update={"revision": "tag"})
     assert newest(tagged).revision == NEW
-    table = steps(study)
     different = {
-        name for name in table
-        if settings_digest(study, table[name]) != settings_digest(tagged, table[name])
-    }  # fmt: skip
+        step.name
+        for step in steps_of(study)
+        if settings_digest(study, step) != settings_digest(tagged, step)
+    }
     assert different == {"sae_fit", "activation_cache", "vertex_samples"}
 
 
@@ -173,7 +179,7 @@ def test_an_sae_that_moved_on_is_refused(study: Study, cache: Path) -> None:
 def test_a_study_without_a_hub_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "repo_info", None)
     study = small_study()
-    assert newest(study) == as_fitted(study) == study
+    assert newest(study) == at_commits(study, fitted=True) == study
 
 
 @pytest.mark.parametrize(

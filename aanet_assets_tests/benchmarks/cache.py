@@ -165,10 +165,10 @@ def _write_arrow(path: Path, arrays: dict[str, np.ndarray], ends: np.ndarray) ->
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", help="name of a module in aanet_assets/studies")
+    parser.add_argument("study", help="name of a module in aanet_assets/defs")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    study = importlib.import_module(f"aanet_assets.studies.{arguments.study}").study
+    study = importlib.import_module(f"aanet_assets.defs.{arguments.study}").study
     if arguments.peak_of:
         peak_of(study, arguments.peak_of)
         return

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from aanet_assets.defs.toy import study
 from aanet_assets.selection.evidence import empirical_p, q_values
 from aanet_assets.selection.verdicts import select_calibrated
-from aanet_assets.studies.toy import study
 from aanet_assets.study.settings import TrustSettings
 from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy

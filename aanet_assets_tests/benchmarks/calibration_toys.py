@@ -25,12 +25,12 @@ from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import usable_latents
 from aanet_assets.clustering.methods import cluster_latents
 from aanet_assets.clustering.ranks import orthonormal, span_basis
+from aanet_assets.defs.toy import study
 from aanet_assets.selection.elbows import elbow
 from aanet_assets.selection.evidence import gather_evidence
 from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
 from aanet_assets.selection.replicates import replicate_rows, tasks_of
 from aanet_assets.selection.shapes import coactivity, interior, shapes_of
-from aanet_assets.studies.toy import study
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.toy.recovery import recover

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from aanet_assets.aanet.batches import Layout
 from aanet_assets.aanet.data import Task
+from aanet_assets.aanet.reference import Trainer
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.aanet.train import ROWS_PER_STEP, train_aanets
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets_tests.aanet.plain import PlainTrainer
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 
 RANK, REPEATS = 20, 5
@@ -33,7 +33,7 @@ KS = (2, 3, 4, 5, 6, 7, 8)
 console = Console(width=120)
 
 
-def plain_step(trainer: PlainTrainer, steps: int) -> float:
+def plain_step(trainer: Trainer, steps: int) -> float:
     """CPU seconds of one step of the plain trainer."""
     started = time.process_time()
     for _ in range(steps):
@@ -62,7 +62,7 @@ def steps_table() -> None:
         clusters, _ = benchmark_clusters(models, d_model, rows * 10 // 9 + 9, (RANK, RANK))
         tasks = [Task(cluster, 4, seed) for seed, cluster in enumerate(clusters)]
         stack = Stack(tasks, models, Layout(24, 4, rows), settings, "cpu")
-        trainer = PlainTrainer(clusters[0], 4, settings, seed=0)
+        trainer = Trainer(clusters[0], 4, settings, seed=0)
         plain_step(trainer, 2)
         stack_step(stack, models, 5)
         plain, span = [], []
@@ -96,7 +96,7 @@ def sweep_table(count: int, plain_models: int) -> None:
         cluster_id, k = list(results)[place]
         model = results[cluster_id, k]
         started = time.process_time()
-        trainer = PlainTrainer(clusters[cluster_id], k, settings, seed=43 + cluster_id)
+        trainer = Trainer(clusters[cluster_id], k, settings, seed=43 + cluster_id)
         steps = len(trainer.run())
         plain_seconds.append(time.process_time() - started)
         plain, span = trainer.heldout_recon(), model.heldout["recon_loss"]

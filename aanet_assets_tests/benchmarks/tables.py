@@ -11,12 +11,13 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
-from aanet_assets.storage.tables import TABLES
 
-from aanet_assets.steps.evidence import replicates
+from aanet_assets.orchestration.pipeline import all_steps
+from aanet_assets.steps.evidence import REPLICATES, replicates
 from aanet_assets.storage import warehouse
 from aanet_assets.study.layout import StudyPaths
 
+TABLES = [table for step in all_steps() for table in step.tables]
 ROWS = 100
 REPLACED = 30
 
@@ -48,7 +49,7 @@ def _write(paths: StudyPaths, i: int, loss: float) -> None:
     n, k = divmod(i, 10)
     rows = pd.DataFrame(
         {
-            **dict.fromkeys(TABLES["replicates"].names),
+            **dict.fromkeys(REPLICATES.names),
             "cluster_id": range(ROWS),
             "n_clusters_total": n,
             "k": k,
@@ -57,12 +58,13 @@ def _write(paths: StudyPaths, i: int, loss: float) -> None:
             "aanet_recon_loss": loss,
         }
     )
-    warehouse.write_table(paths, "replicates", replicates.at(n=n, k=k), rows)
+    partition = replicates.at(n=n, k=k)
+    REPLICATES.write(REPLICATES.file(paths.tables, partition.at.stem), rows)
 
 
 def _timed(paths: StudyPaths) -> float:
     started = time.perf_counter()
-    warehouse.update(paths)
+    warehouse.update(paths, TABLES)
     return time.perf_counter() - started
 
 

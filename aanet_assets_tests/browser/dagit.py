@@ -16,7 +16,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT
@@ -83,7 +82,7 @@ class Dagit:
             patch.chdir(self.folder)
             study = study_with(self.seed)
             with dg.DagsterInstance.get() as instance:
-                driver = Driver(study, build_defs(study), instance)
+                driver = Driver(study, instance)
                 for partition in plan(study, until=until, n_clusters=[n]):
                     if not driver.is_there(partition):
                         driver.materialise(partition)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.studies import gemma_2_9b, toy
+from aanet_assets.defs import gemma_2_9b, toy
+from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets_tests.browser.dagit import Dagit, study_with
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def latest_run(page: "Page", dagit: Dagit, asset: str, partition: str) -> "Locat
 @pytest.mark.parametrize("study", [toy.study, gemma_2_9b.study], ids=lambda study: study.name)
 def test_the_graph_shows_every_asset(page: "Page", dagit: Dagit, study) -> None:
     show_graph(page, dagit, study.name, other="small")
-    for asset in steps(study):
-        expect(node(page, asset)).to_be_visible()
+    for step in steps_of(study):
+        expect(node(page, step.name)).to_be_visible()
 
 
 def test_one_partition_turns_green(page: "Page", dagit: Dagit) -> None:
@@ -110,7 +111,7 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     visit(page, dagit, "/deployment/locations")
     page.get_by_role("button", name="Reload all").click()
     visit(page, dagit, "/automation")
-    page.locator("a[href='/locations/small/sensors/stage3_when_metrics_change']").click()
+    page.locator("a[href='/locations/small/sensors/small_stage3_when_metrics_change']").click()
     # 7 because its metrics changed, 8 because its row is complete; 6 is stale and has to wait.
     expect(page.get_by_text("2 runs requested").first).to_be_visible()
     picture("sensor")
@@ -119,17 +120,17 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     for asset in ("selected_clusters", "refit_models", "vertex_samples"):
         for n in ("7", "8"):
             expect(latest_run(page, dagit, asset, n)).not_to_have_text(before)
-            expect(page.get_by_role("link", name="stage3")).to_be_visible()
+            expect(page.get_by_role("link", name="small_stage3")).to_be_visible()
     # Dagit draws no assets that lie outside the window.
     page.set_viewport_size({"width": 1600, "height": 1400})
     show_graph(page, dagit, "small", other="toy")
     green = page.locator("foreignObject [style*='background-green']")
-    expect(green).to_have_count(len(steps(study_with(dagit.seed))))
+    expect(green).to_have_count(len(steps_of(study_with(dagit.seed))))
     picture("graph")
 
 
 def test_the_schedule_is_one_switch(page: "Page", dagit: Dagit) -> None:
-    visit(page, dagit, "/locations/small/schedules/fill_grid")
+    visit(page, dagit, "/locations/small/schedules/small_fill_grid")
     switch = page.get_by_role("checkbox")
     expect(switch).not_to_be_checked()
     switch.locator("..").click()

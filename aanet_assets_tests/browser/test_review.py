@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.steps.metrics import consolidated_metrics
+from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
 from aanet_assets.steps.review import PAGE
 from aanet_assets.study import settings as groups
 from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.outputs import read
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -121,11 +122,10 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
 
 def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
     from aanet_assets.selection.filters import select_clusters
-    from aanet_assets.storage.warehouse import read_table
     from aanet_assets.study.settings import SelectionSettings
 
     study = finished.study
-    metrics = read_table(study.paths, "consolidated_metrics", consolidated_metrics.at(n=7))
+    metrics = read(study, consolidated_metrics.at(n=7), CONSOLIDATED_METRICS)
     shown.locator("[value=guide]").check()
     cases = [
         dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from aanet_assets.steps.checks.finding import Finding
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import load_stack, save_stack
-from aanet_assets.storage.step import Partition
-from aanet_assets.storage.warehouse import read_table, write_table
-from aanet_assets.study.layout import StudyPaths
+from aanet_assets.storage.step import Finding, Partition
+from aanet_assets.study.study import Study
+from aanet_assets_tests.outputs import findings
 
 
 def edit_arrays(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
@@ -34,16 +33,6 @@ def edit_stack(
     save_stack(path, [model for model in changed if model is not None])
 
 
-def edit_table(
-    paths: StudyPaths,
-    table: str,
-    partition: Partition,
-    change: Callable[[pd.DataFrame], pd.DataFrame],
-) -> None:
-    """Change one partition of a table."""
-    write_table(paths, table, partition, change(read_table(paths, table, partition)))
-
-
 def put(column: str, value: object, row: int = 0) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """A change of one cell."""
 
@@ -58,3 +47,8 @@ def put(column: str, value: object, row: int = 0) -> Callable[[pd.DataFrame], pd
 def failures(findings: Iterable[Finding]) -> dict[str, str]:
     """What the failed checks said, by name."""
     return {finding.name: finding.said for finding in findings if not finding.passed}
+
+
+def complaints(study: Study, partition: Partition) -> dict[str, str]:
+    """What the failed checks of a partition say, by name."""
+    return failures(findings(study, partition).values())

@@ -5,37 +5,40 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from aanet_assets.activations.sae import decoder_rows, load_sae
+from aanet_assets.activations import sae
+from aanet_assets.activations.shards import counted_codes
 from aanet_assets.steps.activations import SHARD
-from aanet_assets.steps.checks.clusters import activity_rates, check_clustering
-from aanet_assets.steps.clusters import CLUSTERING
-from aanet_assets.study.layout import StudyPaths
+from aanet_assets.steps.checks import clusters
+from aanet_assets.steps.clusters import CLUSTERING, clustering
 from aanet_assets.study.settings import ClusteringSettings
-from aanet_assets_tests.checks.damage import edit_arrays, failures
-from aanet_assets_tests.conftest import Finished
+from aanet_assets.study.study import Study
+from aanet_assets_tests.checks.damage import complaints, edit_arrays
+from aanet_assets_tests.outputs import findings
 
-SETTINGS = ClusteringSettings(method="spectral_cooccurrence")
+PARTITION = clustering.at(n=7)
+FROM_A_FILE = ClusteringSettings(method="labels", labels_file="labels.npy")
 
 
 @pytest.fixture
-def checked(paths: StudyPaths, finished: Finished):
-    """Checks the clustering of 7 after a change, with the decoder and activity of the SAE."""
-    decoder = decoder_rows(load_sae(finished.study.sae)).copy()
-    activity = activity_rates(
-        SHARD.under(paths.root, shard=s) for s in finished.study.training_shards
-    )
+def checked(study: Study):
+    """Checks the clustering of 7 after a change, or with other settings."""
 
     def run(
         change: Callable[[dict[str, np.ndarray]], object] = lambda arrays: None,
-        settings: ClusteringSettings = SETTINGS,
+        settings: ClusteringSettings = study.clustering,
     ) -> dict[str, str]:
-        edit_arrays(CLUSTERING.under(paths.root, n=7), change)
-        return failures(
-            check_clustering(CLUSTERING.under(paths.root, n=7), 7, decoder, activity, settings)
-        )
+        edit_arrays(CLUSTERING.under(study.paths.root, n=7), change)
+        return complaints(study.model_copy(update={"clustering": settings}), PARTITION)
 
-    run.decoder, run.activity = decoder, activity
     return run
+
+
+@pytest.fixture
+def decoder(study: Study, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """The decoder rows that the checks see, for tests to change."""
+    rows = sae.decoder_rows(sae.load_sae(study.sae)).copy()
+    monkeypatch.setattr(sae, "decoder_rows", lambda sae: rows)
+    return rows
 
 
 def labelled(latent: int, label: int):
@@ -49,13 +52,10 @@ def test_a_good_clustering_passes(checked) -> None:
     assert checked() == {}
 
 
-def test_activity_is_the_share_of_counted_tokens(checked, finished: Finished) -> None:
-    from aanet_assets.activations.shards import counted_codes
-
-    codes = counted_codes(
-        SHARD.under(finished.study.paths.root, shard=s) for s in finished.study.training_shards
-    )
-    np.testing.assert_array_equal(checked.activity, (codes.toarray() > 0).mean(axis=0))
+def test_activity_is_the_share_of_counted_tokens(study: Study) -> None:
+    shards = [SHARD.under(study.paths.root, shard=shard) for shard in study.training_shards]
+    active = counted_codes(shards).toarray() > 0
+    np.testing.assert_array_equal(clusters.activity_rates(shards), active.mean(axis=0))
 
 
 @pytest.mark.parametrize("label", [7, -2])
@@ -89,28 +89,29 @@ def test_a_usable_latent_left_out(checked) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.01])
-def test_a_latent_that_is_not_in_use_has_a_cluster(checked, rate: float) -> None:
-    checked.activity[4] = rate
-    settings = SETTINGS.model_copy(update={"min_activity_rate": 0.02 if rate else 0.0})
-    checked.activity[np.arange(32) != 4] = 0.5
-    failed = checked(settings=settings)
+def test_a_latent_that_is_not_in_use_has_a_cluster(
+    checked, study: Study, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    activity = np.where(np.arange(32) == 4, rate, 0.5)
+    monkeypatch.setattr(clusters, "activity_rates", lambda shards: activity)
+    least = {"min_activity_rate": 0.02 if rate else 0.0}
+    failed = checked(settings=study.clustering.model_copy(update=least))
     assert "1 latents of a cluster never fire or fire too rarely" in failed["usable_latents_only"]
     assert list(failed) == ["usable_latents_only"]
 
 
-def test_a_repeated_latent_may_be_left_out(checked) -> None:
-    checked.decoder[4] = -3 * checked.decoder[3]
+def test_a_repeated_latent_may_be_left_out(checked, decoder: np.ndarray) -> None:
+    decoder[4] = -3 * decoder[3]
     assert list(checked(labelled(4, -1))) == ["sizes"]
 
 
-def test_a_latent_without_a_decoder_row_may_be_left_out(checked) -> None:
-    checked.decoder[4] = 0
+def test_a_latent_without_a_decoder_row_may_be_left_out(checked, decoder: np.ndarray) -> None:
+    decoder[4] = 0
     assert list(checked(labelled(4, -1))) == ["sizes"]
 
 
 def test_labels_from_a_file_decide_themselves(checked) -> None:
-    settings = ClusteringSettings(method="labels", labels_file="labels.npy")
-    assert list(checked(labelled(4, -1), settings)) == ["sizes"]
+    assert list(checked(labelled(4, -1), FROM_A_FILE)) == ["sizes"]
 
 
 def test_a_cluster_without_a_basis(checked) -> None:
@@ -144,17 +145,14 @@ def test_coordinates_that_are_not_finite(checked) -> None:
     assert list(checked(spoil)) == ["bases"]
 
 
-def test_an_empty_cluster_only_warns(paths: StudyPaths, checked) -> None:
+def test_an_empty_cluster_only_warns(study: Study) -> None:
     def emptied(arrays: dict[str, np.ndarray]) -> None:
         arrays["labels"][arrays["labels"] == 6] = -1
         arrays["6.columns"] = arrays["6.columns"][:, :0]
         arrays["6.coordinates"] = arrays["6.coordinates"][:0, :0]
 
-    edit_arrays(CLUSTERING.under(paths.root, n=7), emptied)
-    settings = ClusteringSettings(method="labels", labels_file="labels.npy")
-    findings = check_clustering(
-        CLUSTERING.under(paths.root, n=7), 7, checked.decoder, checked.activity, settings
-    )
-    (failed,) = (finding for finding in findings if not finding.passed)
+    edit_arrays(CLUSTERING.under(study.paths.root, n=7), emptied)
+    study = study.model_copy(update={"clustering": FROM_A_FILE})
+    (failed,) = (found for found in findings(study, PARTITION).values() if not found.passed)
     assert (failed.name, failed.blocking) == ("no_empty_cluster", False)
     assert failed.said == "1 of 7 clusters are empty (clusters 6); none should be"

@@ -4,42 +4,46 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aanet_assets.steps.aanets import aanet_metrics
-from aanet_assets.steps.checks.metrics import check_consolidated, check_metrics
-from aanet_assets.steps.metrics import CURVES, METRICS_CSV, consolidated_metrics
-from aanet_assets.study.layout import StudyPaths
-from aanet_assets_tests.checks.damage import edit_table, failures, put
+from aanet_assets.steps.aanets import AANET_METRICS, aanet_metrics
+from aanet_assets.steps.metrics import (
+    CONSOLIDATED_METRICS,
+    CURVES,
+    METRICS_CSV,
+    consolidated_metrics,
+)
+from aanet_assets.study.study import Study
+from aanet_assets_tests.checks.damage import complaints, put
+from aanet_assets_tests.outputs import change as edit
 
-KS = (2, 3, 4)
 METRICS = aanet_metrics.at(n=7, k=3)
 CONSOLIDATED = consolidated_metrics.at(n=7)
 
 
-def of_one_k(paths: StudyPaths, change) -> dict[str, str]:
-    edit_table(paths, "aanet_metrics", METRICS, change)
-    return failures(check_metrics(paths, 7, 3))
+def of_one_k(study: Study, change) -> dict[str, str]:
+    edit(study, METRICS, AANET_METRICS, change)
+    return complaints(study, METRICS)
 
 
-def of_all_ks(paths: StudyPaths, change) -> dict[str, str]:
+def of_all_ks(study: Study, change) -> dict[str, str]:
     """What is said of a table, leaving out that the CSV file differs from it."""
-    edit_table(paths, "consolidated_metrics", CONSOLIDATED, change)
-    said = failures(check_consolidated(paths, 7, KS))
+    edit(study, CONSOLIDATED, CONSOLIDATED_METRICS, change)
+    said = complaints(study, CONSOLIDATED)
     said.pop("csv", None)
     return said
 
 
-def test_good_metrics_pass(paths: StudyPaths) -> None:
-    assert failures(check_metrics(paths, 7, 3)) == {}
-    assert failures(check_consolidated(paths, 7, KS)) == {}
-    assert failures(check_consolidated(paths, 6, KS)) == {}
+def test_good_metrics_pass(study: Study) -> None:
+    assert complaints(study, METRICS) == {}
+    assert complaints(study, CONSOLIDATED) == {}
+    assert complaints(study, consolidated_metrics.at(n=6)) == {}
 
 
-def test_a_row_is_missing(paths: StudyPaths) -> None:
-    assert of_one_k(paths, lambda frame: frame.iloc[:-1]) == {
+def test_a_row_is_missing(study: Study) -> None:
+    assert of_one_k(study, lambda frame: frame.iloc[:-1]) == {
         "complete": "6 rows (cluster 6 at k 3 missing), 7 expected: one for each of 7 clusters at "
         "k 3"
     }
-    said = of_all_ks(paths, lambda frame: frame.iloc[1:])
+    said = of_all_ks(study, lambda frame: frame.iloc[1:])
     assert said["complete"].startswith("20 rows (cluster 0 at k 2 missing), 21 expected")
 
 
@@ -53,8 +57,8 @@ def test_a_row_is_missing(paths: StudyPaths) -> None:
     ],
     ids=["twice", "cluster", "k", "n"],
 )
-def test_rows_of_other_clusters(paths: StudyPaths, change) -> None:
-    assert list(of_one_k(paths, change)) == ["complete"]
+def test_rows_of_other_clusters(study: Study, change) -> None:
+    assert list(of_one_k(study, change)) == ["complete"]
 
 
 @pytest.mark.parametrize(
@@ -67,15 +71,15 @@ def test_rows_of_other_clusters(paths: StudyPaths, change) -> None:
         ("aanet_status", "failed"),
     ],
 )
-def test_losses(paths: StudyPaths, column: str, value: object) -> None:
-    assert list(of_one_k(paths, put(column, value))) == ["losses"]
-    assert list(of_all_ks(paths, put(column, value))) == ["losses"]
+def test_losses(study: Study, column: str, value: object) -> None:
+    assert list(of_one_k(study, put(column, value))) == ["losses"]
+    assert list(of_all_ks(study, put(column, value))) == ["losses"]
 
 
 @pytest.mark.parametrize("column", ["aanet_extrema_loss", "heldout_recon_loss"])
-def test_losses_that_may_be_null(paths: StudyPaths, column: str) -> None:
-    assert of_one_k(paths, put(column, None)) == {}
-    assert of_all_ks(paths, put(column, None)) == {}
+def test_losses_that_may_be_null(study: Study, column: str) -> None:
+    assert of_one_k(study, put(column, None)) == {}
+    assert of_all_ks(study, put(column, None)) == {}
 
 
 @pytest.mark.parametrize(
@@ -86,18 +90,18 @@ def test_losses_that_may_be_null(paths: StudyPaths, column: str) -> None:
         ("heldout_explained_variance", 1.01),
     ],
 )
-def test_shares(paths: StudyPaths, column: str, value: float) -> None:
-    said = of_one_k(paths, put(column, value))
+def test_shares(study: Study, column: str, value: float) -> None:
+    said = of_one_k(study, put(column, value))
     assert said["shares"].startswith(f"1 of {column} outside")
-    assert list(of_all_ks(paths, put(column, value))) == ["shares"]
+    assert list(of_all_ks(study, put(column, value))) == ["shares"]
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
     [("cluster_recon_error", 1.2), ("recon_pct_decrease", 120.0), ("arch_pct_decrease", -3.0)],
 )
-def test_shares_of_the_guides_table(paths: StudyPaths, column: str, value: float) -> None:
-    assert list(of_all_ks(paths, put(column, value))) == ["shares"]
+def test_shares_of_the_guides_table(study: Study, column: str, value: float) -> None:
+    assert list(of_all_ks(study, put(column, value))) == ["shares"]
 
 
 @pytest.mark.parametrize(
@@ -111,18 +115,18 @@ def test_shares_of_the_guides_table(paths: StudyPaths, column: str, value: float
         ("arch_elbow_is_falling", None),
     ],
 )
-def test_elbows(paths: StudyPaths, column: str, value: object) -> None:
-    said = of_all_ks(paths, put(column, value))
+def test_elbows(study: Study, column: str, value: object) -> None:
+    said = of_all_ks(study, put(column, value))
     assert list(said) == ["elbows"]
     assert "for clusters 0" in said["elbows"]
 
 
-def test_no_elbow_at_all_is_a_result(paths: StudyPaths) -> None:
+def test_no_elbow_at_all_is_a_result(study: Study) -> None:
     def without(frame: pd.DataFrame) -> pd.DataFrame:
         elbows = [c for c in frame.columns if "elbow" in c]
         return frame.assign(**dict.fromkeys(elbows, None))
 
-    assert of_all_ks(paths, without) == {}
+    assert of_all_ks(study, without) == {}
 
 
 @pytest.mark.parametrize(
@@ -137,16 +141,16 @@ def test_no_elbow_at_all_is_a_result(paths: StudyPaths) -> None:
     ],
     ids=["number", "null", "whole number", "text", "boolean", "list"],
 )
-def test_the_csv_differs_from_the_table(paths: StudyPaths, change) -> None:
-    edit_table(paths, "consolidated_metrics", CONSOLIDATED, change)
-    said = failures(check_consolidated(paths, 7, KS))["csv"]
+def test_the_csv_differs_from_the_table(study: Study, change) -> None:
+    edit(study, CONSOLIDATED, CONSOLIDATED_METRICS, change)
+    said = complaints(study, CONSOLIDATED)["csv"]
     assert said.startswith("consolidated_metrics_n7.csv differs from the table in ")
 
 
-def test_the_csv_has_fewer_rows(paths: StudyPaths) -> None:
-    lines = METRICS_CSV.under(paths.root, n=7).read_text().splitlines(keepends=True)
-    METRICS_CSV.under(paths.root, n=7).write_text("".join(lines[:-1]))
-    said = failures(check_consolidated(paths, 7, KS))
+def test_the_csv_has_fewer_rows(study: Study) -> None:
+    lines = METRICS_CSV.under(study.paths.root, n=7).read_text().splitlines(keepends=True)
+    METRICS_CSV.under(study.paths.root, n=7).write_text("".join(lines[:-1]))
+    said = complaints(study, CONSOLIDATED)
     assert said == {"csv": "consolidated_metrics_n7.csv has 20 rows, the table 21"}
 
 
@@ -158,14 +162,14 @@ def test_the_csv_has_fewer_rows(paths: StudyPaths) -> None:
         (lambda columns: columns[:-1], "has other columns than the table"),
     ],
 )
-def test_the_csvs_columns(paths: StudyPaths, order, message: str) -> None:
-    frame = pd.read_csv(METRICS_CSV.under(paths.root, n=7), dtype=str, keep_default_na=False)
-    frame[order(list(frame.columns))].to_csv(METRICS_CSV.under(paths.root, n=7), index=False)
-    assert message in failures(check_consolidated(paths, 7, KS))["csv"]
+def test_the_csvs_columns(study: Study, order, message: str) -> None:
+    frame = pd.read_csv(METRICS_CSV.under(study.paths.root, n=7), dtype=str, keep_default_na=False)
+    frame[order(list(frame.columns))].to_csv(METRICS_CSV.under(study.paths.root, n=7), index=False)
+    assert message in complaints(study, CONSOLIDATED)["csv"]
 
 
-def test_a_training_curve_is_missing(paths: StudyPaths) -> None:
-    lines = CURVES.under(paths.root, n=7).read_text().splitlines(keepends=True)
-    CURVES.under(paths.root, n=7).write_text("".join(lines[1:]))
-    said = failures(check_consolidated(paths, 7, KS))
+def test_a_training_curve_is_missing(study: Study) -> None:
+    lines = CURVES.under(study.paths.root, n=7).read_text().splitlines(keepends=True)
+    CURVES.under(study.paths.root, n=7).write_text("".join(lines[1:]))
+    said = complaints(study, CONSOLIDATED)
     assert said["curves"].startswith("training_curves_n7.jsonl has 20 lines, 21 expected")

@@ -3,27 +3,34 @@
 import pandas as pd
 import pytest
 
-from aanet_assets.steps.checks.selection import check_selection
-from aanet_assets.steps.selection import selected_clusters
-from aanet_assets.study.layout import StudyPaths
-from aanet_assets_tests.checks.damage import edit_table, failures, put
+from aanet_assets.steps.selection import (
+    FUNNEL_PLOT,
+    SELECTED_CLUSTERS,
+    SELECTION_FUNNEL,
+    selected_clusters,
+)
+from aanet_assets.storage.table import Table
+from aanet_assets.study.study import Study
+from aanet_assets_tests.checks.damage import complaints, put
+from aanet_assets_tests.outputs import change as edit
+from aanet_assets_tests.outputs import findings
 
 PARTITION = selected_clusters.at(n=7)
 
 
-def checked(paths: StudyPaths, table: str, change) -> dict[str, str]:
-    edit_table(paths, table, PARTITION, change)
-    return failures(check_selection(paths, 7, (2, 3, 4), "guide"))
+def checked(study: Study, table: Table, change) -> dict[str, str]:
+    edit(study, PARTITION, table, change)
+    return complaints(study, PARTITION)
 
 
-def test_a_good_selection_passes(paths: StudyPaths) -> None:
-    assert failures(check_selection(paths, 7, (2, 3, 4), "guide")) == {}
+def test_a_good_selection_passes(study: Study) -> None:
+    assert complaints(study, PARTITION) == {}
 
 
-def test_that_nothing_is_selected_passes(paths: StudyPaths) -> None:
-    findings = check_selection(paths, 6, (2, 3, 4), "guide")
-    assert failures(findings) == {}
-    assert findings[1].said.startswith("0 of 0 selected clusters lack")
+def test_that_nothing_is_selected_passes(study: Study) -> None:
+    other = selected_clusters.at(n=6)
+    assert complaints(study, other) == {}
+    assert findings(study, other)["k_and_category"].said.startswith("0 of 0 selected clusters lack")
 
 
 @pytest.mark.parametrize(
@@ -36,17 +43,15 @@ def test_that_nothing_is_selected_passes(paths: StudyPaths) -> None:
     ],
     ids=["missing", "twice", "empty reason", "no reason"],
 )
-def test_verdicts(paths: StudyPaths, change) -> None:
-    assert list(checked(paths, "selected_clusters", change)) == ["complete"]
+def test_verdicts(study: Study, change) -> None:
+    assert list(checked(study, SELECTED_CLUSTERS, change)) == ["complete"]
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [("k", 5), ("k", None), ("category", "E"), ("category", None)]
 )
-def test_k_and_category_of_a_selected_cluster(
-    paths: StudyPaths, column: str, value: object
-) -> None:
-    said = checked(paths, "selected_clusters", put(column, value))["k_and_category"]
+def test_k_and_category_of_a_selected_cluster(study: Study, column: str, value: object) -> None:
+    said = checked(study, SELECTED_CLUSTERS, put(column, value))["k_and_category"]
     assert said.startswith("1 of 2 selected clusters lack a k out of 2, 3, 4")
     assert "cluster 0: k " in said
 
@@ -61,15 +66,15 @@ def test_k_and_category_of_a_selected_cluster(
     ],
     ids=["rises", "does not add up", "counts others", "is empty"],
 )
-def test_funnel(paths: StudyPaths, change) -> None:
-    assert list(checked(paths, "selection_funnel", change)) == ["funnel"]
+def test_funnel(study: Study, change) -> None:
+    assert list(checked(study, SELECTION_FUNNEL, change)) == ["funnel"]
 
 
-def test_more_clusters_by_the_rules_than_the_funnel_leaves(paths: StudyPaths) -> None:
-    failed = checked(paths, "selected_clusters", put("category", "A"))
+def test_more_clusters_by_the_rules_than_the_funnel_leaves(study: Study) -> None:
+    failed = checked(study, SELECTED_CLUSTERS, put("category", "A"))
     assert "and 1 clusters are selected by its rules" in failed["funnel"]
 
 
-def test_a_funnel_that_was_not_drawn(paths: StudyPaths) -> None:
-    (paths.root / "clusters_7" / "plots" / "selection_funnel_n7.png").unlink()
-    assert list(failures(check_selection(paths, 7, (2, 3, 4), "guide"))) == ["drawn"]
+def test_a_funnel_that_was_not_drawn(study: Study) -> None:
+    FUNNEL_PLOT.under(study.paths.root, n=7).unlink()
+    assert list(complaints(study, PARTITION)) == ["drawn"]

@@ -1,28 +1,23 @@
-"""The command line: what it answers, and that a user's mistake never shows a stack trace."""
+"""What the commands answer, and that a user's mistake never shows a stack trace."""
 
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import dagster as dg
 import pytest
-from aanet_assets.orchestration.checks import CHECKS
-from aanet_assets.steps.checks.finding import Finding
-from aanet_assets.storage.tables import TABLES
 from dagster._core.code_pointer import load_python_file
 from typer.testing import CliRunner
 
-from aanet_assets import studies
+from aanet_assets import defs as studies
 from aanet_assets.cli import commands as cli
-from aanet_assets.cli.terminal import open_instance
+from aanet_assets.orchestration.pipeline import all_steps
 from aanet_assets.steps.aanets import EXPORT, STACK, aanet_models
+from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage.records import MISSING, Standing, record_path
+from aanet_assets.storage.step import Finding
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, Finished, problems, running, said
 from aanet_assets_tests.storage.test_locks import holder
@@ -71,14 +66,14 @@ def test_a_study_in_a_module_of_another_name_is_refused(
     copy = file.with_name("mine_too.py")
     copy.write_text(file.read_text())
     words = (
-        "the module aanet_assets.studies.mine_too builds a study named 'mine', whose folder "
+        "the module aanet_assets.defs.mine_too builds a study named 'mine', whose folder "
         "data/mine is that of the module mine: two studies in one folder would overwrite each "
         "other. Set name='mine_too' in it, or call its file mine.py"
     )
     for command in ("status", "run", "plan", "doctor", "prune"):
         assert f"error {words} " in said(command, "mine_too", code=1)
     # As Dagster loads a file of a workspace.
-    with pytest.raises(ValueError, match=re.escape(words.replace("aanet_assets.studies.", ""))):
+    with pytest.raises(ValueError, match=re.escape(words.replace("aanet_assets.defs.", ""))):
         load_python_file(str(copy), None)
     assert load_python_file(str(file), None)
     copy.write_text(f"from {studies.__name__}.{name} import defs, study")
@@ -91,7 +86,7 @@ def test_two_modules_of_one_name_are_refused(study_module, tmp_path: Path) -> No
     package.parent.mkdir()
     package.write_text("")
     output = said("status", name, code=1)
-    assert f"two modules of the study 'twice', {package.parent}.py and {package}, " in output
+    assert f"of the study 'twice', {package.parent}.py and {package}, whose results" in output
 
 
 def test_sql_prints_a_table(finished: Finished, study_module) -> None:
@@ -211,7 +206,7 @@ def test_a_check_that_fails_is_one_message_too(
     study_module, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding = Finding("complete", False, "4,499 documents, 4,500 expected")
-    monkeypatch.setitem(CHECKS, "corpus", lambda study, partition: [finding])
+    monkeypatch.setattr(corpus, "check", lambda run: [finding])
     name = study_module("small_refused", "name='refused'")
     output = said("run", name, "--until", "corpus", code=1)
     assert re.search(
@@ -258,11 +253,6 @@ def test_sql_before_anything_was_run(study_module) -> None:
     assert "nothing has been computed. Run: aanet run" in said("sql", name, "SELECT 1", code=1)
 
 
-def test_outside_the_projects_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AANET_HOME", str(tmp_path))
-    assert "is not the project's folder (it has no dagster.yaml)" in said("status", "toy", code=1)
-
-
 def readme_queries() -> list[str]:
     text = (PROJECT / "README.md").read_text()
     return re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL)
@@ -275,7 +265,8 @@ def test_the_readme_has_six_queries() -> None:
 def test_the_readme_names_every_table() -> None:
     text = (PROJECT / "README.md").read_text()
     named = text[text.index("\nTables: ") : text.index("\n## In Dagit")]
-    assert set(re.findall(r"`(\w+)`", named)) - {"is_null"} == set(TABLES)
+    tables = {table.name for step in all_steps() for table in step.tables}
+    assert set(re.findall(r"`(\w+)`", named)) - {"is_null"} == tables
 
 
 @pytest.mark.parametrize("place", range(6))
@@ -335,150 +326,3 @@ def test_list_names_all_studies_and_one_that_is_broken_hides_no_other(
     assert re.search(r"listed │ Hört \[zu\] │ 1 of \d+ ", output)
     assert re.search(r"toy │ Seven known components", output)
     shutil.rmtree(home / "data/listed")
-
-
-def test_list_and_version_load_no_torch() -> None:
-    code = (
-        "import sys; from aanet_assets.cli.commands import app\n"
-        "try: app(sys.argv[1:])\n"
-        "finally: print({'torch', 'transformers'} & sys.modules.keys())"
-    )
-    for argument in ("list", "--version"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, argument],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.endswith("set()\n")
-
-
-def test_the_version_is_the_packages() -> None:
-    (version,) = re.findall(r'(?m)^version = "(.*)"', (PROJECT / "pyproject.toml").read_text())
-    assert said("--version", code=0).strip() == f"aanet {version}"
-
-
-@pytest.mark.parametrize("module", ["aanet_assets", "aanet_assets.cli.commands"])
-def test_python_runs_the_command_line_too(module: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", module, "status", "nowhere"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
-    assert done.returncode == 1
-    assert "there is no study 'nowhere'" in done.stdout
-
-
-def test_windows_is_named_as_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert "use it in WSL" in said("list", code=1)
-
-
-@pytest.mark.parametrize("character", ["%", "?", "\\"])
-def test_a_folder_that_the_databases_cannot_bear(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, character: str
-) -> None:
-    home = tmp_path / f"mine{character}41"
-    home.mkdir()
-    shutil.copy(PROJECT / "dagster.yaml", home)
-    monkeypatch.setenv("AANET_HOME", str(home))
-    assert f"has a {character}, with which" in said("list", code=1)
-
-
-@pytest.mark.parametrize("letters", ["with space", "ünï", "it's", "a#b&c", "a[b]c"])
-def test_a_folder_with_other_letters_works(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, letters: str
-) -> None:
-    home = tmp_path / letters
-    home.mkdir()
-    shutil.copy(PROJECT / "dagster.yaml", home)
-    monkeypatch.setenv("AANET_HOME", str(home))
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.chdir(home)
-    with open_instance() as instance:
-        assert instance.get_runs_count() == 0
-    assert (home / "data/.dagster/history/runs.db").exists()
-
-
-def test_an_exported_dagster_home_is_not_the_projects(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    monkeypatch.setenv("DAGSTER_HOME", str(other))
-    with open_instance() as instance:
-        assert Path(instance.root_directory).resolve() == home / "data/.dagster"
-        assert instance.run_retries_enabled, "as the project's dagster.yaml has it"
-    assert f"DAGSTER_HOME is {other}; what is used is the project's" in capsys.readouterr().out
-    assert not list(other.iterdir())
-    assert os.environ["DAGSTER_HOME"] == str(home), "for Dagit, which is started from here"
-    with open_instance():
-        assert capsys.readouterr().out == ""
-
-
-def test_dagsters_own_folder_by_another_name_is_not_another(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    (tmp_path / "link").symlink_to(home)
-    monkeypatch.setenv("DAGSTER_HOME", f"{tmp_path / 'link'}/")
-    with open_instance() as instance:
-        assert isinstance(instance, dg.DagsterInstance)
-    assert capsys.readouterr().out == ""
-
-
-_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-
-
-def in_ascii(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process in whose locale there are no letters but ASCII's."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), **_ASCII},
-    )
-
-
-def test_the_recovery_table_is_printed_in_plain_ascii_too(finished: Finished) -> None:
-    code = (
-        "import sys; from aanet_assets.cli import commands as cli, terminal\n"
-        "from aanet_assets.cli.report import print_report\n"
-        "from aanet_assets_tests.small import small_study\n"
-        "assert sys.stdout.encoding == 'ascii', sys.stdout.encoding\n"
-        "cli.before_any_command(); print_report(small_study(), terminal.console)"
-    )
-    done = in_ascii(code)
-    assert done.returncode == 0, done.stderr
-    assert "Mean held-out R? of belief" in done.stdout
-
-
-def test_text_is_written_and_read_as_utf8_without_a_locale(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from aanet_assets import files\n"
-        "from aanet_assets.review.page import read_data, write_page\n"
-        "folder = Path(sys.argv[1])\n"
-        "files.write_text(folder / 'text', 'R\\u00b2 \\u2713')\n"
-        "write_page(folder / 'page', 'R\\u00b2', {'a': '\\u2713'})\n"
-        "assert read_data(folder / 'page') == {'a': '\\u2713'}"
-    )
-    done = in_ascii(code, str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "text").read_bytes() == "R² ✓".encode()
-    assert "<title>R²" in (tmp_path / "page").read_text(encoding="utf-8")
-
-
-def test_a_folder_that_this_locale_cannot_name_is_refused(tmp_path: Path) -> None:
-    home = tmp_path / "zuhörer"
-    home.mkdir()
-    shutil.copy(PROJECT / "dagster.yaml", home)
-    code = (
-        "import os, sys; os.environ['AANET_HOME'] = sys.argv[1]\n"
-        "from aanet_assets.cli.commands import app; app(['list'])"
-    )
-    done = in_ascii(code, str(home))
-    assert done.returncode == 1
-    assert "set PYTHONUTF8=1" in done.stdout
-    assert "Traceback" not in done.stderr

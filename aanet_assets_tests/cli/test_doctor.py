@@ -11,19 +11,20 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from aanet_assets.orchestration.checks import CHECKS
-from aanet_assets.steps.checks.finding import Finding
 
-from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.steps.aanets import EXPORT, STACK
 from aanet_assets.steps.clusters import clustering
-from aanet_assets.steps.selection import selected_clusters
+from aanet_assets.steps.inputs import corpus
+from aanet_assets.steps.selection import SELECTION_FUNNEL, selected_clusters
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.locks import making
+from aanet_assets.storage.step import Finding
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, problems, running, said
 from aanet_assets_tests.orchestration.test_orphans import run_by_hand, tags_elsewhere, tags_of
+from aanet_assets_tests.outputs import change, table_file
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.storage.test_locks import holder, moved_elsewhere, note_of
 
@@ -44,7 +45,7 @@ def damaged_file(study: Study) -> None:
 
 
 def damaged_table(study: Study) -> None:
-    (study.paths.tables / "selection_funnel" / "n7.parquet").write_bytes(b"no Parquet")
+    table_file(study, selected_clusters.at(n=7), SELECTION_FUNNEL).write_bytes(b"no Parquet")
 
 
 def killed_writer(study: Study) -> None:
@@ -82,11 +83,10 @@ def deleted_database(study: Study) -> None:
 def old_database(study: Study) -> None:
     kept = study.paths.database.read_bytes()
     partition = selected_clusters.at(n=7)
-    rows = warehouse.read_table(study.paths, "selection_funnel", partition)
-    file = warehouse.table_file(study.paths, "selection_funnel", partition)
+    file = table_file(study, partition, SELECTION_FUNNEL)
     old = file.read_bytes()
-    warehouse.write_table(study.paths, "selection_funnel", partition, rows.assign(remaining=0))
-    warehouse.update(study.paths)
+    change(study, partition, SELECTION_FUNNEL, lambda rows: rows.assign(remaining=0))
+    warehouse.update(study.paths, tables_of(study))
     file.write_bytes(old)
     assert study.paths.database.read_bytes() != kept
 
@@ -131,7 +131,7 @@ def test_each_fault_is_found_explained_and_mended(
     assert missing[:1] == ([made_again] if made_again else [])
     if made_again:
         with dg.DagsterInstance.get() as instance:
-            driver = Driver(copied, build_defs(copied), instance)
+            driver = Driver(copied, instance)
             again = [partition for partition in plan(copied) if not driver.is_there(partition)]
             driver.materialise(again[0])
         assert problems(copied) == [], "equal content makes nothing stale"
@@ -234,7 +234,7 @@ def test_what_a_failed_check_left_is_said_until_the_check_passes(
     name = study_module("small_failed")
     finding = Finding("complete", False, "4,499 documents, 4,500 expected")
     with monkeypatch.context() as patch:
-        patch.setitem(CHECKS, "corpus", lambda study, partition: [finding])
+        patch.setattr(corpus, "check", lambda run: [finding])
         said("run", name, "--until", "corpus", code=1)
     output = said("doctor", name, code=1)
     words = "corpus: check complete failed: 4,499 documents, 4,500 expected (left of it: corpus/"

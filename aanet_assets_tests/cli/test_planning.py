@@ -6,9 +6,9 @@ from transformers import AutoModel, Gemma2Config
 from aanet_assets.activations.sae import Hook
 from aanet_assets.activations.size import config_of, size_of
 from aanet_assets.cli.planning import make_plan, rows_of
+from aanet_assets.defs import gemma_2_9b, gpt2_small
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.clusters import ROWS
-from aanet_assets.studies import gemma_2_9b, gpt2_small
 from aanet_assets.study.settings import HubSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished

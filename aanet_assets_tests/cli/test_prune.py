@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from aanet_assets.cli.prune import owner, unneeded
+from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.steps.aanets import EXPORT
+from aanet_assets.steps.clusters import CLUSTERING
+from aanet_assets.steps.ground_truth import recovery
+from aanet_assets.steps.inputs import CORPUS, corpus
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import read_record
 from aanet_assets.study.study import Study
@@ -20,8 +24,7 @@ _SHRUNK = "n_clusters=(7,), ks=(2, 3)"
 def files_of(study: Study) -> set[Path]:
     return {
         study.paths.root / name
-        for step in steps(study).values()
-        for partition in partitions(study, step)
+        for partition in partitions_of(study)
         if (record := read_record(study, partition))
         for name in record.files or ()
     }
@@ -49,12 +52,11 @@ def test_what_nothing_needs_is_for_prune_to_remove(copied: Study, study_module) 
 
 
 def test_every_file_is_known_by_its_name(finished: Finished) -> None:
-    for step in steps(finished.study).values():
-        for partition in partitions(finished.study, step):
-            record = read_record(finished.study, partition)
-            assert record is not None
-            for name in record.files or ():
-                assert owner(name) == partition, name
+    for partition in partitions_of(finished.study):
+        record = read_record(finished.study, partition)
+        assert record is not None
+        for name in record.files or ():
+            assert owner(name) == partition, name
     derived = ("metrics.duckdb", "selected_clusters/manifest.json")
     for name in ("notes.txt", *derived, "clusters_7/mine.png", "tables/mine/n7.parquet"):
         assert owner(name) is None
@@ -94,7 +96,7 @@ def test_what_is_taken_out_of_the_study_goes_and_the_rest_stands(
     assert bool(stale) == ("ks" in smaller)
     counts = "SELECT DISTINCT n_clusters_total, aanet_k FROM aanet_metrics ORDER BY ALL"
     grid = [(n, k) for n in now.n_clusters for k in now.ks]
-    assert warehouse.query(copied.paths, counts).fetchall() == grid
+    assert warehouse.query(copied.paths, tables_of(now), counts).fetchall() == grid
     assert said("prune", name, code=0).strip() == "There is nothing to remove."
 
 
@@ -130,12 +132,14 @@ def test_inputs_and_links_are_left_alone(copied: Study, tmp_path: Path) -> None:
     # The same corpus as an input: a study without a process of its own only reads it.
     reader = small_study(truth=None)
     gone = {path for files in unneeded(reader).values() for path in files}
-    assert (copied.paths.root / "corpus") / "corpus.parquet" not in gone
+    assert CORPUS.under(copied.paths.root) not in gone
     owners = [owner(str(path.relative_to(copied.paths.root))) for path in gone]
     steps_gone = {partition.step for partition in owners if partition is not None}
-    assert steps_gone == {"corpus", "recovery"}, "records and locks of the one, all of the other"
+    assert steps_gone == {corpus, recovery}, "records and locks of the one, all of the other"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "clustering.safetensors").write_bytes(b"")
-    (copied.paths.root / "clusters_99").symlink_to(elsewhere)
+    through = CLUSTERING.under(copied.paths.root, n=99)
+    (elsewhere / through.name).write_bytes(b"")
+    through.parent.symlink_to(elsewhere)
+    assert through.exists()
     assert unneeded(copied) == {}

@@ -6,18 +6,19 @@ import re
 from rich.console import Console
 
 from aanet_assets.cli.report import print_report
-from aanet_assets.steps.selection import selected_clusters
-from aanet_assets.storage.warehouse import read_table, update, write_table
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
+from aanet_assets.storage import warehouse
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets.study.study import Study
+from aanet_assets_tests.outputs import change
 
 
 def printed(study: Study) -> str:
     for n in study.n_clusters:
         partition = selected_clusters.at(n=n)
-        table = read_table(study.paths, "selected_clusters", partition)
-        write_table(study.paths, "selected_clusters", partition, table.assign(selected=False))
-    update(study.paths)
+        change(study, partition, SELECTED_CLUSTERS, lambda table: table.assign(selected=False))
+    warehouse.update(study.paths, tables_of(study))
     text = io.StringIO()
     print_report(study, Console(file=text, width=240))
     return re.sub(r"\s+", " ", text.getvalue())

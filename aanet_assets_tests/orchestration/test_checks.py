@@ -2,15 +2,13 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from aanet_assets.orchestration.checks import CHECKS
-from aanet_assets.steps.checks.described import BLOCKING, WARNING
-from aanet_assets.steps.checks.finding import Finding
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -18,19 +16,22 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.orchestration import build
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, Failure, plan
-from aanet_assets.orchestration.materialise import Outcome
-from aanet_assets.steps.aanets import STACK, aanet_metrics, aanet_models
+from aanet_assets.orchestration.pipeline import all_steps, steps_of, tables_of
+from aanet_assets.steps.aanets import AANET_METRICS, STACK, aanet_metrics, aanet_models
 from aanet_assets.steps.inputs import corpus
+from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
+from aanet_assets.steps.vertices import refit_models, vertex_samples
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.partitions import Whole
 from aanet_assets.storage.records import MISSING, Standing
-from aanet_assets.storage.step import Partition
-from aanet_assets.studies import smollm2
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Finding, Outcome, Partition
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import edit_stack, edit_table, put
+from aanet_assets_tests.checks.damage import edit_stack, put
 from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.outputs import change
 
 FAILED = AssetCheckExecutionRecordStatus.FAILED
 SUCCEEDED = AssetCheckExecutionRecordStatus.SUCCEEDED
@@ -41,7 +42,7 @@ def latest(
     instance: dg.DagsterInstance, partition: Partition, check: str
 ) -> AssetCheckExecutionRecord | None:
     """The latest evaluation of a check of one partition, as Dagit's tab of checks finds it."""
-    key = dg.AssetCheckKey(dg.AssetKey(["small", partition.step]), check)
+    key = dg.AssetCheckKey(dg.AssetKey(["small", partition.step.name]), check)
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         [key], PartitionKeyFilter(key=partition.key)
     )
@@ -59,43 +60,54 @@ def evaluation(record: AssetCheckExecutionRecord | None) -> dg.AssetCheckEvaluat
 
 def materialised(instance: dg.DagsterInstance, partition: Partition) -> bool:
     asset = dg.AssetRecordsFilter(
-        dg.AssetKey(["small", partition.step]),
+        dg.AssetKey(["small", partition.step.name]),
         asset_partitions=[partition.key] if partition.key else None,
     )
     return bool(instance.fetch_materializations(asset, limit=1).records)
 
 
-def test_every_step_says_what_it_checks(finished: Finished) -> None:
-    table = steps(finished.study)
-    assert set(CHECKS) == set(BLOCKING) == set(table) | set(steps(smollm2.study)) > set(WARNING)
+def test_every_step_has_blocking_checks_and_says_what_each_makes_sure_of() -> None:
+    for step in all_steps():
+        assert step.blocking, step
+        assert not set(step.blocking) & set(step.warning), step
+        for said in (*step.blocking.values(), *step.warning.values()):
+            assert said.endswith("."), "a sentence"
+
+
+def test_dagster_knows_the_checks_of_every_step(finished: Finished) -> None:
     specs = {
         (spec.asset_key.path[-1], spec.name): spec
         for asset in build_defs(finished.study).resolve_asset_graph().assets_defs
         for spec in asset.check_specs
     }
-    described = {(step, name) for step in table for name in BLOCKING[step]}
-    warnings = {(step, name) for step in WARNING for name in WARNING[step]}
-    assert set(specs) == described | warnings
+    described = {
+        (step.name, name): (step, said)
+        for step in steps_of(finished.study)
+        for name, said in {**step.blocking, **step.warning}.items()
+    }
+    assert set(specs) == set(described)
     for key, spec in specs.items():
-        assert spec.blocking == (key in described)
-        assert (spec.partitions_def is None) == (key[0] in ("corpus", "sae_fit"))
+        step, said = described[key]
+        assert spec.description == said
+        assert spec.blocking == (spec.name in step.blocking)
+        assert (spec.partitions_def is None) == (step.partitions is Whole)
 
 
 def test_all_checks_of_the_finished_study_pass_and_are_those_described(finished: Finished) -> None:
     for partition in plan(finished.study):
-        findings = CHECKS[partition.step](finished.study, partition)
-        named = {finding.name: finding.blocking for finding in findings}
-        assert named == {
-            **dict.fromkeys(BLOCKING[partition.step], True),
-            **dict.fromkeys(WARNING.get(partition.step, {}), False),
-        }
+        step = partition.step
+        assert step.check is not None
+        findings = step.check(Run(finished.study, partition))
+        assert Counter((finding.name, finding.blocking) for finding in findings) == Counter(
+            [*((name, True) for name in step.blocking), *((name, False) for name in step.warning)]
+        )
         assert all(finding.passed for finding in findings), (partition, findings)
         assert not any(finding.said.endswith(".") for finding in findings), "part of a sentence"
 
 
 def test_dagit_has_the_evaluation_of_every_partition(finished: Finished) -> None:
     for partition in plan(finished.study):
-        for check in (*BLOCKING[partition.step], *WARNING.get(partition.step, {})):
+        for check in (*partition.step.blocking, *partition.step.warning):
             found = evaluation(latest(finished.instance, partition, check))
             assert found.passed, (partition, check)
             assert found.partition == partition.key
@@ -109,34 +121,16 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-@pytest.fixture
-def defs_with(copied: Study, monkeypatch: pytest.MonkeyPatch):
-    """Definitions in which one step does other work than its own."""
-
-    def replaced(work: Callable[[Study, Partition], Outcome]) -> dg.Definitions:
-        with monkeypatch.context() as patch:
-            assets = [
-                (work if own.__name__ == work.__name__ else own, group, kinds)
-                for own, group, kinds in build._ASSETS
-            ]
-            patch.setattr(build, "_ASSETS", tuple(assets))
-            return build_defs(copied)
-
-    return replaced
-
-
-def one_row_short(study: Study, partition: Partition) -> Outcome:
-    edit_table(study.paths, "aanet_metrics", partition, lambda frame: frame.iloc[:-1])
-    return Outcome([warehouse.table_file(study.paths, "aanet_metrics", partition)])
-
-
-one_row_short.__name__ = "aanet_metrics"
+def one_row_short(run: Run) -> Outcome:
+    """The work of METRICS, but for its last row."""
+    return Outcome([change(run.study, run.partition, AANET_METRICS, lambda frame: frame.iloc[:-1])])
 
 
 def test_a_blocking_check_keeps_the_partition_from_counting(
-    copied: Study, instance: dg.DagsterInstance, defs_with
+    copied: Study, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver = Driver(copied, defs_with(one_row_short), instance)
+    monkeypatch.setattr(aanet_metrics, "work", one_row_short)
+    driver = Driver(copied, instance)
     with pytest.raises(Failure) as failure:
         driver.materialise(METRICS)
     folder = copied.paths.tables / "aanet_metrics"
@@ -160,20 +154,26 @@ def test_a_blocking_check_keeps_the_partition_from_counting(
 
 
 def test_refused_rows_are_not_in_the_database_but_can_be_read(
-    copied: Study, instance: dg.DagsterInstance, defs_with
+    copied: Study, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def asked(sql: str) -> list[tuple]:
+        return warehouse.query(copied.paths, tables_of(copied), sql).fetchall()
+
     def ks() -> list[int]:
         sql = "SELECT DISTINCT aanet_k FROM aanet_metrics WHERE n_clusters_total = 7 ORDER BY 1"
-        return [k for (k,) in warehouse.query(copied.paths, sql).fetchall()]
+        return [k for (k,) in asked(sql)]
 
     assert ks() == [2, 3, 4]
-    with pytest.raises(Failure):
-        Driver(copied, defs_with(one_row_short), instance).materialise(METRICS)
+    driver = Driver(copied, instance)
+    with monkeypatch.context() as patch:
+        patch.setattr(aanet_metrics, "work", one_row_short)
+        with pytest.raises(Failure):
+            driver.materialise(METRICS)
     assert ks() == [2, 4]
     refused = copied.paths.tables / "aanet_metrics" / "n7_k3.refused"
     sql = f"SELECT count(*) FROM read_parquet('{refused}')"
-    assert warehouse.query(copied.paths, sql).fetchall() == [(6,)]
-    Driver(copied, build_defs(copied), instance).materialise(METRICS)
+    assert asked(sql) == [(6,)]
+    driver.materialise(METRICS)
     assert ks() == [2, 3, 4]
     assert not refused.exists()
     assert Standing(copied).problem(METRICS) is None
@@ -181,14 +181,14 @@ def test_refused_rows_are_not_in_the_database_but_can_be_read(
 
 
 def test_a_blocking_check_stops_the_rest_of_a_job(
-    copied: Study, instance: dg.DagsterInstance, defs_with
+    copied: Study, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def selected_clusters(study: Study, partition: Partition) -> Outcome:
-        edit_table(study.paths, "selected_clusters", partition, put("reason", ""))
-        table = warehouse.table_file(study.paths, "selected_clusters", partition)
+    def without_a_reason(run: Run) -> Outcome:
+        table = change(run.study, run.partition, SELECTED_CLUSTERS, put("reason", ""))
         return Outcome([table], {"dagster/row_count": 2, "verdicts": dg.MetadataValue.md("| a |")})
 
-    job = defs_with(selected_clusters).resolve_job_def("reselect")
+    monkeypatch.setattr(selected_clusters, "work", without_a_reason)
+    job = build_defs(copied).resolve_job_def("small_reselect")
     result = job.execute_in_process(partition_key="7", instance=instance, raise_on_error=False)
     assert not result.success
     started = [event.step_key for event in result.all_events if event.is_step_start]
@@ -203,10 +203,9 @@ def test_a_blocking_check_stops_the_rest_of_a_job(
         "selected_clusters [n_clusters 7]: check complete failed: 7 verdicts, 1 of them without a "
         "reason; each of 7 clusters must have one, with a reason. The partition does not count"
     )
-    for step in ("selected_clusters", "refit_models", "vertex_samples"):
-        assert not materialised(instance, Partition(step, n=7))
-    key = selected_clusters.at(n=7)
-    record = latest(instance, key, "complete")
+    for step in (selected_clusters, refit_models, vertex_samples):
+        assert not materialised(instance, step.at(n=7))
+    record = latest(instance, selected_clusters.at(n=7), "complete")
     assert record is not None
     assert record.status == FAILED
 
@@ -214,7 +213,7 @@ def test_a_blocking_check_stops_the_rest_of_a_job(
 def test_a_warning_is_shown_and_logged_and_stops_nothing(
     copied: Study,
     instance: dg.DagsterInstance,
-    defs_with,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     models = aanet_models.at(n=7, k=3)
@@ -222,11 +221,12 @@ def test_a_warning_is_shown_and_logged_and_stops_nothing(
     def worse(model: TrainedAANet) -> TrainedAANet:
         return replace(model, heldout={**(model.heldout or {}), "explained_variance": -0.25})
 
-    def aanet_models(study: Study, partition: Partition) -> Outcome:
-        edit_stack(STACK.under(study.paths.root, n=7, k=3), worse, 1, 4)
-        return Outcome([STACK.under(study.paths.root, n=7, k=3)])
+    def two_worse(run: Run) -> Outcome:
+        edit_stack(run.path(STACK), worse, 1, 4)
+        return Outcome([run.path(STACK)])
 
-    job = defs_with(aanet_models).resolve_job_def("stage1_grid")
+    monkeypatch.setattr(aanet_models, "work", two_worse)
+    job = build_defs(copied).resolve_job_def("small_stage1_grid")
     with caplog.at_level(logging.WARNING, "aanet"):
         result = job.execute_in_process(partition_key="3|7", instance=instance)
     assert result.success
@@ -251,17 +251,17 @@ def test_a_warning_is_shown_and_logged_and_stops_nothing(
 def test_a_step_without_partitions_is_refused_too(
     copied: Study, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = corpus.at()
+    whole = corpus.at()
     said = [
         Finding("complete", False, "0 documents, 4,500 expected"),
         Finding("letters", False, "1 word is no letter"),
     ]
-    monkeypatch.setitem(CHECKS, "corpus", lambda study, partition: said)
+    monkeypatch.setattr(corpus, "check", lambda run: said)
     with pytest.raises(Failure) as failure:
-        Driver(copied, build_defs(copied), instance).materialise(corpus)
+        Driver(copied, instance).materialise(whole)
     assert str(failure.value).startswith(
         "corpus: check complete failed: 0 documents, 4,500 expected; check letters failed: 1 word "
         "is no letter. The partition does not count"
     )
-    assert evaluation(latest(instance, corpus, "letters")).partition is None
-    assert Standing(copied).problem(corpus) == MISSING
+    assert evaluation(latest(instance, whole, "letters")).partition is None
+    assert Standing(copied).problem(whole) == MISSING

@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.events import AssetKeyPartitionKey
 
-from aanet_assets.studies import gemma_2_9b, gpt2_small, smollm2, toy, toy_large
+from aanet_assets.defs import gemma_2_9b, gpt2_small, smollm2, toy, toy_large
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.pipeline import partitions_of, steps_of
+from aanet_assets.storage.step import Partition, parts_read, upstream
+from aanet_assets_tests.small import small_study
 
 
 def test_loading_the_studies_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from aanet_assets.studies import "
+        "import sys; from aanet_assets.defs import "
         "toy, toy_large, smollm2, gpt2_small, gemma_2_9b; "
         "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
@@ -35,50 +41,43 @@ def described(defs: dg.Definitions) -> dict[str, tuple[str, int, list[str]]]:
     }
 
 
-def test_the_toys_graph() -> None:
-    assert described(toy.defs) == {
-        "toy/corpus": ("toy_1a_activations", 1, []),
-        "toy/sae_fit": ("toy_1a_activations", 1, ["corpus"]),
-        "toy/activation_cache": ("toy_1a_activations", 5, ["corpus", "sae_fit"]),
-        "toy/clustering": ("toy_1b_clusters", 4, ["activation_cache"]),
-        "toy/cluster_rows": ("toy_1b_clusters", 4, ["activation_cache", "clustering"]),
-        "toy/aanet_models": ("toy_1c_aanets", 28, ["cluster_rows", "clustering"]),
-        "toy/aanet_exports": ("toy_1c_aanets", 28, ["aanet_models", "clustering"]),
-        "toy/aanet_metrics": ("toy_1c_aanets", 28, ["aanet_models"]),
-        "toy/consolidated_metrics": (
-            "toy_1d_metrics", 4, ["aanet_metrics", "aanet_models", "cluster_rows"],
-        ),
-        "toy/null_clusters": ("toy_1e_trust", 4, ["activation_cache", "clustering"]),
-        "toy/cluster_shapes": (
-            "toy_1e_trust", 4, ["activation_cache", "cluster_rows", "clustering", "null_clusters"],
-        ),
-        "toy/evidence": ("toy_1e_trust", 4, ["cluster_shapes", "consolidated_metrics"]),
-        "toy/analysis_plots": ("toy_2_review", 4, ["consolidated_metrics"]),
-        "toy/selected_clusters": ("toy_2_review", 4, ["consolidated_metrics", "evidence"]),
-        "toy/refit_models": (
-            "toy_3_vertices", 4,
-            ["aanet_models", "cluster_rows", "clustering", "consolidated_metrics",
-             "selected_clusters"],
-        ),
-        "toy/vertex_samples": (
-            "toy_3_vertices", 4, ["activation_cache", "cluster_rows", "refit_models"],
-        ),
-        "toy/review_page": (
-            "toy_3_vertices", 4,
-            ["aanet_models", "cluster_rows", "cluster_shapes", "clustering",
-             "consolidated_metrics", "evidence", "refit_models", "selected_clusters",
-             "vertex_samples"],
-        ),
-        "toy/recovery": (
-            "toy_truth", 4, ["aanet_models", "activation_cache", "consolidated_metrics"],
-        ),
-    }  # fmt: skip
+@pytest.mark.parametrize("module", [toy, toy_large, smollm2, gpt2_small, gemma_2_9b])
+def test_dagsters_graph_is_what_the_steps_declare(module: ModuleType) -> None:
+    study = module.study
+    assert described(module.defs) == {
+        f"{study.name}/{step.name}": (
+            f"{study.name}_{step.group}",
+            len(list(step.all_of(study))),
+            sorted(part.step.name for part in parts_read(study, step)),
+        )
+        for step in steps_of(study)
+    }
+
+
+def test_dagsters_partitions_are_made_from_those_that_are_read() -> None:
+    study = small_study()
+    graph = build_defs(study).resolve_asset_graph()
+
+    def in_dagster(partition: Partition) -> AssetKeyPartitionKey:
+        return AssetKeyPartitionKey(dg.AssetKey([study.name, partition.step.name]), partition.key)
+
+    for partition in partitions_of(study):
+        read = graph.get_parents_partitions(*in_dagster(partition)).parent_partitions
+        assert read == {in_dagster(up) for up in upstream(study, partition)}, partition
+
+
+def test_the_cache_is_made_from_the_files_that_the_study_names() -> None:
+    """Libraries open these, and nothing but the declaration says that they are read."""
+    found = described(toy.defs)
+    assert found["toy/sae_fit"][2] == ["corpus"]
+    assert found["toy/activation_cache"][2] == ["corpus", "sae_fit"]
 
 
 def test_replicates_are_assets_where_the_study_has_them() -> None:
+    assert not {"toy/replicates", "toy/reproducibility"} & set(described(toy.defs))
     graph = described(toy_large.defs)
     read = ["aanet_models", "cluster_rows", "clustering", "null_clusters"]
-    assert graph["toy_large/replicates"] == ("toy_large_1e_trust", 7, read)
+    assert graph["toy_large/replicates"] == ("toy_large_1e_evidence", 7, read)
     assert "replicates" in graph["toy_large/evidence"][2]
     assert "toy_large/reproducibility" in graph
 
@@ -139,7 +138,7 @@ def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
 
 def test_the_launchpad_refuses_settings_by_name() -> None:
     """A study's settings are in its module; a run cannot have others."""
-    job = toy.defs.resolve_job_def("stage1_grid")
+    job = toy.defs.resolve_job_def("toy_stage1_grid")
     config = {"ops": {"toy__aanet_models": {"config": {"lr": 0.1}}}}
     with pytest.raises(dg.DagsterInvalidConfigError) as refused:
         dg.validate_run_config(job, config)

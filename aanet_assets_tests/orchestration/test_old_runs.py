@@ -3,6 +3,7 @@
 import dagster as dg
 
 from aanet_assets.orchestration.old_runs import bytes_of_runs, delete_runs, old_runs
+from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.steps.selection import selected_clusters
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.small import small_study
@@ -11,14 +12,13 @@ from aanet_assets_tests.small import small_study
 def latest(finished: Finished) -> list[str]:
     """The run behind each partition, as Dagster knows it."""
     found = []
-    for name, step in steps(finished.study).items():
-        for partition in partitions(finished.study, step):
-            asset = dg.AssetRecordsFilter(
-                dg.AssetKey([finished.study.name, name]),
-                asset_partitions=[partition.key] if partition.key else None,
-            )
-            (event,) = finished.instance.fetch_materializations(asset, limit=1).records
-            found.append(event.run_id)
+    for partition in partitions_of(finished.study):
+        asset = dg.AssetRecordsFilter(
+            dg.AssetKey([finished.study.name, partition.step.name]),
+            asset_partitions=[partition.key] if partition.key else None,
+        )
+        (event,) = finished.instance.fetch_materializations(asset, limit=1).records
+        found.append(event.run_id)
     return found
 
 

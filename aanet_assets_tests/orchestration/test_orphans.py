@@ -28,7 +28,7 @@ from aanet_assets_tests.elsewhere import of_another_machine
 from aanet_assets_tests.small import small_study
 
 STARTED = dg.DagsterRunStatus.STARTED
-JOB = build_defs(small_study()).resolve_job_def("stage3")
+JOB = build_defs(small_study()).resolve_job_def("small_stage3")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def run_by_dagit(
     With a mark, its work has begun.
     """
     location = RegisteredCodeLocationOrigin("small")
-    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "stage3")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "small_stage3")
     run = instance.create_run_for_job(
         JOB, tags={**JOB.tags, **tags}, status=STARTED, remote_job_origin=origin
     )

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from aanet_assets.aanet.network import load_aanet
+from aanet_assets.aanet.export import load_aanet
 from aanet_assets.activations.shards import read_shard
-from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, Failure, plan
+from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
 from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
 from aanet_assets.steps.activations import SHARD, activation_cache
@@ -24,7 +24,7 @@ from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.steps.vertices import refit_models, vertex_samples
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import Standing
-from aanet_assets.storage.step import Partition
+from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.small import small_study
 
@@ -38,23 +38,26 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def asked(study: Study, sql: str) -> pd.DataFrame:
+    return warehouse.query(study.paths, tables_of(study), sql).df()
+
+
 def test_every_partition_is_materialised_in_dagster(finished: Finished) -> None:
-    for name, step in steps(finished.study).items():
-        key = dg.AssetKey([finished.study.name, name])
-        for partition in partitions(finished.study, step):
-            records = finished.instance.fetch_materializations(
-                dg.AssetRecordsFilter(
-                    key, asset_partitions=[partition.key] if partition.key else None
-                ),
-                limit=1,
-            ).records
-            assert records, partition
-            metadata = records[0].asset_materialization.metadata
-            assert metadata["dagster/row_count"].value is not None
-            assert metadata["seconds"].value >= 0
-            # Nothing is selected of the six clusters, so there is no model to refit.
-            nothing = partition == refit_models.at(n=6)
-            assert (metadata["bytes"].value == 0) == nothing
+    for partition in partitions_of(finished.study):
+        records = finished.instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                dg.AssetKey([finished.study.name, partition.step.name]),
+                asset_partitions=[partition.key] if partition.key else None,
+            ),
+            limit=1,
+        ).records
+        assert records, partition
+        metadata = records[0].asset_materialization.metadata
+        assert metadata["dagster/row_count"].value is not None
+        assert metadata["seconds"].value >= 0
+        # Nothing is selected of the six clusters, so there is no model to refit.
+        nothing = partition == refit_models.at(n=6)
+        assert (metadata["bytes"].value == 0) == nothing
 
 
 def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
@@ -74,14 +77,14 @@ def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
 
 
 def test_consolidated_csv_has_the_guides_columns_and_agrees_with_sql(finished: Finished) -> None:
-    paths = finished.study.paths
-    header = METRICS_CSV.under(paths.root, n=7).read_text().splitlines()[0].split(",")
+    csv = METRICS_CSV.under(finished.study.paths.root, n=7)
+    header = csv.read_text().splitlines()[0].split(",")
     assert tuple(header[: len(GUIDE_COLUMNS)]) == GUIDE_COLUMNS
-    from_csv = read_csv(METRICS_CSV.under(paths.root, n=7))
-    from_sql = warehouse.query(
-        paths,
+    from_csv = read_csv(csv)
+    from_sql = asked(
+        finished.study,
         "FROM consolidated_metrics WHERE n_clusters_total = 7 ORDER BY cluster_id, aanet_k",
-    ).df()
+    )
     assert len(from_csv) == len(from_sql) == 7 * 3
     assert list(from_sql.columns) == header
     for column in ("aanet_recon_loss", "average_l0", "aanet_recon_loss_elbow_strength"):
@@ -106,16 +109,15 @@ def test_training_curves_have_one_line_per_cluster_and_k(finished: Finished) -> 
 
 
 def test_reported_losses_are_medians_of_the_last_recorded_steps(finished: Finished) -> None:
-    rows = warehouse.query(
-        finished.study.paths,
+    rows = asked(
+        finished.study,
         """SELECT m.aanet_recon_loss,
                   list_aggregate(c.recon_loss_history[-20:], 'median') AS median
            FROM aanet_metrics m JOIN training_curves c
            USING (n_clusters_total, cluster_id, aanet_k)""",
-    ).fetchall()
+    )
     assert len(rows) == (6 + 7) * 3
-    for reported, median in rows:
-        assert reported == pytest.approx(median, rel=1e-6)
+    assert list(rows["aanet_recon_loss"]) == pytest.approx(list(rows["median"]), rel=1e-6)
 
 
 def test_pt_models_load_into_a_plain_full_width_network(finished: Finished) -> None:
@@ -159,7 +161,7 @@ def test_stage3_files_and_manifest(finished: Finished) -> None:
 
 
 def test_samples_point_at_what_they_say(finished: Finished) -> None:
-    rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
+    rows = asked(finished.study, "FROM vertex_samples")
     for row in rows.to_dict("records"):
         words = row["full_text"].split()
         for place, token, word_place, word, decoded, start, end, distance in zip(
@@ -183,7 +185,7 @@ def test_samples_point_at_what_they_say(finished: Finished) -> None:
 
 
 def test_no_sample_repeats_another_or_training_text(finished: Finished) -> None:
-    rows = warehouse.query(finished.study.paths, "FROM vertex_samples").df()
+    rows = asked(finished.study, "FROM vertex_samples")
     chunks = rows.assign(chunk=rows["chunk_token_ids"].map(tuple))
     assert not chunks.duplicated(["cluster_id", "vertex_id", "chunk"]).any()
     training = {
@@ -196,16 +198,17 @@ def test_no_sample_repeats_another_or_training_text(finished: Finished) -> None:
         for chunk in read_shard(SHARD.under(finished.study.paths.root, shard=2)).tokens.tolist()
     ]
     assert not training & set(chunks["chunk"])
-    stats = warehouse.query(
-        finished.study.paths, "SELECT DISTINCT heldout_chunks, chunks_in_training FROM vertex_stats"
-    ).fetchall()
-    assert stats == [(len(heldout), sum(chunk in training for chunk in heldout))]
+    stats = asked(
+        finished.study, "SELECT DISTINCT heldout_chunks, chunks_in_training FROM vertex_stats"
+    )
+    repeated = sum(chunk in training for chunk in heldout)
+    assert stats.values.tolist() == [[len(heldout), repeated]]
 
 
 def test_a_cluster_without_a_category_says_why(finished: Finished) -> None:
-    rows = warehouse.query(
-        finished.study.paths, "FROM selected_clusters WHERE NOT selected AND n_clusters_total = 7"
-    ).df()
+    rows = asked(
+        finished.study, "FROM selected_clusters WHERE NOT selected AND n_clusters_total = 7"
+    )
     assert len(rows) == 5
     assert rows["reason"].str.len().min() > 10
 
@@ -257,7 +260,7 @@ def test_changed_settings_make_stale_what_depends_on_them(finished: Finished) ->
 
 def test_a_step_refuses_what_is_stale_and_says_what_to_run(finished: Finished) -> None:
     changed = small_study(aanet=finished.study.aanet.model_copy(update={"max_steps": 151}))
-    driver = Driver(changed, build_defs(changed), finished.instance)
+    driver = Driver(changed, finished.instance)
     with pytest.raises(Failure) as failure:
         driver.materialise(aanet_metrics.at(n=7, k=2))
     message = str(failure.value)
@@ -293,14 +296,14 @@ def test_every_clustering_method_goes_as_far_as_models(
         selection={},
         aanet={"max_steps": 20},
     )
-    driver = Driver(study, build_defs(study), finished.instance)
+    driver = Driver(study, finished.instance)
     for partition in plan(study, until="aanet_metrics", ks=[3]):
         if not driver.is_there(partition):
             driver.materialise(partition)
-    rows = warehouse.query(study.paths, "FROM clusters").df()
+    rows = asked(study, "FROM clusters")
     assert rows["n_latents"].sum() == 32
     assert rows["n_latents"].min() >= 1
-    metrics = warehouse.query(study.paths, "FROM aanet_metrics").df()
+    metrics = asked(study, "FROM aanet_metrics")
     assert set(metrics["aanet_status"]) == {"ok"}
 
 
@@ -308,9 +311,9 @@ def test_every_clustering_method_goes_as_far_as_models(
 def stage1_mode(finished: Finished):
     """The same study with models of stage 1; the other mode's files are put back afterwards."""
     study = small_study(refit={"mode": "stage1"})
-    yield Driver(study, build_defs(study), finished.instance), study
-    for step in ("refit_models", "vertex_samples"):
-        finished.driver.materialise(Partition(step, n=7))
+    yield Driver(study, finished.instance), study
+    for step in (refit_models, vertex_samples):
+        finished.driver.materialise(step.at(n=7))
 
 
 def test_stage1_mode_takes_the_models_of_stage1(stage1_mode) -> None:

@@ -2,13 +2,15 @@
 
 import dagster as dg
 
-from aanet_assets.orchestration.automation import (
-    job_steps,
-    stage3_sensor,
-)
+from aanet_assets.orchestration.automation import job_steps, stage3_sensor
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.in_flight import STUDY_TAG
-from aanet_assets.storage.step import Partition
+from aanet_assets.steps.aanets import aanet_exports, aanet_metrics, aanet_models
+from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.steps.clusters import cluster_rows, clustering
+from aanet_assets.steps.evidence import cluster_shapes, null_clusters, replicates
+from aanet_assets.steps.inputs import corpus
+from aanet_assets.storage.step import Step
 from aanet_assets.study.study import Study
 from aanet_assets_tests.small import pretend, small_study
 
@@ -16,24 +18,23 @@ STUDY = small_study(name="ticking")
 KS = STUDY.ks
 
 
-def made(*names: str, n: int | None = None, content: str = "a", study: Study = STUDY) -> None:
+def made(*steps: Step, n: int | None = None, content: str = "a", study: Study = STUDY) -> None:
     """Partitions of these steps are there, made from what is there now."""
-    for name in names:
-        for partition in partitions(study, steps(study)[name]):
+    for step in steps:
+        for partition in step.all_of(study):
             if n is None or partition.n == n:
                 pretend(study, partition, content)
 
 
 def inputs() -> None:
     """Everything up to the training rows is there."""
-    made("corpus", "sae_fit", "activation_cache", "clustering", "cluster_rows", "null_clusters",
-         "cluster_shapes")  # fmt: skip
+    made(corpus, sae_fit, activation_cache, clustering, cluster_rows, null_clusters, cluster_shapes)
 
 
 def metrics(n: int, content: str, *ks: int) -> None:
     for k in ks or KS:
-        for step in ("aanet_models", "aanet_exports", "aanet_metrics", "replicates"):
-            pretend(STUDY, Partition(step, n=n, k=k), content)
+        for step in (aanet_models, aanet_exports, aanet_metrics, replicates):
+            pretend(STUDY, step.at(n=n, k=k), content)
 
 
 def stage3_done(n: int, study: Study = STUDY) -> None:

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from aanet_assets.review.contents import bands, exact, number, thinned, vertex_texts
+from aanet_assets.review.details import POINTS, POINTS_OF_OTHERS
 from aanet_assets.review.page import read_data, write_page
 from aanet_assets.steps.checks.review import check_page
-from aanet_assets.steps.review import PAGE, POINTS, POINTS_OF_OTHERS
-from aanet_assets_tests.checks.damage import failures
+from aanet_assets.steps.review import PAGE, review_page
+from aanet_assets.study.study import Study
+from aanet_assets_tests.checks.damage import complaints, failures
 from aanet_assets_tests.conftest import Finished, said
 
 
@@ -96,6 +98,13 @@ def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
         assert list(failures(check_page(path, 1))) == ["whole"]
     path.write_text(5_000_000 * "x")
     assert list(failures(check_page(path, 1))) == ["whole", "size"]
+
+
+def test_a_page_of_other_clusters_is_seen(copied: Study) -> None:
+    page = review_page.at(n=7)
+    assert complaints(copied, page) == {}
+    write_page(PAGE.under(copied.paths.root, n=7), "t", {"clusters": [{"id": 0}]})
+    assert list(complaints(copied, page)) == ["whole"]
 
 
 def test_equal_contents_give_equal_bytes(tmp_path: Path) -> None:

@@ -43,9 +43,10 @@ def consolidated(
                 "cluster_recon_error": 0.1,
                 "decoder_dir_rank": rank,
                 "activation_pca_rank": int(rng.integers(0, rank + 1)),
+                "average_l0": 68.5,
             }
         )
     return consolidate(
         pd.DataFrame(metrics), pd.DataFrame(clusters),
-        n_clusters=n_clusters, sae_id="release/id", average_l0=68.5,
+        n_clusters=n_clusters, sae_id="release/id",
     )  # fmt: skip

@@ -57,4 +57,4 @@ def test_tables_of_different_clusters_are_refused() -> None:
         ["cluster_id", "n_latents", "latent_indices"]
     ]
     with pytest.raises(ValueError, match=r"clusters \[2\] are in only one"):
-        consolidate(metrics, clusters, n_clusters=3, sae_id="", average_l0=1.0)
+        consolidate(metrics, clusters, n_clusters=3, sae_id="")

@@ -43,10 +43,10 @@ def table_of(metrics: pd.DataFrame, latents: list[int], sae_id: str = "NA") -> p
             "cluster_recon_error": [0.25 if latents else np.nan],
             "decoder_dir_rank": [min(2, len(latents))],
             "activation_pca_rank": [min(3, len(latents))],
-            "average_l0": [99.0],
+            "average_l0": [2.5],
         }
     )
-    return consolidate(metrics, clusters, n_clusters=1, sae_id=sae_id, average_l0=2.5)
+    return consolidate(metrics, clusters, n_clusters=1, sae_id=sae_id)
 
 
 def test_header_and_first_line(tmp_path: Path) -> None:
@@ -109,12 +109,6 @@ def test_arrays_of_latents_are_written_as_lists(tmp_path: Path) -> None:
 def test_a_cluster_twice_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     metrics = metrics_of(FALLING)
     with pytest.raises(ValueError, match="a cluster_id occurs twice"):
-        consolidate(
-            metrics,
-            pd.DataFrame({"cluster_id": [0, 0]}),
-            n_clusters=2,
-            sae_id="x",
-            average_l0=1.0,
-        )
+        consolidate(metrics, pd.DataFrame({"cluster_id": [0, 0]}), n_clusters=2, sae_id="x")
     with pytest.raises(FileNotFoundError):
         read_csv(tmp_path / "missing.csv")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aanet_assets.steps.aanets import aanet_models
+from aanet_assets.steps.activations import activation_cache
 from aanet_assets.steps.clusters import clustering
 from aanet_assets.storage.locks import (
     BusyError,
@@ -30,7 +31,7 @@ from aanet_assets_tests.small import small_study
 
 PARTITION = aanet_models.at(n=7, k=3)
 _HOLD = """
-from aanet_assets.storage.step import Partition
+from aanet_assets.steps.aanets import aanet_models
 from aanet_assets.storage.locks import making
 from aanet_assets_tests.small import small_study
 
@@ -77,6 +78,16 @@ def test_the_second_one_is_told_who_the_first_is(study: Study, tmp_path: Path) -
         process.communicate("\n")
     with making(study, PARTITION):
         pass
+
+
+def test_shared_activations_are_made_by_one_study_at_a_time(study: Study) -> None:
+    other = study.sharing("other")
+    shard = activation_cache.at(shard=0)
+    with making(study, shard), making(study, PARTITION):
+        with pytest.raises(BusyError, match=r"activation_cache \[shard 0\]"), making(other, shard):
+            pass
+        with making(other, PARTITION):
+            pass
 
 
 def test_a_dead_process_is_no_obstacle(study: Study, tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from aanet_assets.storage.processes import has_this_kernel, pid_of, process_mark
 from aanet_assets_tests.conftest import PROJECT
 from aanet_assets_tests.elsewhere import in_another_namespace, of_another_machine
 
-_SAY_MARK = "from aanet_assets.storage.processes import process_mark; print(process_mark(), flush=True); input()"
+_SAY_MARK = (
+    "from aanet_assets.storage.processes import process_mark; "
+    "print(process_mark(), flush=True); input()"
+)
 
 
 def marked_process(*before: str) -> subprocess.Popen[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
-from aanet_assets.steps.activations import sae_fit
+from aanet_assets.steps.activations import activation_cache, sae_fit
 from aanet_assets.steps.clusters import CLUSTERING, cluster_rows, clustering
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.obeyed import settings_values
@@ -32,9 +33,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study of which every partition has a record."""
     monkeypatch.setenv("AANET_HOME", str(tmp_path))
     study = small_study()
-    for step in steps(study).values():
-        for partition in partitions(study, step):
-            pretend(study, partition, f"content of {partition}")
+    for partition in partitions_of(study):
+        pretend(study, partition, f"content of {partition}")
     return study
 
 
@@ -42,8 +42,7 @@ def stale(study: Study) -> set[str]:
     standing = Standing(study)
     return {
         str(partition)
-        for step in steps(study).values()
-        for partition in partitions(study, step)
+        for partition in partitions_of(study)
         if standing.problem(partition) is not None
     }
 
@@ -80,6 +79,26 @@ def test_equal_content_leaves_all_good(study: Study) -> None:
     partition = aanet_models.at(n=7, k=3)
     pretend(study, partition, f"content of {partition}")
     assert stale(study) == set()
+
+
+def test_shared_activations_are_good_for_both_studies(study: Study) -> None:
+    other = study.sharing("other", n_clusters=(7,), ks=(2, 3))
+    of_other = [clustering.at(n=7), cluster_rows.at(n=7)]
+    for partition in of_other:
+        assert Standing(other).problem(partition) == MISSING
+        pretend(other, partition, f"other content of {partition}")
+    shard = activation_cache.at(shard=0)
+    assert record_path(other, shard) == record_path(study, shard)
+    for partition in (sae_fit.at(), shard, *of_other):
+        assert Standing(other).problem(partition) is None
+    assert stale(study) == set()
+    pretend(other, shard, "other")
+    why = f"was made from another {shard} than the one there is now"
+    for each in (study, other):
+        assert Standing(each).problem(clustering.at(n=7)) == why
+        assert Standing(each).problem(cluster_rows.at(n=7)) == (
+            f"is made from clustering [n_clusters 7], which {why}"
+        )
 
 
 def test_a_record_without_files_or_without_sense_proves_nothing(study: Study) -> None:

@@ -8,12 +8,16 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from aanet_assets.storage.tables import TABLES
 
-from aanet_assets.steps.evidence import replicates
-from aanet_assets.steps.selection import selected_clusters
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.steps.evidence import EVIDENCE, REPLICATES, replicates
+from aanet_assets.steps.selection import SELECTION_FUNNEL
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
+from aanet_assets_tests.small import small_study
+
+TABLES = tables_of(small_study())
 
 
 def funnel(n: int, rows: int) -> pd.DataFrame:
@@ -36,28 +40,46 @@ def paths(tmp_path: Path) -> StudyPaths:
     return StudyPaths(tmp_path / "data" / "x")
 
 
+def file_of(paths: StudyPaths, n: int) -> Path:
+    return SELECTION_FUNNEL.file(paths.tables, f"n{n}")
+
+
 def write(paths: StudyPaths, n: int, rows: int) -> None:
-    partition = selected_clusters.at(n=n)
-    warehouse.write_table(paths, "selection_funnel", partition, funnel(n, rows))
-    warehouse.update(paths)
+    SELECTION_FUNNEL.write(file_of(paths, n), funnel(n, rows))
+    warehouse.update(paths, TABLES)
+
+
+def ask(paths: StudyPaths, sql: str) -> list[tuple]:
+    return warehouse.query(paths, TABLES, sql).fetchall()
 
 
 COUNTS = "SELECT n_clusters_total, count(*) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
 
 
 def test_every_table_is_there_from_the_start(paths: StudyPaths) -> None:
-    warehouse.update(paths)
-    for table, schema in TABLES.items():
-        answer = warehouse.query(paths, f"FROM {table}")
-        assert answer.columns == schema.names
+    warehouse.update(paths, TABLES)
+    for table in TABLES:
+        answer = warehouse.query(paths, TABLES, f"FROM {table.name}")
+        assert answer.columns == table.names
         assert answer.fetchall() == []
+
+
+def test_the_database_says_what_tables_and_columns_are(paths: StudyPaths) -> None:
+    changed = Table("evidence", "Another's words.", *EVIDENCE.columns)
+    for tables in (TABLES, [*(table for table in TABLES if table is not EVIDENCE), changed]):
+        warehouse.update(paths, tables)
+        assert set(ask(paths, "SELECT table_name, comment FROM duckdb_tables()")) >= {
+            (table.name, table.description) for table in tables
+        }
+        columns = ask(paths, "SELECT table_name, column_name, comment FROM duckdb_columns()")
+        assert set(columns) >= {(t.name, c.name, c.description) for t in tables for c in t.columns}
 
 
 def test_a_partition_replaces_itself_and_nothing_else(paths: StudyPaths) -> None:
     write(paths, 6, 3)
     write(paths, 7, 4)
     write(paths, 6, 2)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 2), (7, 4)]
+    assert ask(paths, COUNTS) == [(6, 2), (7, 4)]
 
 
 def test_a_reader_keeps_its_tables_and_never_stands_in_the_way(paths: StudyPaths) -> None:
@@ -78,7 +100,7 @@ def test_a_reader_keeps_its_tables_and_never_stands_in_the_way(paths: StudyPaths
         assert reader.stdout is not None
         assert reader.stdout.readline().strip() == "[(6, 3)]"
         write(paths, 7, 4)
-        assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 4)]
+        assert ask(paths, COUNTS) == [(6, 3), (7, 4)]
         print(file=reader.stdin, flush=True)
         assert reader.stdout.readline().strip() == "[(6, 3)]"
     assert reader.returncode == 0
@@ -88,30 +110,30 @@ def test_a_log_left_by_a_killed_writer_does_not_break_the_new_file(paths: StudyP
     write(paths, 6, 3)
     Path(f"{paths.database}.wal").write_bytes(b"left behind")
     write(paths, 7, 4)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 4)]
+    assert ask(paths, COUNTS) == [(6, 3), (7, 4)]
 
 
 def test_wrong_columns_are_refused_and_leave_the_old_partition(paths: StudyPaths) -> None:
     write(paths, 6, 3)
     renamed = funnel(6, 1).rename(columns={"remaining": "left"})
-    with pytest.raises(ValueError, match="missing or unknown: left, remaining"):
-        warehouse.write_table(paths, "selection_funnel", selected_clusters.at(n=6), renamed)
-    warehouse.update(paths)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+    message = "table selection_funnel: columns missing or unknown: left, remaining"
+    with pytest.raises(ValueError, match=message):
+        SELECTION_FUNNEL.write(file_of(paths, 6), renamed)
+    warehouse.update(paths, TABLES)
+    assert ask(paths, COUNTS) == [(6, 3)]
 
 
 def test_equal_rows_give_equal_bytes(paths: StudyPaths) -> None:
-    partition = selected_clusters.at(n=6)
-    file = warehouse.write_table(paths, "selection_funnel", partition, funnel(6, 3))
+    file = SELECTION_FUNNEL.write(file_of(paths, 6), funnel(6, 3))
     before = file.read_bytes()
     shuffled_columns = funnel(6, 3)[sorted(funnel(6, 3).columns)]
-    warehouse.write_table(paths, "selection_funnel", partition, shuffled_columns)
+    SELECTION_FUNNEL.write(file, shuffled_columns)
     assert file.read_bytes() == before
 
 
 def test_a_query_before_anything_was_computed(paths: StudyPaths) -> None:
     with pytest.raises(FileNotFoundError, match="nothing has been computed"):
-        warehouse.query(paths, "SELECT 1")
+        ask(paths, "SELECT 1")
 
 
 def test_a_partition_removed_while_the_database_is_made_is_left_out(
@@ -120,51 +142,48 @@ def test_a_partition_removed_while_the_database_is_made_is_left_out(
     write(paths, 6, 3)
     write(paths, 7, 2)
     paths.database.unlink()
-    read = warehouse._read
+    rows = Table.rows
 
-    def remove_the_other_first(file: Path, schema: pa.Schema) -> pa.Table:
-        warehouse.table_file(paths, "selection_funnel", selected_clusters.at(n=7)).unlink(
-            missing_ok=True
-        )
-        return read(file, schema)
+    def remove_the_other_first(table: Table, file: Path) -> pa.Table:
+        file_of(paths, 7).unlink(missing_ok=True)
+        return rows(table, file)
 
-    monkeypatch.setattr(warehouse, "_read", remove_the_other_first)
-    warehouse.update(paths)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
+    monkeypatch.setattr(Table, "rows", remove_the_other_first)
+    warehouse.update(paths, TABLES)
+    assert ask(paths, COUNTS) == [(6, 3)]
 
 
 def test_a_partition_that_was_removed_leaves_the_database(paths: StudyPaths) -> None:
     write(paths, 6, 3)
     write(paths, 7, 2)
-    warehouse.table_file(paths, "selection_funnel", selected_clusters.at(n=6)).unlink()
-    warehouse.update(paths)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(7, 2)]
+    file_of(paths, 6).unlink()
+    warehouse.update(paths, TABLES)
+    assert ask(paths, COUNTS) == [(7, 2)]
 
 
 def test_only_what_changed_is_read(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(6, 10):
         write(paths, n, 3)
-    read, seen = warehouse._read, []
+    rows, seen = Table.rows, []
 
-    def remember(file: Path, schema: pa.Schema) -> pa.Table:
+    def remember(table: Table, file: Path) -> pa.Table:
         seen.append(file.stem)
-        return read(file, schema)
+        return rows(table, file)
 
-    monkeypatch.setattr(warehouse, "_read", remember)
+    monkeypatch.setattr(Table, "rows", remember)
     write(paths, 7, 5)
     assert seen == ["n7"]
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 5), (8, 3), (9, 3)]
+    assert ask(paths, COUNTS) == [(6, 3), (7, 5), (8, 3), (9, 3)]
 
 
 def test_partitions_finished_at_once_share_one_change(paths: StudyPaths) -> None:
     for n in (6, 7):
-        partition = selected_clusters.at(n=n)
-        warehouse.write_table(paths, "selection_funnel", partition, funnel(n, 2))
-    warehouse.update(paths)
+        SELECTION_FUNNEL.write(file_of(paths, n), funnel(n, 2))
+    warehouse.update(paths, TABLES)
     swapped = paths.database.stat().st_ino, paths.database.stat().st_mtime_ns
-    warehouse.update(paths)
+    warehouse.update(paths, TABLES)
     assert (paths.database.stat().st_ino, paths.database.stat().st_mtime_ns) == swapped
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 2), (7, 2)]
+    assert ask(paths, COUNTS) == [(6, 2), (7, 2)]
 
 
 @pytest.mark.parametrize(
@@ -183,8 +202,8 @@ def test_what_a_user_wrote_into_the_database_does_not_stay(
         user.execute(statement)
     write(paths, 7, 2)
     sums = "SELECT n_clusters_total, sum(remaining) FROM selection_funnel GROUP BY ALL ORDER BY ALL"
-    assert warehouse.query(paths, sums).fetchall() == [(6, 18), (7, 14)]
-    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+    assert ask(paths, sums) == [(6, 18), (7, 14)]
+    assert ask(paths, "FROM evidence") == []
 
 
 @pytest.mark.parametrize("damage", [b"no database", b"", None])
@@ -195,57 +214,52 @@ def test_a_lost_or_damaged_database_is_made_anew(paths: StudyPaths, damage: byte
     else:
         paths.database.write_bytes(damage)
     write(paths, 7, 2)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 2)]
+    assert ask(paths, COUNTS) == [(6, 3), (7, 2)]
 
 
 def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
     def row(n: int, k: int, replicate: int) -> dict[str, object]:
-        nothing = dict.fromkeys(TABLES["replicates"].names)
+        nothing = dict.fromkeys(REPLICATES.names)
         known = {"n_clusters_total": n, "k": k, "replicate": replicate}
         return nothing | known | {"cluster_id": 0, "is_null": False}
 
     def put(n: int, k: int, count: int) -> None:
         rows = [row(n, k, i) for i in range(count)]
-        frame = pd.DataFrame(rows, columns=TABLES["replicates"].names)
-        warehouse.write_table(paths, "replicates", replicates.at(n=n, k=k), frame)
-        warehouse.update(paths)
+        frame = pd.DataFrame(rows, columns=REPLICATES.names)
+        REPLICATES.write(REPLICATES.file(paths.tables, replicates.at(n=n, k=k).at.stem), frame)
+        warehouse.update(paths, TABLES)
 
     # 2|11 and 12|1 hold the same digits.
     for n, k, count in ((1, 12, 1), (11, 2, 2), (1, 2, 3), (1, 12, 4), (1, 2, 0)):
         put(n, k, count)
     counts = "SELECT n_clusters_total, k, count(*) FROM replicates GROUP BY ALL ORDER BY ALL"
-    assert warehouse.query(paths, counts).fetchall() == [(1, 12, 4), (11, 2, 2)]
+    assert ask(paths, counts) == [(1, 12, 4), (11, 2, 2)]
 
 
 def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) -> None:
     write(paths, 7, 2)
-    partition = selected_clusters.at(n=6)
-    file = warehouse.table_file(paths, "selection_funnel", partition)
+    file = file_of(paths, 6)
     older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
     older.assign(position="first").to_parquet(file)
     expected = [(6, "guide", None, None, None), (7, "guide", 0, "f", 7), (7, "guide", 1, "f", 7)]
     columns = "n_clusters_total, mode, position, filter, remaining"
-    ask = f"SELECT {columns} FROM selection_funnel ORDER BY ALL"
+    asked = f"SELECT {columns} FROM selection_funnel ORDER BY ALL"
     # Taken in beside what is there, and once more where all is made anew.
-    warehouse.update(paths)
-    assert warehouse.query(paths, ask).fetchall() == expected
+    warehouse.update(paths, TABLES)
+    assert ask(paths, asked) == expected
     paths.database.unlink()
-    warehouse.update(paths)
-    assert warehouse.query(paths, ask).fetchall() == expected
-    assert warehouse.read_table(paths, "selection_funnel", partition)["remaining"].isna().all()
+    warehouse.update(paths, TABLES)
+    assert ask(paths, asked) == expected
+    assert SELECTION_FUNNEL.read(file)["remaining"].isna().all()
 
 
-def test_a_database_of_other_tables_than_todays_is_made_anew(
-    paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    earlier = {name: schema for name, schema in TABLES.items() if name != "evidence"}
-    earlier["selection_funnel"] = earlier["selection_funnel"].remove(0)
-    with monkeypatch.context() as patch:
-        patch.setattr(warehouse, "TABLES", earlier)
-        warehouse.update(paths)
+def test_a_database_of_other_tables_than_todays_is_made_anew(paths: StudyPaths) -> None:
+    others = [table for table in TABLES if table not in (EVIDENCE, SELECTION_FUNNEL)]
+    fewer = Table("selection_funnel", "Of fewer columns.", *SELECTION_FUNNEL.columns[1:])
+    warehouse.update(paths, [*others, fewer])
     write(paths, 6, 3)
-    assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3)]
-    assert warehouse.query(paths, "FROM evidence").fetchall() == []
+    assert ask(paths, COUNTS) == [(6, 3)]
+    assert ask(paths, "FROM evidence") == []
 
 
 def test_folders_with_the_signs_of_patterns(tmp_path: Path) -> None:
@@ -253,4 +267,4 @@ def test_folders_with_the_signs_of_patterns(tmp_path: Path) -> None:
         paths = StudyPaths(tmp_path / name / "data" / "x")
         write(paths, 6, 3)
         write(paths, 7, 1)
-        assert warehouse.query(paths, COUNTS).fetchall() == [(6, 3), (7, 1)]
+        assert ask(paths, COUNTS) == [(6, 3), (7, 1)]

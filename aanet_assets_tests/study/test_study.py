@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aanet_assets.study.settings import parse_manual_clusters, parse_manual_k
+from aanet_assets.study.settings import (
+    AANetSettings,
+    RowSettings,
+    parse_manual_clusters,
+    parse_manual_k,
+)
+from aanet_assets.study.study import Activations
 from aanet_assets_tests.small import small_study
 
 
@@ -48,6 +54,26 @@ def test_wrong_values_are_named(changes: dict, field: str, message: str) -> None
     (error,) = caught.value.errors()
     assert ".".join(map(str, error["loc"])) == field
     assert message in error["msg"]
+
+
+def test_a_study_that_shares_activations_has_them_and_settings_of_its_own() -> None:
+    small = small_study()
+    other = small.sharing("other", n_clusters=(5,), ks=(2, 3))
+    shared = Activations.model_fields.keys() - {"name"}
+    assert other.model_dump(include=shared) == small.model_dump(include=shared)
+    assert (other.name, other.activations_name, other.paths.root.name) == (
+        "other",
+        "small",
+        "other",
+    )
+    assert (other.n_clusters, other.rows, other.aanet) == ((5,), RowSettings(), AANetSettings())
+    assert other.sharing("third").activations_name == small.activations_name == "small"
+
+
+def test_what_is_shared_is_not_set_again() -> None:
+    message = r"'other' shares the activations of 'small', and so its cache, model: leave them out"
+    with pytest.raises(ValueError, match=message):
+        small_study().sharing("other", ks=(2, 3), model="gpt2", cache={"seq_len": 9})
 
 
 def test_a_study_cannot_be_changed() -> None:

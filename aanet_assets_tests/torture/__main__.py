@@ -65,7 +65,7 @@ class Torture:
         rng = random.Random(seed)
         if kind == "full disk" and self.no_disk is None:
             home = self.new_copy()
-            same = [p for p in all_partitions() if p.step == partition.step]
+            same = [p for p in all_partitions() if p.step is partition.step]
             largest = max(same, key=lambda p: sum(f.stat().st_size for f in home.files(p)))
             fault = disk.fill_up(home, self.expected, largest, rng)
             shutil.rmtree(home.folder)
@@ -88,12 +88,12 @@ class Torture:
 def planned(count: int, seed: int) -> list[tuple[str, Partition]]:
     """Which kinds of faults strike which partitions: every asset equally often."""
     partitions = all_partitions()
-    names = list(dict.fromkeys(p.step for p in partitions))
+    steps = list(dict.fromkeys(p.step for p in partitions))
     rng = random.Random(seed)
     found = []
     for i in range(count):
-        step, kind = names[i % len(names)], _KINDS[i // len(names) % len(_KINDS)]
-        found.append((kind, rng.choice([p for p in partitions if p.step == step])))
+        step, kind = steps[i % len(steps)], _KINDS[i // len(steps) % len(_KINDS)]
+        found.append((kind, rng.choice([p for p in partitions if p.step is step])))
     return found
 
 

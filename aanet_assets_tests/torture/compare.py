@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 
 import duckdb
-from aanet_assets.storage.tables import TABLES
 
+from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.study.layout import StudyPaths
+from aanet_assets_tests.small import small_study
 
 State = dict[str, str]
 """Digests by the names of files and tables."""
@@ -22,8 +23,8 @@ def state(paths: StudyPaths) -> State:
     with duckdb.connect(str(paths.database), read_only=True) as database:
         # In whatever order the partitions were finished.
         rows = {
-            table: "".join(sorted(map(repr, database.execute(f"FROM {table}").fetchall())))
-            for table in TABLES
+            table.name: "".join(sorted(map(repr, database.table(table.name).fetchall())))
+            for table in tables_of(small_study())
         }
     return files | {f"table {table}": _digest(text.encode()) for table, text in rows.items()}
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import psutil
 
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.compare import State
 from aanet_assets_tests.torture.faults import (
@@ -22,7 +23,7 @@ from aanet_assets_tests.torture.home import Home
 from aanet_assets_tests.torture.server import Dagit
 
 KINDS = ("a run", "the daemon", "all of Dagit")
-_GRID = ("aanet_models", "aanet_metrics")
+_GRID = (aanet_models, aanet_metrics)
 _PATIENCE = 480.0
 
 
@@ -39,7 +40,7 @@ def kill_in_backfill(
     until everything is green. The home is used up afterwards.
     """
     grid = [p for p in all_partitions() if p.step in _GRID]
-    models = [p for p in grid if p.step == _GRID[0]]
+    models = [p for p in grid if p.step is aanet_models]
     dagit = Dagit(home)
     try:
         for partition in grid:

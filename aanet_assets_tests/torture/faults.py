@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aanet_assets.storage import warehouse
+from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.storage.step import Partition
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, leftovers, state
@@ -32,8 +32,7 @@ _OTHERS = "made with other settings"
 
 def all_partitions() -> list[Partition]:
     """All partitions of the small study, asset by asset."""
-    study = small_study()
-    return [p for step in steps(study).values() for p in partitions(study, step)]
+    return list(partitions_of(small_study()))
 
 
 def unmake(home: Home, partition: Partition, keep_files: bool) -> None:
@@ -46,16 +45,16 @@ def unmake(home: Home, partition: Partition, keep_files: bool) -> None:
     if not keep_files:
         for path in home.files(partition):
             path.unlink()
-        warehouse.update(home.paths)
+        home.update_database()
     record.write_text(json.dumps(content | {"settings": _OTHERS}))
 
 
 def arguments(partition: Partition) -> list[str]:
     """What makes `aanet run` go no further than this partition."""
-    chosen = ["run", STUDY, "--until", partition.step]
-    for option, value in (("--n-clusters", partition.n), ("--k", partition.k)):
-        if value is not None:
-            chosen += [option, str(value)]
+    chosen = ["run", STUDY, "--until", partition.step.name]
+    for option, name in (("--n-clusters", "n"), ("--k", "k")):
+        if name in partition.at.numbers:
+            chosen += [option, str(partition.at.numbers[name])]
     return chosen
 
 

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aanet_assets
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.storage import warehouse
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.layout import StudyPaths
+from aanet_assets_tests.small import small_study
 
 PROJECT = Path(aanet_assets.__file__).parents[1]
 STUDY = "small"
@@ -52,7 +55,7 @@ def load_libraries_once() -> None:
     """Have `aanet` processes start with everything imported; call before the first of them."""
     os.environ["OMP_NUM_THREADS"] = "1"
     modules = pkgutil.walk_packages(aanet_assets.__path__, "aanet_assets.")
-    ours = [m.name for m in modules if not m.name.startswith("aanet_assets.studies.")]
+    ours = [m.name for m in modules if not m.name.startswith("aanet_assets.defs.")]
     _processes.set_forkserver_preload([*_LIBRARIES, *ours])
 
 
@@ -68,14 +71,16 @@ class Home(NamedTuple):
 
     def record(self, partition: Partition) -> Path:
         """Where the record of a partition lies."""
-        names = {"shard": partition.shard, "n": partition.n, "k": partition.k}
-        stem = "_".join(f"{name}{value}" for name, value in names.items() if value is not None)
-        return self.paths.records / partition.step / f"{stem or 'all'}.json"
+        return self.paths.records / partition.step.name / f"{partition.at.stem}.json"
 
     def files(self, partition: Partition) -> list[Path]:
         """The files of a partition that is there."""
         record = json.loads(self.record(partition).read_text())
         return [self.paths.root / name for name in record["files"]]
+
+    def update_database(self) -> None:
+        """Bring it in line with the files of the tables."""
+        warehouse.update(self.paths, tables_of(small_study()))
 
 
 def new_home(folder: Path) -> Home:
@@ -146,7 +151,7 @@ def _aanet(folder: Path, log: Path, arguments: Sequence[str]) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    from aanet_assets import studies
+    from aanet_assets import defs as studies
     from aanet_assets.cli import commands as cli
 
     studies.__path__ = [*studies.__path__, str(folder / "studies")]

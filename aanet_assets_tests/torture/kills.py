@@ -48,16 +48,15 @@ def kill(
     home: Home, expected: State, partition: Partition, seconds: Durations, rng: random.Random
 ) -> Fault:
     """Kill the run that makes a partition, then let another go on."""
-    others = [p for p in all_partitions() if p.step == partition.step and p != partition]
+    others = [p for p in all_partitions() if p.step is partition.step and p != partition]
     unmade = [partition]
     # Now and then the run has a second one of the same asset to make, before or after.
     if others and rng.random() < _TWO:
         unmade.append(rng.choice(others))
     for unmaking in unmade:
         unmake(home, unmaking, keep_files=rng.random() < _KEEP_FILES)
-    options = (
-        arguments(partition) if len(unmade) == 1 else ["run", STUDY, "--until", partition.step]
-    )
+    until = ["run", STUDY, "--until", partition.step.name]
+    options = arguments(partition) if len(unmade) == 1 else until
     in_the_middle = _killed_in_the_middle(home, options, partition, seconds, rng)
     problems, resumed = go_on(home, unmade)
     differing, left = compare(home, expected)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aanet_assets.storage import warehouse
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets.storage.step import Partition
 from aanet_assets_tests.torture.compare import differences, state
 from aanet_assets_tests.torture.faults import all_partitions, arguments, unmake
@@ -45,7 +45,7 @@ def runs_beside_readers(home: Home, seconds: float, workers: int, seed: int) -> 
     """Have workers and readers at work side by side for so long."""
     counts = Counts()
     expected = state(home.paths)
-    grid = [p for p in all_partitions() if p.step == "aanet_metrics"]
+    grid = [p for p in all_partitions() if p.step is aanet_metrics]
     over = threading.Event()
     with ExitStack() as there, ThreadPoolExecutor(workers + 1) as pool:
         users = []
@@ -53,7 +53,7 @@ def runs_beside_readers(home: Home, seconds: float, workers: int, seed: int) -> 
             users.append(there.enter_context(SqlUser(home.paths, kind)))
             # As if somebody had written into it: it is made anew although no partition changed.
             os.utime(home.paths.database)
-            warehouse.update(home.paths)
+            home.update_database()
         users += [there.enter_context(SqlUser(home.paths, kind)) for kind in _VISITORS]
         swaps = pool.submit(_count_swaps, home, over)
         ends = time.monotonic() + seconds
@@ -82,7 +82,7 @@ def _work(
     runs, problems = 0, []
     while time.monotonic() < ends and not problems:
         metrics = rng.choice(own)
-        for partition in (metrics, metrics._replace(step="aanet_models")):
+        for partition in (metrics, aanet_models.at(**metrics.at.numbers)):
             unmake(home, partition, keep_files=rng.random() < 0.5)
         ended = aanet(home, *arguments(metrics))
         runs += 1

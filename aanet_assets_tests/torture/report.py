@@ -20,7 +20,8 @@ def faults_table(faults: Sequence[Fault]) -> str:
     for step in [*dict.fromkeys(fault.partition.step for fault in faults), None]:
         own = [fault for fault in faults if step in (fault.partition.step, None)]
         counts = [_count([fault for fault in own if fault.kind == kind]) for kind in kinds]
-        rows.append([step or "**all**", *counts, _differing(own), _leftovers(own), _seconds(own)])
+        name = step.name if step else "**all**"
+        rows.append([name, *counts, _differing(own), _leftovers(own), _seconds(own)])
     return markdown(header, rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from aanet_assets.storage.step import Partition
+from aanet_assets.storage.step import Partition, Step
 from aanet_assets_tests.torture.home import PROJECT, STUDY, Home
 
 _BACKFILL = """
@@ -74,10 +74,10 @@ class Dagit:
             raise RuntimeError(f"GraphQL: {content['errors']}")
         return content["data"]
 
-    def backfill(self, steps: tuple[str, ...], partitions: list[Partition]) -> str:
+    def backfill(self, steps: tuple[Step, ...], partitions: list[Partition]) -> str:
         """Launch a backfill of some assets over some partitions; its id."""
         parameters = {
-            "assetSelection": [{"path": [STUDY, step]} for step in steps],
+            "assetSelection": [{"path": [STUDY, step.name]} for step in steps],
             "partitionNames": [partition.key for partition in partitions],
         }
         answer = self.ask(_BACKFILL, p=parameters)["launchPartitionBackfill"]

@@ -3,19 +3,23 @@
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from aanet_assets.orchestration.driver import Failure
+from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets.steps.clusters import cluster_rows
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import read_record
+from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture import disk, kills
 from aanet_assets_tests.torture.compare import differences, state
 from aanet_assets_tests.torture.home import Home, copy_home, load_libraries_once, new_home
@@ -75,11 +79,12 @@ def test_sql_at_any_time(battered: Home) -> None:
 
 
 def test_a_query_is_answered_while_somebody_writes(battered: Home) -> None:
-    expected = warehouse.query(battered.paths, ROWS).fetchall()
+    tables = tables_of(small_study())
+    expected = warehouse.query(battered.paths, tables, ROWS).fetchall()
     with SqlUser(battered.paths, "writer") as user:
         with pytest.raises(duckdb.IOException, match="lock"):
             duckdb.connect(str(battered.paths.database), read_only=True)
-        assert warehouse.query(battered.paths, ROWS).fetchall() == expected
+        assert warehouse.query(battered.paths, tables, ROWS).fetchall() == expected
     assert not user.problems
 
 
@@ -88,7 +93,7 @@ def test_tables_that_did_not_reach_the_database_do_not_count(
 ) -> None:
     partition = aanet_metrics.at(n=7, k=3)
 
-    def no_room(paths: StudyPaths) -> None:
+    def no_room(paths: StudyPaths, tables: Sequence[Table]) -> None:
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
@@ -104,8 +109,8 @@ def test_no_log_is_left_where_an_update_fails(
 ) -> None:
     replace = warehouse._replace
 
-    def half(database: duckdb.DuckDBPyConnection, paths: StudyPaths, held, there) -> None:
-        replace(database, paths, held, there)
+    def half(database: duckdb.DuckDBPyConnection, paths: StudyPaths, *others) -> None:
+        replace(database, paths, *others)
         assert list(paths.root.glob(".metrics.duckdb.*.wal"))
         raise OSError("no room")
 
@@ -114,6 +119,6 @@ def test_no_log_is_left_where_an_update_fails(
     os.utime(battered.paths.database)
     before = state(battered.paths)
     with pytest.raises(OSError, match="no room"):
-        warehouse.update(battered.paths)
+        battered.update_database()
     assert not list(battered.paths.root.glob(".*"))
     assert state(battered.paths) == before

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from aanet_assets.aanet.network import AANet
+from aanet_assets.aanet.reference import AANet
 from aanet_assets.activations.corpus import load_tokenizer
 from aanet_assets.activations.rows import Cluster
 from aanet_assets.activations.shards import Shard

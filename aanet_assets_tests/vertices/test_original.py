@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from aanet_assets.steps.metrics import CURVES
-from aanet_assets.steps.vertices import MANIFEST, vertex_samples
+from aanet_assets.steps.vertices import MANIFEST, manifests, rewrite_manifest, vertex_samples
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.records import discard_record
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.manifest import manifest_problem, rewrite_manifest
+from aanet_assets.vertices.manifest import manifest_file, manifest_problem
 from aanet_assets.vertices.original import cluster_fields, stats_fields, training_fields
 from aanet_assets_tests.conftest import Finished, said
 from aanet_assets_tests.small import small_study
@@ -34,7 +34,7 @@ STATS: Fields = {
     "total_samples_collected": int, "all_vertices_reached_target": bool, "model_name": str,
     "tokenizer": str, "distance_threshold": float,
 }  # fmt: skip
-MANIFEST: Fields = {
+MANIFEST_FIELDS: Fields = {
     "total_clusters": int, "n_clusters_list": [int], "model_name": str, "sae_release": str,
     "sae_id": str, "tokenizer": str,
     "vertex_collection": {
@@ -76,10 +76,10 @@ def test_fields_and_types(finished: Finished) -> None:
     paths, stem = finished.study.paths, "cluster_0_k3_categoryM"
     folder, project = paths.root / "selected_clusters" / "n7", paths.root.parents[1]
     for manifest in (
-        read(paths.root / "selected_clusters" / "manifest.json"),
+        read(manifest_file(finished.study)),
         read(MANIFEST.under(paths.root, n=7)),
     ):
-        check(manifest, MANIFEST)
+        check(manifest, MANIFEST_FIELDS)
         assert manifest["total_clusters"] == len(manifest["clusters"]) == 2
         for cluster, stats in zip(
             manifest["clusters"], manifest["vertex_collection"]["results"], strict=True
@@ -91,7 +91,7 @@ def test_fields_and_types(finished: Finished) -> None:
             lines = (project / cluster["vertex_samples_path"]).read_text().splitlines()
             assert len(lines) == stats["total_samples_collected"]
     # Of 6 clusters none is selected: it is in the study's manifest with none.
-    assert read(paths.root / "selected_clusters" / "manifest.json")["n_clusters_list"] == [6, 7]
+    assert read(manifest_file(finished.study))["n_clusters_list"] == [6, 7]
     assert read(MANIFEST.under(paths.root, n=6))["n_clusters_list"] == [6]
     stats = read(folder / f"{stem}_vertex_stats.json")
     check(stats, STATS)
@@ -149,16 +149,14 @@ def test_a_cluster_is_complete_when_all_of_its_vertices_are() -> None:
 
 
 def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Study) -> None:
-    path, whole = (
-        (copied.paths.root / "selected_clusters" / "manifest.json"),
-        (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes(),
-    )
+    path = manifest_file(copied)
+    whole = path.read_bytes()
     rewrite_manifest(copied)
     assert path.read_bytes() == whole
-    assert manifest_problem(copied) is None
+    assert manifest_problem(copied, manifests(copied)) is None
     # Taken out of the study: not a word of it remains.
     smaller = small_study(n_clusters=(6,), selection={})
-    problem = manifest_problem(smaller)
+    problem = manifest_problem(smaller, manifests(smaller))
     assert problem is not None
     rewrite_manifest(small_study(n_clusters=(7,)))
     assert read(path)["n_clusters_list"] == [7]
@@ -183,22 +181,20 @@ def test_a_manifest_that_cannot_be_read_is_named(copied: Study) -> None:
     damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
     with pytest.raises(ValueError, match=r"n7/manifest\.json is missing or damaged.*aanet doctor"):
         rewrite_manifest(copied)
-    assert "cannot be compared" in str(manifest_problem(copied))
+    assert "cannot be compared" in str(manifest_problem(copied, manifests(copied)))
 
 
 @pytest.mark.parametrize("command", ["doctor", "run"])
 def test_a_deleted_manifest_comes_back(copied: Study, study_module, command: str) -> None:
-    name, whole = (
-        study_module(f"small_manifest_{command}"),
-        (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes(),
-    )
-    (copied.paths.root / "selected_clusters" / "manifest.json").unlink()
+    name, path = study_module(f"small_manifest_{command}"), manifest_file(copied)
+    whole = path.read_bytes()
+    path.unlink()
     output = said(command, name, code=0)
     assert command == "run" or "selected_clusters/manifest.json is missing" in output
-    assert (copied.paths.root / "selected_clusters" / "manifest.json").read_bytes() == whole
+    assert path.read_bytes() == whole
 
 
 def test_pruning_takes_an_n_out_of_the_manifest(copied: Study, study_module) -> None:
     name = study_module("small_manifest_pruned", "n_clusters=(7,)")
     said("prune", name, "--yes", code=0)
-    assert read(copied.paths.root / "selected_clusters" / "manifest.json")["n_clusters_list"] == [7]
+    assert read(manifest_file(copied))["n_clusters_list"] == [7]

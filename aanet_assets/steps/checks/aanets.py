@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.aanet.export import load_stack
-from aanet_assets.aanet.network import load_aanet
+from aanet_assets.aanet.export import load_aanet, load_stack
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 

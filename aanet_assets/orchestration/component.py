@@ -1,0 +1,87 @@
+"""A study as a component of Dagster: in YAML, by Dagster's own loading, or in Python."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import dagster as dg
+from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, create_model
+
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.orchestration.studies import load_study
+from aanet_assets.study.settings import Settings
+from aanet_assets.study.study import Activations, Study
+
+_OWN = {
+    name: (field.annotation, field)
+    for name, field in Study.model_fields.items()
+    if name not in Activations.model_fields and name != "activations"
+}
+_Sharing = create_model(
+    "SharingStudy",
+    __base__=Settings,
+    name=(str, Field(description="Name of the study and of its folder.")),
+    activations=(str, Field(description="Name of the study whose activations it shares.")),
+    **_OWN,  # pyright: ignore
+)
+
+
+def _kind(given: object) -> str:
+    shares = isinstance(given, dict) and "activations" in given and "model" not in given
+    return "sharing" if shares else "study"
+
+
+class StudyAttributes(
+    RootModel[
+        Annotated[
+            Annotated[Study, Tag("study")] | Annotated[_Sharing, Tag("sharing")],  # pyright: ignore
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """The fields of `Study`; or a name, `activations` of another study, and what is its own."""
+
+
+class StudyScaffolder(dg.Scaffolder):
+    """Writes a study that is complete but for the paths of its model, SAE and corpus."""
+
+    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+        """Write `defs.yaml`."""
+        name = Path(request.target_path).name
+        dg.scaffold_component(
+            request,
+            {
+                "name": name,
+                "model": "path/to/a/hugging-face-model",
+                "sae": {"directory": "path/to/a/saelens-sae"},
+                "corpus": {"files": "path/to/*.parquet"},
+                "n_clusters": [64, 128],
+                "ks": [2, 3, 4, 5],
+            },
+        )
+
+
+@dg.scaffold_with(StudyScaffolder)
+class StudyComponent(dg.Component):
+    """A study: activations, and how to look for simplices in them."""
+
+    def __init__(self, study: Study):
+        self.study = study
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The attributes in `defs.yaml`."""
+        return StudyAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """From the attributes in `defs.yaml`."""
+        own: Any = StudyAttributes.model_validate(attributes).root
+        if isinstance(own, Study):
+            return cls(own)
+        fields = {name: getattr(own, name) for name in own.model_fields_set}
+        activations = load_study(fields.pop("activations")).study
+        return cls(activations.sharing(**fields))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Assets, jobs, sensors and schedules of the study."""
+        return build_defs(self.study)
