@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +17,8 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from aanet_assets.orchestration.studies import LoadedStudy
 
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
@@ -32,8 +33,8 @@ def bear_any_terminal() -> None:
             stream.reconfigure(errors="replace")
 
 
-def load(name: str) -> ModuleType:
-    """The module of a study; one clear message where there is none or it cannot be used."""
+def load(name: str) -> "LoadedStudy":
+    """A study by its name; one clear message where there is none or it cannot be used."""
     from aanet_assets.orchestration.studies import StudyModuleError, load_study
 
     enter_home()

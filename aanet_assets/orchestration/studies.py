@@ -81,9 +81,17 @@ def _from_yaml(file: Path) -> LoadedStudy:
     from aanet_assets.orchestration.build import build_defs
     from aanet_assets.orchestration.component import StudyComponent
 
-    tree = dg.ComponentTree.from_module(studies, project_root=data_root().parent)
-    study = tree.load_component(file.parent, StudyComponent).study
-    return LoadedStudy(study, build_defs(study))
+    # A tree of this folder alone: one of all studies is broken by any of them.
+    folder = importlib.import_module(f"{PACKAGE}.{file.parent.name}")
+    tree = dg.ComponentTree.from_module(folder, project_root=data_root().parent)
+    components = tree.get_all_components(of_type=StudyComponent)
+    if len(components) != 1:
+        raise StudyModuleError(
+            f"{file} has {len(components)} components of the type {StudyComponent.__module__}."
+            f"{StudyComponent.__name__}; a study is one"
+        )
+    (component,) = components
+    return LoadedStudy(component.study, build_defs(component.study))
 
 
 def _from_module(name: str) -> LoadedStudy:

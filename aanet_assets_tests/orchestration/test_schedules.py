@@ -31,7 +31,7 @@ def schedule_tick(instance: dg.DagsterInstance, name: str) -> tuple[list[str | N
 
 
 def test_the_grid_waits_for_training_rows(instance: dg.DagsterInstance) -> None:
-    requested, message = schedule_tick(instance, "small_fill_grid")
+    requested, message = schedule_tick(instance, "ticking_fill_grid")
     assert requested == []
     assert message.startswith("aanet_models [n_clusters 6, k 2] waits for ")
 
@@ -42,12 +42,12 @@ def test_the_grid_is_asked_for_row_by_row_but_for_what_is_there(
     inputs()
     metrics(6, "a", 3)
     pretend(STUDY, aanet_models.at(n=6, k=2), "a")
-    assert schedule_tick(instance, "small_fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
-    run_of(instance, "small_stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
-    assert schedule_tick(instance, "small_fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
+    assert schedule_tick(instance, "ticking_fill_grid")[0] == ["2|6", "4|6", "2|7", "3|7", "4|7"]
+    run_of(instance, "ticking_stage1_grid", "2|7", dg.DagsterRunStatus.NOT_STARTED)
+    assert schedule_tick(instance, "ticking_fill_grid")[0] == ["2|6", "4|6", "3|7", "4|7"]
     metrics(6, "a")
     metrics(7, "a")
-    requested, message = schedule_tick(instance, "small_fill_grid")
+    requested, message = schedule_tick(instance, "ticking_fill_grid")
     assert (requested, message) == ([], "every partition is there")
 
 
@@ -56,9 +56,9 @@ def test_failed_and_stale_partitions_are_asked_for_again(instance: dg.DagsterIns
     metrics(6, "a")
     metrics(7, "a")
     discard_record(STUDY, aanet_models.at(n=7, k=3))  # as a failed run leaves it
-    assert schedule_tick(instance, "small_fill_grid")[0] == ["3|7"]
+    assert schedule_tick(instance, "ticking_fill_grid")[0] == ["3|7"]
     made(cluster_rows, n=6, content="other")
-    assert schedule_tick(instance, "small_fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
+    assert schedule_tick(instance, "ticking_fill_grid")[0] == ["2|6", "3|6", "4|6", "3|7"]
 
 
 def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None:
@@ -66,7 +66,7 @@ def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None
     metrics(6, "a")
     metrics(7, "a")
     discard_record(STUDY, aanet_exports.at(n=7, k=3))
-    (request,) = evaluated(instance, "small_fill_grid").run_requests or []
+    (request,) = evaluated(instance, "ticking_fill_grid").run_requests or []
     assert request.partition_key == "3|7"
     assert request.asset_selection == [dg.AssetKey([STUDY.name, "aanet_exports"])]
 
@@ -74,11 +74,11 @@ def test_only_what_is_missing_is_asked_for(instance: dg.DagsterInstance) -> None
 def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstance) -> None:
     made(corpus, sae_fit)
     pretend(STUDY, activation_cache.at(shard=1), "a")
-    assert schedule_tick(instance, "small_fill_cache")[0] == ["0", "2"]
-    assert schedule_tick(instance, "small_fill_clusters")[0] == []
+    assert schedule_tick(instance, "ticking_fill_cache")[0] == ["0", "2"]
+    assert schedule_tick(instance, "ticking_fill_clusters")[0] == []
     made(activation_cache)
-    assert schedule_tick(instance, "small_fill_cache")[0] == []
-    assert schedule_tick(instance, "small_fill_clusters")[0] == ["6", "7"]
+    assert schedule_tick(instance, "ticking_fill_cache")[0] == []
+    assert schedule_tick(instance, "ticking_fill_clusters")[0] == ["6", "7"]
 
 
 def test_schedules_are_off_by_default() -> None:

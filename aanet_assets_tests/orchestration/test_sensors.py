@@ -98,7 +98,7 @@ def test_stage3_run_by_hand_needs_no_second_run(ticker: Ticker) -> None:
 def test_a_row_in_motion_is_waited_for(ticker: Ticker) -> None:
     inputs()
     metrics(7, "a")
-    run = run_of(ticker.instance, "small_stage1_grid", "3|7", dg.DagsterRunStatus.NOT_STARTED)
+    run = run_of(ticker.instance, "ticking_stage1_grid", "3|7", dg.DagsterRunStatus.NOT_STARTED)
     assert ticker.tick() == []
     assert "7: waits, because aanet_m" in ticker.message
     assert "[n_clusters 7, k 3] is queued or running" in ticker.message
@@ -109,7 +109,7 @@ def test_a_row_in_motion_is_waited_for(ticker: Ticker) -> None:
 def test_another_studys_runs_are_not_waited_for(ticker: Ticker) -> None:
     inputs()
     metrics(7, "a")
-    job = build_defs(STUDY).resolve_job_def("small_stage3")
+    job = build_defs(STUDY).resolve_job_def("ticking_stage3")
     ticker.instance.create_run_for_job(
         job, tags={"dagster/partition": "7", STUDY_TAG: "other"},
         status=dg.DagsterRunStatus.STARTED,
@@ -121,7 +121,7 @@ def test_a_change_while_stage3_runs_waits_and_is_not_lost(ticker: Ticker) -> Non
     inputs()
     metrics(7, "a")
     assert ticker.tick() == ["7"]
-    run = run_of(ticker.instance, "small_stage3", "7")
+    run = run_of(ticker.instance, "ticking_stage3", "7")
     stage3_done(7)
     metrics(7, "b")
     assert ticker.tick() == []
@@ -134,7 +134,7 @@ def test_a_failed_stage3_is_tried_so_often_and_then_says_why(ticker: Ticker) -> 
     """Nothing but records is on disk, so that the runs really fail."""
     inputs()
     metrics(7, "a")
-    job = build_defs(STUDY).resolve_job_def("small_stage3")
+    job = build_defs(STUDY).resolve_job_def("ticking_stage3")
     for _ in range(STAGE3_TRIES):
         assert ticker.tick() == ["7"]
         job.execute_in_process(
