@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.defs import gemma_2_9b
+from aanet_assets.defs import gemma_2_9b, toy
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets_tests.browser.dagit import Dagit, study_with
 
@@ -27,6 +27,8 @@ def visit(page: "Page", dagit: Dagit, path: str) -> None:
 
 def show_graph(page: "Page", dagit: Dagit, study: str, other: str) -> None:
     """The graph of one study, with all groups open."""
+    # Dagit draws no assets that lie outside the window.
+    page.set_viewport_size({"width": 1600, "height": 1400})
     visit(page, dagit, "/")
     page.locator("a[href='/asset-groups']").click()
     expect(page.get_by_text(f"{other}_2_review").first).to_be_visible()
@@ -62,7 +64,7 @@ def latest_run(page: "Page", dagit: Dagit, asset: str, partition: str) -> "Locat
     return page.locator("a[href^='/runs/']").first
 
 
-@pytest.mark.parametrize("study", [gemma_2_9b.study], ids=lambda study: study.name)
+@pytest.mark.parametrize("study", [toy.study, gemma_2_9b.study], ids=lambda study: study.name)
 def test_the_graph_shows_every_asset(page: "Page", dagit: Dagit, study) -> None:
     show_graph(page, dagit, study.name, other="small")
     for step in steps_of(study):
@@ -111,6 +113,8 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     visit(page, dagit, "/deployment/locations")
     page.get_by_role("button", name="Reload all").click()
     visit(page, dagit, "/automation")
+    # Dagit draws no rows that lie outside the window.
+    page.get_by_placeholder("Search and filter automations").fill("small_stage3")
     page.locator("a[href='/locations/small/sensors/small_stage3_when_metrics_change']").click()
     # 7 because its metrics changed, 8 because its row is complete; 6 is stale and has to wait.
     expect(page.get_by_text("2 runs requested").first).to_be_visible()
@@ -121,8 +125,6 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
         for n in ("7", "8"):
             expect(latest_run(page, dagit, asset, n)).not_to_have_text(before)
             expect(page.get_by_role("link", name="small_stage3")).to_be_visible()
-    # Dagit draws no assets that lie outside the window.
-    page.set_viewport_size({"width": 1600, "height": 1400})
     show_graph(page, dagit, "small", other="toy")
     green = page.locator("foreignObject [style*='background-green']")
     expect(green).to_have_count(len(steps_of(study_with(dagit.seed))))
