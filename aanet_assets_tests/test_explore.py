@@ -24,8 +24,8 @@ def test_the_notebook_shows_what_the_study_found(finished: Finished) -> None:
     assert done.returncode == 0, done.stderr
     for said in (
         "consolidated_metrics",
-        "guide: ",
-        "calibrated: ",
+        "elbow: ",
+        "geometric: ",
         "reaches a category",
         "vertex_id",
     ):

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from aanet_assets.selection.filters import select_clusters
-from aanet_assets.selection.verdicts import select_calibrated
+from aanet_assets.selection.verdicts import select_geometric
 from aanet_assets.study.layout import StudyPaths, data_root
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
@@ -82,9 +82,9 @@ plt.show()
 # Both selections with other settings, without running anything; put what you like into the study.
 
 # %%
-guide = select_clusters(metrics, SelectionSettings(b_sd=1.5, arch_monotonic=False), n)
-calibrated = select_calibrated(evidence, SelectionSettings(), TrustSettings(min_fit=0.7), n)
-for mode, selection in (("guide", guide), ("calibrated", calibrated)):
+by_elbows = select_clusters(metrics, SelectionSettings(b_sd=1.5, arch_monotonic=False), n)
+geometric = select_geometric(evidence, SelectionSettings(), TrustSettings(min_fit=0.7), n)
+for mode, selection in (("elbow", by_elbows), ("geometric", geometric)):
     print(f"\n{mode}: {len(selection.selected)} clusters")
     print(selection.selected[["cluster_id", "category", "k", "k_source"]].to_string(index=False))
     print(selection.funnel.to_string(index=False))

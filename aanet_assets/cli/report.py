@@ -39,7 +39,7 @@ def _frame(study: Study, sql: str) -> pd.DataFrame:
 def _print_recovery(study: Study, n: int, console: Console) -> None:
     recovery = _frame(
         study,
-        f"""SELECT r.*, simplex_k, simplex_fit, calibrated_category
+        f"""SELECT r.*, simplex_k, simplex_fit, geometric_category
             FROM recovery r
             LEFT JOIN evidence e
               ON (e.n_clusters_total, e.cluster_id) = (r.n_clusters_total, r.cluster_id)
@@ -63,7 +63,7 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
             *(_number(row[name], 3) for name in ("r2", "token_r2", "leak")),
             *(_number(value, 0) for value in whole),
             _number(row["simplex_fit"], 2),
-            f"simplex of {row['simplex_k']}" if row["calibrated_category"] == "S" else "no simplex",
+            f"simplex of {row['simplex_k']}" if row["geometric_category"] == "S" else "no simplex",
             _number(row["barycentric_r2"], 3),
             _number(row["vertex_purity"], 3),
         )

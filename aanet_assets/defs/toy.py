@@ -38,12 +38,12 @@ study = Study(
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     # Faint activations of other components' tokens would blur the simplex and move its elbow.
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
-    # What follows the mode is for the guide's verdict, which stands beside: seven clusters are too
-    # few for limits of three standard deviations, so that a reconstruction elbow stronger than the
-    # average one is enough (category B). The archetypal loss of a simplex that fits is close to
+    # What follows the mode is for the elbow mode's verdict, which stands beside: seven clusters are
+    # too few for limits of three standard deviations, so that a reconstruction elbow stronger than
+    # the average one is enough (category B). The archetypal loss of a simplex that fits is close to
     # zero, and its elbow and order are noise: they decide nothing here.
     selection=SelectionSettings(
-        mode="calibrated",
+        mode="geometric",
         b_sd=0.0,
         arch_monotonic=False,
         max_k_differential=6,

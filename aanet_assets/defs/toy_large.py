@@ -35,7 +35,7 @@ study = Study(
     n_clusters=(22,),
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
-    selection=SelectionSettings(mode="calibrated"),
+    selection=SelectionSettings(mode="geometric"),
     trust=TrustSettings(replicates=5),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union22", n_clusters=22),

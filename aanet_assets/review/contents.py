@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aanet_assets.selection.rules import ELBOW, GEOMETRIC, MODES
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
 DIGITS = 4
 """Significant digits of numbers that are only drawn: more would only make the page large."""
+DRAWN = {
+    ELBOW: (
+        "decoder_dir_rank",
+        "activation_pca_rank",
+        "aanet_recon_loss_elbow_k",
+        "aanet_recon_loss_elbow_strength",
+        "aanet_archetypal_loss_elbow_k",
+        "aanet_archetypal_loss_elbow_strength",
+    ),
+    GEOMETRIC: ("coactivity", "coactivity_q", "simplex_fit", "simplex_k"),
+}
+"""Columns of each mode's table that the page draws, whether or not a rule names them."""
 CURVE_POINTS = 40
 SAMPLES_PER_VERTEX = 6
 TOKENS_PER_VERTEX = 8
@@ -41,46 +54,27 @@ def numbers(values: Iterable[object]) -> list[float | int | None]:
 def cluster_rows(
     metrics: pd.DataFrame, evidence: pd.DataFrame, verdicts: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    """One entry per cluster: what is known of it and does not depend on k, and its losses."""
+    """One entry per cluster: what is known of it and does not depend on k, and its losses.
+
+    Values that the page draws or judges have the names of their columns.
+    """
     known = evidence[~evidence["is_null"]].set_index("cluster_id")
     verdicts = verdicts.set_index("cluster_id")
     found = []
     for cluster_id, own in metrics.sort_values("aanet_k").groupby("cluster_id"):
-        first, trust, verdict = own.iloc[0], known.loc[cluster_id], verdicts.loc[cluster_id]
-        found.append(
-            {
-                "id": int(str(cluster_id)),
-                "latents": [int(i) for i in first["latent_indices"]],
-                "rank": exact(first["decoder_dir_rank"]),
-                "pca": exact(first["activation_pca_rank"]),
-                "reconK": exact(first["aanet_recon_loss_elbow_k"]),
-                "recon": exact(first["aanet_recon_loss_elbow_strength"]),
-                "archK": exact(first["aanet_archetypal_loss_elbow_k"]),
-                "arch": exact(first["aanet_archetypal_loss_elbow_strength"]),
-                "reconFalling": exact(first["recon_elbow_is_falling"]),
-                "archFalling": exact(first["arch_elbow_is_falling"]),
-                "reconFall": exact(first["recon_pct_decrease"]),
-                "archFall": exact(first["arch_pct_decrease"]),
-                "reconMonotonic": exact(first["recon_is_monotonic"]),
-                "archMonotonic": exact(first["arch_is_monotonic"]),
-                "differential": exact(first["k_differential"]),
-                "reconLoss": numbers(own["aanet_recon_loss"]),
-                "archLoss": numbers(own["aanet_archetypal_loss"]),
-                "coactivity": exact(trust["coactivity"]),
-                "q": exact(trust["coactivity_q"]),
-                "fit": exact(trust["simplex_fit"]),
-                "fitK": exact(trust["simplex_k"]),
-                "elbowShare": exact(trust["elbow_k_share"]),
-                "elbowP": exact(trust["elbow_strength_p"]),
-                "selected": bool(verdict["selected"]),
-                "category": _text(verdict["category"]),
-                "k": exact(verdict["k"]),
-                "guide": _text(verdict["guide_category"]),
-                "guideReason": _text(verdict["guide_reason"]),
-                "calibrated": _text(verdict["calibrated_category"]),
-                "calibratedReason": _text(verdict["calibrated_reason"]),
-            }
-        )
+        first, verdict = own.iloc[0], verdicts.loc[cluster_id]
+        entry = {
+            "id": int(str(cluster_id)),
+            "latents": [int(i) for i in first["latent_indices"]],
+            "reconLoss": numbers(own["aanet_recon_loss"]),
+            "archLoss": numbers(own["aanet_archetypal_loss"]),
+            "selected": bool(verdict["selected"]),
+        }
+        for mode, row in ((ELBOW, first), (GEOMETRIC, known.loc[cluster_id])):
+            entry |= {name: exact(row[name]) for name in (*DRAWN[mode], *MODES[mode].columns)}
+            entry[mode] = _text(verdict[f"{mode}_category"])
+            entry[f"{mode}Reason"] = _text(verdict[f"{mode}_reason"])
+        found.append(entry)
     return found
 
 
@@ -179,8 +173,30 @@ def _tokens(row: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def settings(selection: SelectionSettings, trust: TrustSettings) -> dict[str, Any]:
-    """The settings of selection in use, by name, and by group what they are by default."""
+    """The settings of selection in use, by name, what they are by default, and what they decide.
+
+    `rules` are `MODES`, each with kind and bounds of its settings as their fields declare them.
+    """
+    groups = (SelectionSettings, TrustSettings)
+    fields = {
+        name: {
+            "kind": field.get("type"),
+            "least": field.get("minimum", field.get("exclusiveMinimum")),
+            "most": field.get("maximum", field.get("exclusiveMaximum")),
+        }
+        for group in groups
+        for name, field in group.model_json_schema()["properties"].items()
+    }
     return {
+        "rules": {
+            name: {
+                "rules": [rule._asdict() for rule in mode.rules],
+                "strengths": {key: own._asdict() for key, own in mode.strengths.items()},
+                "categories": [category._asdict() for category in mode.categories],
+                "settings": {setting: fields[setting] for setting in mode.settings},
+            }
+            for name, mode in MODES.items()
+        },
         "settings": selection.model_dump() | trust.model_dump(),
         "defaults": {
             "selection": SelectionSettings().model_dump(),

@@ -1,25 +1,18 @@
 "use strict";
-// The rules of selection are those of analysis/quality.py, analysis/categories.py and trust/verdicts.py.
+// The rules of selection are those of selection/rules.py, which come with the data; here they are only evaluated.
 const at = id => document.getElementById(id);
 const COLOURS = {S: "#1b7837", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
 const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};
 const LEGEND = {showlegend: true, legend: {orientation: "h", font: {size: 10}, x: 0, y: 1.02, yanchor: "bottom"}, margin: {...LAYOUT.margin, t: 30}};
 const CONFIG = {responsive: true, displaylogo: false};
-const LATENTS = {min_latents: [1, 20, 1]}, DEVIATIONS = {a_sd: [-2, 5, 0.1], b_sd: [-2, 8, 0.1], c_sd: [-2, 8, 0.1], d_sd: [-2, 5, 0.1]};
-const SLIDERS = {
-  calibrated: {min_fit: [0, 1, 0.01], max_q: [0, 1, 0.005], ...LATENTS},
-  guide: {...DEVIATIONS, ...LATENTS, min_recon_pct_decrease: [0, 100, 1], min_arch_pct_decrease: [0, 100, 1], max_k_differential: [0, 6, 1]},
-};
-const SWITCHES = {calibrated: [], guide: ["recon_monotonic", "arch_monotonic"]};
-const WHOLE = ["min_latents", "max_k_differential"];
-// Smallest and largest value that the study's settings allow, where not every number is.
-const ALLOWED = {min_fit: [0, 1], max_q: [0, 1], min_latents: [1], min_recon_pct_decrease: [0, 100], min_arch_pct_decrease: [0, 100], max_k_differential: [0]};
-// No loss that falls has a stronger elbow; what is stronger is drawn at EDGE.
-const STRONGEST_FALL = 1 / Math.sqrt(2), EDGE = 0.76;
+const HOLDS = {">=": (value, limit) => value >= limit, "<=": (value, limit) => value <= limit, true: value => Boolean(value), known: () => true};
+const RECON = "aanet_recon_loss_elbow_strength", ARCH = "aanet_archetypal_loss_elbow_strength";
+// Where strengths are drawn that no falling loss has.
+const EDGE = 0.76;
 // Filled by start(), once they are unpacked; `limits` are the settings of selection as they are now.
 let data, byId, limits;
-// Ids of the clusters that pass the guide's filters, and mean and deviation of their two strengths.
-let passing, means, deviations;
+// What each mode makes of the clusters, by these settings.
+let judgements;
 let picked = null, sorting = {column: "id", down: false};
 
 // In so many digits, or in as many as it takes to lie on the same side of a threshold as it does.
@@ -37,25 +30,30 @@ function element(name, text = "", attributes = {}) {
   return Object.assign(made, attributes);
 }
 
-function calibrated(c) {
-  const sound = c.latents.length >= limits.min_latents && c.q !== null && c.fit !== null;
-  return sound && c.q <= limits.max_q && c.fit >= limits.min_fit ? "S" : "";
+// What a mode makes of the clusters: ids of those that pass its rules, mean and deviation of its strengths among them.
+function judged({rules, strengths}) {
+  const used = rules.filter(rule => !rule.switch || limits[rule.switch]);
+  const passed = data.clusters.filter(c => used.every(({column, comparison, setting}) => c[column] !== null && HOLDS[comparison](c[column], limits[setting])));
+  const spread = own => moments(passed.map(c => counted(c, own)).filter(strength => !Number.isNaN(strength)));
+  return {passing: new Set(passed.map(c => c.id)), spreads: Object.fromEntries(Object.entries(strengths).map(([name, own]) => [name, spread(own)]))};
 }
 
-function filter() {
-  const passed = data.clusters.filter(c => c.latents.length >= limits.min_latents && c.recon !== null && c.arch !== null &&
-    (c.reconMonotonic || !limits.recon_monotonic) && (c.archMonotonic || !limits.arch_monotonic) &&
-    c.reconFall >= limits.min_recon_pct_decrease && c.archFall >= limits.min_arch_pct_decrease && c.differential <= limits.max_k_differential);
-  const axes = [0, 1].map(axis => moments(passed.map(c => counted(c, axis)).filter(strength => !Number.isNaN(strength))));
-  means = axes.map(([mean]) => mean);
-  deviations = axes.map(([, deviation]) => deviation);
-  passing = new Set(passed.map(c => c.id));
+// A strength as the categories take it: where its loss may rise, NaN if no falling loss has it.
+const counted = (c, {column, switch: falls, most}) => c[column] !== null && (limits[falls] || c[column] <= most) ? c[column] : NaN;
+
+function limit(mode, strength, setting) {
+  const [mean, deviation] = judgements[mode].spreads[strength];
+  return mean + limits[setting] * deviation;
 }
 
-// The strength as the categories take it: where a loss may rise, NaN if no falling loss has it.
-function counted(c, axis) {
-  const [strength, monotonic, falling] = axis ? [c.arch, limits.arch_monotonic, c.archFalling] : [c.recon, limits.recon_monotonic, c.reconFalling];
-  return monotonic || falling ? strength : NaN;
+// A manual pick needs a k, which one mode may have and the other not.
+function category(c, mode = limits.mode) {
+  if (c[mode] === "M") return "M";
+  if (!judgements[mode].passing.has(c.id)) return "";
+  const {categories, strengths} = data.rules[mode];
+  const above = ([strength, setting]) => counted(c, strengths[strength]) > limit(mode, strength, setting);
+  const held = categories.find(own => (!own.equal_elbows || c.k_differential === 0) && own.tests.every(above));
+  return held ? held.name : "";
 }
 
 // Mean and standard deviation (ddof 1), exact and rounded once, as those of Python's statistics module:
@@ -85,33 +83,19 @@ function root(top, bottom) {
   return Number(inexact ? short | 1n : short) * 2 ** (Number(cut) - 1074);
 }
 
-const limit = (axis, sd) => means[axis] + limits[sd] * deviations[axis];
-
-function guide(c) {
-  if (!passing.has(c.id)) return "";
-  const above = (axis, sd) => counted(c, axis) > limit(axis, sd);
-  if (above(0, "a_sd") && above(1, "a_sd")) return "A";
-  if (c.differential === 0 && above(0, "d_sd") && above(1, "d_sd")) return "D";
-  if (above(0, "b_sd")) return "B";
-  return above(1, "c_sd") ? "C" : "";
-}
-
-// A manual pick needs a k, which one mode may have and the other not.
-const category = c => c[limits.mode] === "M" ? "M" : limits.mode === "guide" ? guide(c) : calibrated(c);
-
 const PLOTS = {
-  "fit of a simplex against latents active together": scatter("coactivity", "fit", "effective number of latents active together", "fit of the best simplex", {lines: () => [line("y", limits.min_fit, COLOURS.S)]}),
-  "elbow strengths, reconstruction against archetypal": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss"),
-  "the same, clusters that pass the quality filters, with the limits of the categories": scatter("recon", "arch", "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss", {wanted: c => passing.has(c.id), lines: categoryLimits, named: true}),
-  "PCA rank against geometric rank": scatter("rank", "pca", "geometric rank (of the decoder rows)", "PCA rank (of the activations)"),
-  "geometric ranks": histogram("rank", "geometric rank (of the decoder rows)"),
-  "elbow strengths of the reconstruction loss": histogram("recon", "elbow strength of the reconstruction loss"),
-  "elbow strengths of the archetypal loss": histogram("arch", "elbow strength of the archetypal loss"),
+  "fit of a simplex against latents active together": scatter("coactivity", "simplex_fit", "effective number of latents active together", "fit of the best simplex", {lines: ruleLimits}),
+  "elbow strengths, reconstruction against archetypal": scatter(RECON, ARCH, "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss"),
+  "the same, clusters that pass the quality filters, with the limits of the categories": scatter(RECON, ARCH, "elbow strength of the reconstruction loss", "elbow strength of the archetypal loss", {wanted: c => judgements.elbow.passing.has(c.id), lines: categoryLimits, named: true}),
+  "PCA rank against geometric rank": scatter("decoder_dir_rank", "activation_pca_rank", "geometric rank (of the decoder rows)", "PCA rank (of the activations)"),
+  "geometric ranks": histogram("decoder_dir_rank", "geometric rank (of the decoder rows)"),
+  "elbow strengths of the reconstruction loss": histogram(RECON, "elbow strength of the reconstruction loss"),
+  "elbow strengths of the archetypal loss": histogram(ARCH, "elbow strength of the archetypal loss"),
 };
 
 function hover(c) {
-  return `<b>cluster ${c.id}</b>, ${c.latents.length} latents<br>elbows: k ${show(c.reconK)} (${show(c.recon)}), k ${show(c.archK)} (${show(c.arch)})` +
-    `<br>best fit ${show(c.fit)} at k ${show(c.fitK)}, q ${show(c.q)}<br>guide ${c.guide || "no"}, calibrated ${c.calibrated || "no"}`;
+  return `<b>cluster ${c.id}</b>, ${c.latents.length} latents<br>elbows: k ${show(c.aanet_recon_loss_elbow_k)} (${show(c[RECON])}), k ${show(c.aanet_archetypal_loss_elbow_k)} (${show(c[ARCH])})` +
+    `<br>best fit ${show(c.simplex_fit)} at k ${show(c.simplex_k)}, q ${show(c.coactivity_q)}<br>elbow ${c.elbow || "no"}, geometric ${c.geometric || "no"}`;
 }
 
 function line(axis, at, color) {
@@ -119,17 +103,25 @@ function line(axis, at, color) {
   return {type: "line", ...ends, line: {dash: "dot", color}};
 }
 
-function categoryLimits() {
-  return [["A", "a_sd", "xy"], ["B", "b_sd", "x"], ["C", "c_sd", "y"], ["D", "d_sd", "xy"]].flatMap(
-    ([name, sd, axes]) => [...axes].map(axis => line(axis, limit(axis === "x" ? 0 : 1, sd), COLOURS[name]))).filter(l => !Number.isNaN(l.x0) && !Number.isNaN(l.y0));
+// Limits of the geometric mode's rules on what is drawn.
+function ruleLimits(x, y) {
+  return [[x, "x"], [y, "y"]].flatMap(([column, axis]) => data.rules.geometric.rules.filter(rule => rule.column === column && rule.setting)
+    .map(rule => line(axis, limits[rule.setting], COLOURS.S)));
+}
+
+function categoryLimits(x) {
+  const {categories, strengths} = data.rules.elbow;
+  return categories.flatMap(({name, tests}) => tests.map(([strength, setting]) =>
+    line(strengths[strength].column === x ? "x" : "y", limit("elbow", strength, setting), COLOURS[name]))).filter(l => !Number.isNaN(l.x0) && !Number.isNaN(l.y0));
 }
 
 // Strengths that no falling loss has would flatten all others.
-const tooStrong = (c, x) => (x === "recon" && c.reconFalling === 0) || (x === "arch" && c.archFalling === 0);
+const strongest = x => Math.min(...Object.values(data.rules.elbow.strengths).filter(own => own.column === x).map(own => own.most));
+const tooStrong = (c, x) => c[x] > strongest(x);
 const drawnAt = (c, x) => tooStrong(c, x) ? EDGE : c[x];
 
-function clippedNote(clipped) {
-  return clipped ? [{text: `${clipped} clipped at ${show(STRONGEST_FALL)}: no falling loss is so strong`, showarrow: false, xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "bottom", font: {size: 11}}] : [];
+function clippedNote(clipped, x) {
+  return clipped ? [{text: `${clipped} clipped at ${show(strongest(x))}: no falling loss is so strong`, showarrow: false, xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "bottom", font: {size: 11}}] : [];
 }
 
 function scatter(x, y, xTitle, yTitle, {wanted = () => true, lines = () => [], named = false} = {}) {
@@ -142,15 +134,15 @@ function scatter(x, y, xTitle, yTitle, {wanted = () => true, lines = () => [], n
       marker: {size: shown.map(c => c.id === picked ? 15 : 9), color: shown.map(c => COLOURS[category(c)]),
                line: {width: shown.map(c => c.id === picked ? 3 : 1), color: shown.map(c => c.id === picked ? "#d00" : "#fff")}},
     };
-    const annotations = shown.length ? clippedNote(shown.filter(c => tooStrong(c, x) || tooStrong(c, y)).length) :
+    const annotations = shown.length ? clippedNote(shown.filter(c => tooStrong(c, x) || tooStrong(c, y)).length, x) :
       [{text: "There is no such cluster.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5}];
-    return [[trace], {...LAYOUT, shapes: lines(), annotations, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
+    return [[trace], {...LAYOUT, shapes: lines(x, y), annotations, xaxis: {title: {text: xTitle}}, yaxis: {title: {text: yTitle}}}];
   };
 }
 
 function histogram(x, title) {
   return () => [[{type: "histogram", x: data.clusters.map(c => drawnAt(c, x)).filter(v => v !== null), marker: {color: "#7a9cc6"}}],
-                {...LAYOUT, annotations: clippedNote(data.clusters.filter(c => tooStrong(c, x)).length), xaxis: {title: {text: title}}, yaxis: {title: {text: "clusters"}}}];
+                {...LAYOUT, annotations: clippedNote(data.clusters.filter(c => tooStrong(c, x)).length, x), xaxis: {title: {text: title}}, yaxis: {title: {text: "clusters"}}}];
 }
 
 function drawChart() {
@@ -159,18 +151,20 @@ function drawChart() {
 }
 
 function drawSliders() {
-  const sliders = Object.entries(SLIDERS[limits.mode]).map(([name, [min, max, step]]) => {
+  const named = Object.entries(data.rules[limits.mode].settings), defaults = {...data.defaults.selection, ...data.defaults.trust};
+  const sliders = named.filter(([, {kind}]) => kind !== "boolean").map(([name, {kind, least, most}]) => {
     // A slider can only be at its steps; the box beside it holds the threshold itself.
-    const label = element("label", name), held = limits[name], [least, most] = ALLOWED[name] || [];
+    const label = element("label", name), held = limits[name], whole = kind === "integer";
+    const min = least ?? defaults[name] - 5, max = most ?? defaults[name] + (whole ? 10 : 5), step = whole ? 1 : (max - min) / 200;
     const slider = element("input", "", {type: "range", min: Math.min(min, held), max: Math.max(max, held), step});
     const box = element("input", "", {type: "number", step, required: true, id: name, value: held, title: `in the study: ${data.settings[name]}`});
-    if (least !== undefined) box.min = least;
-    if (most !== undefined) box.max = most;
+    if (least !== null) box.min = least;
+    if (most !== null) box.max = most;
     slider.value = held;
     slider.addEventListener("input", () => { limits[name] = Number(slider.value); box.value = limits[name]; box.classList.remove("wrong"); refresh(); });
     box.addEventListener("input", () => {
       const {valueMissing, badInput, rangeUnderflow, rangeOverflow, stepMismatch} = box.validity;
-      const wrong = valueMissing || badInput || rangeUnderflow || rangeOverflow || (stepMismatch && WHOLE.includes(name));
+      const wrong = valueMissing || badInput || rangeUnderflow || rangeOverflow || (stepMismatch && whole);
       box.classList.toggle("wrong", wrong);
       if (wrong) return;
       limits[name] = slider.value = Number(box.value);
@@ -179,7 +173,7 @@ function drawSliders() {
     label.append(slider, box);
     return label;
   });
-  const switches = SWITCHES[limits.mode].map(name => {
+  const switches = named.filter(([, {kind}]) => kind === "boolean").map(([name]) => {
     const label = element("label", name), box = element("input", "", {type: "checkbox", checked: limits[name], id: name});
     box.addEventListener("change", () => { limits[name] = box.checked; refresh(); });
     label.append(box);
@@ -198,10 +192,17 @@ function settings() {
 }
 
 const COLUMNS = {
-  id: c => c.id, latents: c => c.latents.length, now: c => category(c), fit: c => c.fit, "fit k": c => c.fitK,
-  together: c => c.coactivity, q: c => c.q, "elbow k": c => c.reconK, strength: c => c.recon, "arch. k": c => c.archK,
-  "arch. strength": c => c.arch, guide: c => c.guide, calibrated: c => c.calibrated,
+  id: "id", latents: "size", now: "now", fit: "simplex_fit", "fit k": "simplex_k", together: "coactivity", q: "coactivity_q",
+  "elbow k": "aanet_recon_loss_elbow_k", strength: RECON, "arch. k": "aanet_archetypal_loss_elbow_k", "arch. strength": ARCH,
+  elbow: "elbow", geometric: "geometric",
 };
+const valueOf = (c, column) => column === "now" ? category(c) : column === "size" ? c.latents.length : c[column];
+
+// With which a rule compares a column, if one does.
+function threshold(column) {
+  const rule = Object.values(data.rules).flatMap(mode => mode.rules).find(own => own.column === column && own.setting);
+  return rule ? limits[rule.setting] : null;
+}
 
 function drawTable() {
   const head = element("tr");
@@ -211,27 +212,27 @@ function drawTable() {
     head.append(cell);
   }
   at("clusters").tHead.replaceChildren(head);
-  const wanted = at("filter").value.toLowerCase(), value = COLUMNS[sorting.column];
+  const wanted = at("filter").value.toLowerCase(), by = COLUMNS[sorting.column];
   const order = (a, b) => {
-    const [x, y] = [value(a), value(b)];
+    const [x, y] = [valueOf(a, by), valueOf(b, by)];
     // What is missing goes last, whichever way the rest is sorted.
     if (x === null || x === "") return y === null || y === "" ? a.id - b.id : 1;
     if (y === null || y === "") return -1;
     return (x < y ? -1 : x > y ? 1 : a.id - b.id) * (sorting.down ? -1 : 1);
   };
-  const rows = data.clusters.filter(c => !wanted || [c.id, category(c), c.guideReason, c.calibratedReason].join(" ").toLowerCase().includes(wanted));
+  const rows = data.clusters.filter(c => !wanted || [c.id, category(c), c.elbowReason, c.geometricReason].join(" ").toLowerCase().includes(wanted));
   at("clusters").tBodies[0].replaceChildren(...rows.sort(order).map(c => {
     const row = element("tr", "", {className: c.id === picked ? "picked" : ""});
     row.dataset.cluster = c.id;
-    row.append(...Object.entries(COLUMNS).map(([name, cell]) => element("td", show(cell(c), 3, name === "fit" ? limits.min_fit : name === "q" ? limits.max_q : null), {title: cell(c) ?? ""})));
+    row.append(...Object.values(COLUMNS).map(column => element("td", show(valueOf(c, column), 3, threshold(column)), {title: valueOf(c, column) ?? ""})));
     row.addEventListener("click", () => pick(c.id));
     return row;
   }));
 }
 
 function refresh() {
-  filter();
-  const chosen = data.clusters.filter(category);
+  judgements = Object.fromEntries(Object.entries(data.rules).map(([name, mode]) => [name, judged(mode)]));
+  const chosen = data.clusters.filter(c => category(c));
   at("chosen").textContent = `${chosen.length} of ${data.clusters.length} clusters selected` +
     (chosen.length ? `: ${chosen.slice(0, 40).map(c => c.id).join(", ")}${chosen.length > 40 ? ", …" : ""}` : "");
   at("settings").textContent = settings();
@@ -246,8 +247,7 @@ function pick(id) {
   const section = at("cluster");
   section.replaceChildren(
     element("h2", `Cluster ${id}: ${c.latents.length} latents`),
-    element("p", `guide: ${c.guide || "not selected"} (${c.guideReason})`),
-    element("p", `calibrated: ${c.calibrated || "not selected"} (${c.calibratedReason})`),
+    ...Object.keys(data.rules).map(mode => element("p", `${mode}: ${c[mode] || "not selected"} (${c[`${mode}Reason`]})`)),
     element("p", `latents ${c.latents.slice(0, 60).join(", ")}${c.latents.length > 60 ? ", …" : ""}`, {className: "hint"}),
     panel);
   const elbows = element("div"), shapes = element("div");

@@ -9,7 +9,8 @@ from aanet_assets.review.rank_plots import decoder_rank_dist, pca_vs_geometric_r
 from aanet_assets.review.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.review.zoomed_plot import recon_vs_arch_zoomed
 from aanet_assets.selection.categories import categorise, limits_of
-from aanet_assets.selection.quality import clusters_of, counted, failures_of, quality_filters
+from aanet_assets.selection.quality import clusters_of, counted, failures_of, rules_in_use
+from aanet_assets.selection.rules import ELBOW
 from aanet_assets.study.settings import SelectionSettings
 
 
@@ -21,14 +22,17 @@ def write_plots(
     Where there is nothing to draw, a plot says so in a sentence.
     """
     clusters = table.drop_duplicates("cluster_id").set_index("cluster_id").sort_index()
-    found, filters = clusters_of(table), quality_filters(settings)
-    passed = {
-        c.cluster_id: counted(c.elbows, settings)[0]
-        for c in found
-        if c.elbows and not failures_of(c, filters)
+    values = dict(settings)
+    rules = rules_in_use(ELBOW, values)
+    passed = [
+        (c, counted(c.values, values)[0])
+        for c in clusters_of(table)
+        if not failures_of(c.values, rules, values)
+    ]
+    limits = limits_of([strengths for _, strengths in passed], values)
+    categories = {
+        c.cluster_id: categorise(c.values, strengths, limits)[0] for c, strengths in passed
     }
-    limits = limits_of(list(passed.values()), settings)
-    categories = {i: categorise(elbows, limits)[0] for i, elbows in passed.items()}
     figures = {
         "pca_vs_geometric_rank": pca_vs_geometric_rank(clusters, n_clusters),
         "decoder_rank_dist": decoder_rank_dist(clusters, n_clusters),

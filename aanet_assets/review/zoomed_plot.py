@@ -1,12 +1,11 @@
 """The plot that selection is judged by: clusters that pass the filters, limits and categories."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aanet_assets.review.canvas import MOST_NAMES, name_points, note, sentence
 from aanet_assets.review.strength_plots import (
@@ -17,19 +16,24 @@ from aanet_assets.review.strength_plots import (
     strength_axes,
     to_the_edge,
 )
-from aanet_assets.selection.categories import Limits
+from aanet_assets.selection.categories import Limits, limit_name
 from aanet_assets.selection.elbows import STRONGEST_FALL
+from aanet_assets.selection.rules import ELBOW, MODES, Category
 from aanet_assets.selection.wording import said
 
 LEFT_OUT_PER_AXIS = 2
 FEW = 10
 COLOURS = {"A": "#2166ac", "B": "#b2182b", "C": "#1b7837", "D": "#e08214"}
+STYLES = {"A": {"linestyle": "--"}, "D": {"linewidth": 1}}
+"""Of the lines at the limits of categories; others are dotted."""
+WHERE: dict[tuple[str, ...], str] = {("recon",): "right of the line", ("arch",): "above the line"}
+"""Where the clusters of a category lie, by the strengths that it tests."""
 
 
 def recon_vs_arch_zoomed(
     clusters: pd.DataFrame,
     categories: dict[int, str | None],
-    limits: Limits | None,
+    limits: Limits,
     n_clusters: int,
 ) -> Figure:
     """Strength against strength of the clusters that pass the quality filters.
@@ -47,10 +51,8 @@ def recon_vs_arch_zoomed(
         return figure
     outliers = _outliers(passed) if len(passed) > FEW else []
     shown = passed.drop(index=outliers)
-    recon_end = _end(
-        shown[RECON].to_numpy(float), (limits.a_recon, limits.b_recon) if limits else ()
-    )
-    arch_end = _end(shown[ARCH].to_numpy(float), (limits.a_arch, limits.c_arch) if limits else ())
+    recon_end = _end(shown[RECON].to_numpy(float), limits, "recon")
+    arch_end = _end(shown[ARCH].to_numpy(float), limits, "arch")
     drawn = to_the_edge(shown)
     recon, arch = drawn[RECON].to_numpy(float), drawn[ARCH].to_numpy(float)
     ax.set_xlim(max(0, recon.min() - 0.02), recon_end)
@@ -60,7 +62,7 @@ def recon_vs_arch_zoomed(
     beyond = int(((recon > recon_end) | (arch > arch_end)).sum())
     if beyond:
         text += f", {beyond} of them beyond the axes"
-    if limits is None:
+    if limits["n_passing"] < 2:
         text += ": too few for categories, which need a standard deviation"
     if outliers:
         names = ", ".join(f"{i} ({categories[i]})" if categories[i] else str(i) for i in outliers)
@@ -68,7 +70,7 @@ def recon_vs_arch_zoomed(
     note(ax, text)
 
     handles = scatter(ax, shown)
-    if limits:
+    if limits["n_passing"] >= 2:
         handles += _limit_lines(ax, limits, list(categories.values()))
     _ring_and_name(ax, drawn, categories)
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -87,26 +89,27 @@ def _ring_and_name(ax: Axes, shown: pd.DataFrame, categories: dict[int, str | No
 
 
 def _limit_lines(ax: Axes, limits: Limits, reached: list[str | None]) -> list[Artist]:
-    counts = {category: reached.count(category) for category in COLOURS}
-    ax.axhline(limits.a_arch, color=COLOURS["A"], linestyle="--")
-    ax.axhline(limits.d_arch, color=COLOURS["D"], linewidth=1)
-    lines = (
-        ax.axvline(limits.a_recon, color=COLOURS["A"], linestyle="--"),
-        ax.axvline(limits.d_recon, color=COLOURS["D"], linewidth=1),
-        ax.axvline(limits.b_recon, color=COLOURS["B"], linestyle=":"),
-        ax.axhline(limits.c_arch, color=COLOURS["C"], linestyle=":"),
-    )
-    labels = (
-        (f"A ({counts['A']}): beyond both lines", (limits.a_recon, limits.a_arch)),
-        (f"D ({counts['D']}): beyond both, equal elbows", (limits.d_recon, limits.d_arch)),
-        (f"B ({counts['B']}): right of the line", (limits.b_recon,)),
-        (f"C ({counts['C']}): above the line", (limits.c_arch,)),
-    )
-    for line, (label, at) in zip(lines, labels, strict=True):
+    def line(category: Category, strength: str) -> Line2D:
+        draw = ax.axvline if strength == "recon" else ax.axhline
+        style = STYLES.get(category.name, {"linestyle": ":"})
+        return draw(limits[limit_name(category, strength)], color=COLOURS[category.name], **style)
+
+    categories = MODES[ELBOW].categories
+    for category in categories:
+        for strength, _ in category.tests[1:]:
+            line(category, strength)
+    handles = []
+    for category in categories:
+        tested = tuple(strength for strength, _ in category.tests)
+        both = f"beyond both{', equal elbows' if category.equal_elbows else ' lines'}"
+        label = f"{category.name} ({reached.count(category.name)}): {WHERE.get(tested, both)}"
+        at = [limits[limit_name(category, strength)] for strength in tested]
         # Out of reach of the axes, a line would be missed.
-        beyond = max(at) > AXIS_END
-        line.set_label(f"{label}, at {' and '.join(map(said, at))}" if beyond else label)
-    return [*lines]
+        if max(at) > AXIS_END:
+            label += f", at {' and '.join(map(said, at))}"
+        handles.append(line(category, tested[0]))
+        handles[-1].set_label(label)
+    return handles
 
 
 def _outliers(passed: pd.DataFrame) -> list[int]:
@@ -116,11 +119,16 @@ def _outliers(passed: pd.DataFrame) -> list[int]:
     return sorted({int(i) for i in (*largest[0], *largest[1])})
 
 
-def _end(strengths: np.ndarray, limits: Sequence[float]) -> float:
-    """Where an axis ends; `limits` may be NaN, where there are none."""
+def _end(strengths: np.ndarray, limits: Limits, name: str) -> float:
+    """Where an axis ends; limits may be NaN, where there are none."""
     if strengths.max() > STRONGEST_FALL:
         return AXIS_END
-    end = float(np.nanmax([strengths.max(), *limits])) + 0.02
+    at = [
+        limits[limit_name(category, name)]
+        for category in MODES[ELBOW].categories
+        if name in dict(category.tests) and not category.equal_elbows
+    ]
+    end = float(np.nanmax([strengths.max(), *at])) + 0.02
     # A single cluster has no spread, and equal strengths have none to zoom to.
     spread = float(strengths.std(ddof=1)) if len(strengths) > 1 else 0.0
     end = min(end, float(strengths.mean()) + 10 * spread) if spread > 0 else end

@@ -1,60 +1,37 @@
-"""The categories of stage 2: limits on the two elbow strengths, and who exceeds them."""
+"""The categories of stage 2: limits on the elbow strengths, and who exceeds them."""
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from aanet_assets.selection.quality import Elbows
+from aanet_assets.selection.rules import ELBOW, ELBOWS_APART, MODES, Category
 from aanet_assets.selection.wording import compared, said
-from aanet_assets.study.settings import SelectionSettings
+
+Limits = dict[str, float]
+"""Strengths among the clusters that pass the filters, and what each category asks for.
+
+`n_passing`; of each strength `<strength>_mean`, `_sd` and `_max`; `<category>_<strength>`, as
+`a_recon` for category A. NaN for a strength that fewer than two clusters have.
+"""
 
 
-class Limits(NamedTuple):
-    """Strengths among the clusters that pass the filters, and what each category asks for.
+def limits_of(passed: Sequence[Mapping[str, float]], settings: Mapping[str, Any]) -> Limits:
+    """Limits from the strengths of the clusters that pass the filters.
 
-    NaN for a loss of which fewer than two strengths count.
-    """
-
-    recon_mean: float
-    recon_sd: float
-    recon_max: float
-    arch_mean: float
-    arch_sd: float
-    arch_max: float
-    a_recon: float
-    a_arch: float
-    b_recon: float
-    c_arch: float
-    d_recon: float
-    d_arch: float
-
-
-def limits_of(passed: Sequence[Elbows], settings: SelectionSettings) -> Limits | None:
-    """Limits from the clusters that pass the filters; None for fewer than two of them.
-
-    Strengths that do not count are NaN, as `quality.counted` leaves them, and are passed over.
+    Those that do not count are NaN, as `quality.counted` leaves them, and are passed over.
     Standard deviations have ddof 1. Means are exact, so that the mean of equal strengths is that
     strength and none of them lies above it.
     """
-    if len(passed) < 2:
-        return None
-    recon_mean, recon_sd, recon_max = _moments([e.recon_strength for e in passed])
-    arch_mean, arch_sd, arch_max = _moments([e.arch_strength for e in passed])
-    return Limits(
-        recon_mean=recon_mean,
-        recon_sd=recon_sd,
-        recon_max=recon_max,
-        arch_mean=arch_mean,
-        arch_sd=arch_sd,
-        arch_max=arch_max,
-        a_recon=recon_mean + settings.a_sd * recon_sd,
-        a_arch=arch_mean + settings.a_sd * arch_sd,
-        b_recon=recon_mean + settings.b_sd * recon_sd,
-        c_arch=arch_mean + settings.c_sd * arch_sd,
-        d_recon=recon_mean + settings.d_sd * recon_sd,
-        d_arch=arch_mean + settings.d_sd * arch_sd,
-    )
+    found: Limits = {"n_passing": len(passed)}
+    for name in MODES[ELBOW].strengths:
+        moments = _moments([strengths[name] for strengths in passed])
+        found |= zip((f"{name}_mean", f"{name}_sd", f"{name}_max"), moments, strict=True)
+    for category in _by_name():
+        for name, setting in category.tests:
+            limit = found[f"{name}_mean"] + settings[setting] * found[f"{name}_sd"]
+            found[limit_name(category, name)] = limit
+    return found
 
 
 def _moments(strengths: Sequence[float]) -> tuple[float, float, float]:
@@ -65,39 +42,62 @@ def _moments(strengths: Sequence[float]) -> tuple[float, float, float]:
     return statistics.mean(counting), statistics.stdev(counting), max(counting)
 
 
-def categorise(elbows: Elbows, limits: Limits | None) -> tuple[str | None, str]:
-    """Category of a cluster that passes the filters, or None, and the reason in words.
+def category_of(
+    mode: str, values: Mapping[Any, Any], strengths: Mapping[str, float], limits: Limits
+) -> Category | None:
+    """The first category of the mode that holds, of a cluster that passes the filters."""
+    for category in MODES[mode].categories:
+        equal = not category.equal_elbows or values[ELBOWS_APART] == 0
+        if equal and all(
+            strengths[name] > limits[limit_name(category, name)] for name, _ in category.tests
+        ):
+            return category
+    return None
 
-    The first that holds of: A, both strengths above their limit; D, both above theirs and equal
-    elbows; B, the reconstruction strength above its limit; C, the archetypal strength.
-    """
-    if limits is None:
+
+def categorise(
+    values: Mapping[str, Any], strengths: Mapping[str, float], limits: Limits
+) -> tuple[str | None, str]:
+    """Category of a cluster that passes the elbow mode's filters, or None; the reason in words."""
+    category = category_of(ELBOW, values, strengths, limits)
+    if category is not None:
+        above = {
+            name: " > ".join(compared(strengths[name], limits[limit_name(category, name)]))
+            for name, _ in category.tests
+        }
+        return category.name, category.words.format_map({**values, **above})
+    if limits["n_passing"] < 2:
         return None, (
             "passes every filter, but no other cluster does: categories need a standard deviation, "
             "and so 2 clusters"
         )
-    recon, arch = elbows.recon_strength, elbows.arch_strength
-
-    def above(strength: float, limit: float) -> str:
-        return " > ".join(compared(strength, limit))
-
-    if recon > limits.a_recon and arch > limits.a_arch:
-        return "A", (
-            f"both strengths stand out: recon {above(recon, limits.a_recon)}, "
-            f"archetypal {above(arch, limits.a_arch)}"
-        )
-    if elbows.k_differential == 0 and recon > limits.d_recon and arch > limits.d_arch:
-        return "D", (
-            f"the elbows agree and both strengths are high: recon {above(recon, limits.d_recon)}, "
-            f"archetypal {above(arch, limits.d_arch)}"
-        )
-    if recon > limits.b_recon:
-        return "B", f"recon strength alone stands out: {above(recon, limits.b_recon)}"
-    if arch > limits.c_arch:
-        return "C", f"archetypal strength alone stands out: {above(arch, limits.c_arch)}"
+    short = [
+        f"{strength.loss} strength {said(strengths[name])} ({asked(name, limits)})"
+        for name, strength in MODES[ELBOW].strengths.items()
+    ]
+    equal = [f"{c.name} needs 0" for c in _by_name() if c.equal_elbows]
+    needs = f" ({', '.join(equal)})" if equal else ""
     return None, (
-        f"passes every filter, reaches no category: recon strength {said(recon)} "
-        f"(A > {said(limits.a_recon)}, B > {said(limits.b_recon)}, D > {said(limits.d_recon)}), "
-        f"archetypal strength {said(arch)} (A > {said(limits.a_arch)}, C > {said(limits.c_arch)}, "
-        f"D > {said(limits.d_arch)}), k_differential {elbows.k_differential} (D needs 0)"
+        f"passes every filter, reaches no category: {', '.join(short)}, k_differential "
+        f"{values[ELBOWS_APART]}{needs}"
     )
+
+
+def asked(
+    name: str, limits: Mapping[str, float | None], *, even_of_equal_elbows: bool = True
+) -> str:
+    """What the categories ask of a strength, as `A > 0.4, B > 0.5`."""
+    return ", ".join(
+        f"{category.name} > {said(limits[limit_name(category, name)])}"
+        for category in _by_name()
+        if name in dict(category.tests) and (even_of_equal_elbows or not category.equal_elbows)
+    )
+
+
+def _by_name() -> list[Category]:
+    return sorted(MODES[ELBOW].categories)
+
+
+def limit_name(category: Category, strength: str) -> str:
+    """Name of a limit among `Limits`."""
+    return f"{category.name.lower()}_{strength}"

@@ -23,13 +23,13 @@ def too_few_ks(ks: Sequence[int], mode: str) -> str | None:
         return None
     values = f"the {len(ks)} values {', '.join(map(str, ks))}" if len(ks) > 1 else f"{ks[0]} alone"
     text = f"ks has {values}, and an elbow needs {FEWEST_KS}: every elbow will be null. "
-    if mode == "guide":
+    if mode == "elbow":
         return text + (
-            "By the guide's rules nothing is then selected but manual picks that have a manual_k. "
-            "Give ks more values, or set selection.mode = 'calibrated', which needs no elbow."
+            "By the elbow mode nothing is then selected but manual picks that have a manual_k. "
+            "Give ks more values, or set selection.mode = 'geometric', which needs no elbow."
         )
     return text + (
-        "The calibrated mode, which is in use, needs none; the guide's verdicts beside it will "
+        "The geometric mode, which is in use, needs none; the elbow mode's verdicts beside it will "
         "turn every cluster down."
     )
 

@@ -9,20 +9,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
 
-PENALTY = 100.0
-"""Weight of the mean negative coordinate against the log volume. Higher takes in more of the
-points that stick out, and makes the vertices lonelier."""
-SMOOTH = 0.02
-"""Negative coordinates up to this count by their square."""
 MAX_ITERATIONS = 300
 
 
-def enclosing_simplex(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray, "points k"]:
+def enclosing_simplex(
+    points: Float[np.ndarray, "points d"], weight: float, smoothing: float
+) -> Float[np.ndarray, "points k"]:
     """Barycentric coordinates of the points in the simplex of k = d + 1 vertices around them.
 
     `points` should be centred and have unit variance along each axis. Rows sum to one; a point
     outside has a negative coordinate. The result is a local optimum, from a start at extreme
     points, and the same for the same points.
+
+    Args:
+        weight: of the hinge, the mean negative coordinate, against the log volume. Higher takes in
+            more of the points that stick out, and makes the vertices lonelier.
+        smoothing: negative coordinates up to this count by their square.
 
     Raises:
         ValueError: fewer points than vertices, or points that do not span their space.
@@ -46,9 +48,9 @@ def enclosing_simplex(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray
         if not np.isfinite(log_volume):
             return np.inf, np.zeros_like(rows)  # a step too far, which L-BFGS takes back
         outside = np.maximum(-homogeneous @ q.T, 0)
-        hinge = np.where(outside < SMOOTH, outside**2 / (2 * SMOOTH), outside - SMOOTH / 2)
-        slope = -np.minimum(outside / SMOOTH, 1) * (PENALTY / n)
-        value = log_volume + PENALTY * hinge.sum() / n
+        hinge = np.where(outside < smoothing, outside**2 / (2 * smoothing), outside - smoothing / 2)
+        slope = -np.minimum(outside / smoothing, 1) * (weight / n)
+        value = log_volume + weight * hinge.sum() / n
         gradient = slope.T @ homogeneous - np.linalg.inv(q).T
         return float(value), (gradient[:-1] - gradient[-1]).ravel()
 

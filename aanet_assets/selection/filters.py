@@ -1,18 +1,21 @@
 """Stage 2: which clusters go on to stage 3, at which k, and why the others do not."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
-from aanet_assets.selection.categories import Limits, categorise, limits_of
+from aanet_assets.selection.categories import asked, categorise, limits_of
 from aanet_assets.selection.quality import (
+    CARRIED,
     Cluster,
     clusters_of,
     counted,
     failures_of,
-    quality_filters,
+    rules_in_use,
 )
+from aanet_assets.selection.rules import ELBOW, MODES, Rule
 from aanet_assets.selection.wording import said
 from aanet_assets.study.settings import SelectionSettings, parse_manual_clusters, parse_manual_k
 
@@ -59,12 +62,12 @@ class Selection(NamedTuple):
     let through; failed_cumulative fail it or an earlier one; remaining are left. In the last row,
     those that reach no category fail. Manual picks are not counted."""
     threshold: dict[str, float | int | None]
-    """n_passing, and the fields of `Limits`: all None where fewer than two clusters pass, and those
-    of a loss of which fewer than two strengths count."""
+    """`Limits`, of the elbow mode: None for a strength that fewer than two clusters have; and
+    n_passing alone of the geometric mode."""
 
 
 def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters: int) -> Selection:
-    """Select clusters of a consolidated table that holds one n_clusters.
+    """Select clusters of a consolidated table that holds one n_clusters, by their elbows.
 
     The clusters that pass the quality filters set the limits of the categories (`categories.py`),
     each with the strengths that count (`quality.counted`).
@@ -85,20 +88,19 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
             f"manual_clusters picks cluster {absent[0]} of n_clusters {n_clusters}; the table "
             f"holds {len(clusters)} clusters and not that one"
         )
-    filters = quality_filters(settings)
-    failures = {c.cluster_id: failures_of(c, filters) for c in clusters}
+    values = dict(settings)
+    in_use = rules_in_use(ELBOW, values)
+    failures = {c.cluster_id: failures_of(c.values, in_use, values) for c in clusters}
     passed = {
-        c.cluster_id: counted(c.elbows, settings)
-        for c in clusters
-        if c.elbows and not failures[c.cluster_id]
+        c.cluster_id: counted(c.values, values) for c in clusters if not failures[c.cluster_id]
     }
-    limits = limits_of([elbows for elbows, _ in passed.values()], settings)
+    limits = limits_of([strengths for strengths, _ in passed.values()], values)
 
     selected, verdicts = [], []
     for c in clusters:
         if c.cluster_id in passed:
-            elbows, note = passed[c.cluster_id]
-            category, reason = categorise(elbows, limits)
+            strengths, note = passed[c.cluster_id]
+            category, reason = categorise(c.values, strengths, limits)
             reason = f"{reason}; {note}" if note else reason
         else:
             category, reason = None, "; ".join(failures[c.cluster_id].values())
@@ -113,28 +115,14 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
                 reason = f"manual pick without a k: no elbow, and none in manual_k; {rules}"
         verdicts.append((n_clusters, c.cluster_id, category is not None, category, reason))
         if category is not None:
-            carried = (
-                (e.recon_k, e.recon_strength, e.arch_k, e.arch_strength, e.k_differential)
-                if (e := c.elbows)
-                else (None,) * 5
-            )
-            row = (n_clusters, c.cluster_id, category, k, k_source, c.n_latents, *carried)
-            selected.append(row)
-    steps = [(f.name, f.setting) for f in filters]
-    steps.append(("reaches a category", "a_sd, b_sd, c_sd, d_sd"))
+            carried = (c.values[name] for name in CARRIED)
+            selected.append((n_clusters, c.cluster_id, category, k, k_source, *carried))
+    steps = [*steps_of(in_use), ("reaches a category", ", ".join(MODES[ELBOW].deviations))]
     return Selection(
         frame(selected, SELECTED),
         frame(verdicts, VERDICTS),
         funnel_of(steps, list(failures.values()), n_clusters),
-        {
-            "n_passing": len(passed),
-            **{
-                name: None
-                if limits is None or math.isnan(limit := getattr(limits, name))
-                else limit
-                for name in Limits._fields
-            },
-        },
+        {name: None if math.isnan(limit) else limit for name, limit in limits.items()},
     )
 
 
@@ -144,11 +132,13 @@ def _chosen_k(
     manual = parse_manual_k(settings.manual_k).get((n_clusters, cluster.cluster_id))
     if manual is not None:
         return manual, "manual"
-    source = f"{settings.k_from} elbow"
-    if cluster.elbows is None:
-        return None, source
-    by_recon = settings.k_from == "reconstruction"
-    return cluster.elbows.recon_k if by_recon else cluster.elbows.arch_k, source
+    loss = "recon" if settings.k_from == "reconstruction" else "archetypal"
+    return cluster.values[f"aanet_{loss}_loss_elbow_k"], f"{settings.k_from} elbow"
+
+
+def steps_of(rules: Mapping[str, Rule]) -> list[tuple[str, str]]:
+    """Name and setting of each rule in use, as `funnel_of` takes them."""
+    return [(name, rule.setting or rule.switch) for name, rule in rules.items()]
 
 
 def funnel_of(
@@ -177,7 +167,7 @@ def explain_none(selection: Selection) -> str:
     n_clusters = selection.verdicts["n_clusters_total"].iloc[0]
     by_hand = f"Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
     steps = selection.funnel.to_dict("records")
-    if "a_recon" not in limits:
+    if "recon_mean" not in limits:
         counts = ", ".join(f"{step['failed_here']} fail '{step['filter']}'" for step in steps)
         return (
             f"No cluster of n_clusters {n_clusters} is selected by the evidence: of {total}, "
@@ -191,12 +181,15 @@ def explain_none(selection: Selection) -> str:
     text = f"No cluster of n_clusters {n_clusters} is selected. {n_passing} of {total} pass the "
     text += "quality filters" + (f"; failures: {counts}. " if counts else ". ")
     if n_passing >= 2:
-        limit = {name: said(value) for name, value in limits.items()}
+        recon, arch = (
+            f"{said(limits[f'{name}_max'])} ({asked(name, limits, even_of_equal_elbows=False)})"
+            for name in ("recon", "arch")
+        )
+        *others, last = MODES[ELBOW].deviations
         text += (
-            f"None of them reaches a category: the largest recon strength is {limit['recon_max']} "
-            f"(A > {limit['a_recon']}, B > {limit['b_recon']}), the largest archetypal strength "
-            f"{limit['arch_max']} (A > {limit['a_arch']}, C > {limit['c_arch']}). "
-            "Lower selection.a_sd, b_sd, c_sd or d_sd to select more. "
+            f"None of them reaches a category: the largest recon strength is {recon}, the largest "
+            f"archetypal strength {arch}. Lower selection.{', '.join(others)} or {last} to select "
+            "more. "
         )
     else:
         text += "Categories need a standard deviation, and so 2 clusters that pass. "

@@ -1,173 +1,115 @@
-"""The quality filters of stage 2: which clusters fail which, and in what words."""
+"""The quality filters: which rules of a mode a cluster fails, and in what words."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aanet_assets.selection.elbows import FEWEST_KS, STRONGEST_FALL, is_falling
+from aanet_assets.selection.consolidate import TYPES
+from aanet_assets.selection.elbows import FEWEST_KS
+from aanet_assets.selection.rules import ELBOW, MODES, Rule
 from aanet_assets.selection.wording import compared, exactly
-from aanet_assets.study.settings import SelectionSettings
 
-ELBOW_COLUMNS = {
-    "aanet_recon_loss_elbow_k": int,
-    "aanet_recon_loss_elbow_strength": float,
-    "recon_pct_decrease": float,
-    "recon_is_monotonic": bool,
-    "aanet_archetypal_loss_elbow_k": int,
-    "aanet_archetypal_loss_elbow_strength": float,
-    "arch_pct_decrease": float,
-    "arch_is_monotonic": bool,
-    "k_differential": int,
+CARRIED = (
+    "n_latents",
+    "aanet_recon_loss_elbow_k",
+    "aanet_recon_loss_elbow_strength",
+    "aanet_archetypal_loss_elbow_k",
+    "aanet_archetypal_loss_elbow_strength",
+    "k_differential",
+)
+"""Columns that the table of the selected has of every cluster."""
+_HOLDS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "true": lambda value, _: value,
+    "known": lambda *_: True,
 }
-
-
-class Elbows(NamedTuple):
-    """The elbow metrics of a cluster, in the order of `ELBOW_COLUMNS`."""
-
-    recon_k: int
-    recon_strength: float
-    recon_pct_decrease: float
-    recon_is_monotonic: bool
-    arch_k: int
-    arch_strength: float
-    arch_pct_decrease: float
-    arch_is_monotonic: bool
-    k_differential: int
 
 
 class Cluster(NamedTuple):
     """What of a cluster does not depend on k."""
 
     cluster_id: int
-    n_latents: int
-    elbows: Elbows | None
-    """None where any of them is missing."""
-    no_elbow: str
-    """Why there is none, as far as the statuses tell."""
-
-
-class Filter(NamedTuple):
-    """One quality filter."""
-
-    name: str
-    """What a cluster must be, in words."""
-    setting: str
-    """The setting behind it; empty where there is none."""
-    failure: Callable[[Cluster], str | None]
-    """Why a cluster fails; None where it does not."""
+    values: dict[str, Any]
+    """`CARRIED`, what the rules name, None for what is missing; and `no_elbow`, why there is none
+    as far as the statuses tell."""
 
 
 def clusters_of(table: pd.DataFrame) -> list[Cluster]:
     """The clusters of a consolidated table, by ascending id."""
+    columns = dict.fromkeys([*CARRIED, *MODES[ELBOW].columns])
+    typed = table.astype({name: TYPES.get(name, "float64") for name in columns})
     found = []
-    for cluster_id, rows in table.sort_values("aanet_k").groupby("cluster_id"):
-        values = [rows[column].iloc[0] for column in ELBOW_COLUMNS]
-        elbows = None
-        if not any(pd.isna(v) for v in values):
-            kinds = ELBOW_COLUMNS.values()
-            elbows = Elbows(*(kind(v) for kind, v in zip(kinds, values, strict=True)))
-        n_latents = int(rows["n_latents"].iloc[0])
-        found.append(Cluster(int(str(cluster_id)), n_latents, elbows, _why_no_elbow(rows)))
+    for cluster_id, rows in typed.sort_values("aanet_k").groupby("cluster_id"):
+        values = {name: _plain(rows[name].iloc[0]) for name in columns}
+        found.append(Cluster(int(str(cluster_id)), {**values, "no_elbow": _why_no_elbow(rows)}))
     return found
 
 
-def quality_filters(settings: SelectionSettings) -> list[Filter]:
-    """The filters in use, in order.
+def rules_in_use(mode: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rules of a mode that are switched on, in order, by what a cluster must be in words."""
+    return {
+        rule.name.format(limit=exactly(settings[rule.setting]) if rule.setting else ""): rule
+        for rule in MODES[mode].rules
+        if not rule.switch or settings[rule.switch]
+    }
 
-    A cluster without elbow metrics fails "has elbow metrics" and none of the filters after it.
+
+def failures_of(
+    values: Mapping[Any, Any], rules: Mapping[str, Rule], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name of each rule that a cluster fails -> why; empty for a cluster that passes.
+
+    Args:
+        values: of the cluster, by column.
+        rules: as `rules_in_use` names them.
+        settings: by name.
     """
-    few, far = settings.min_latents, settings.max_k_differential
-    least_recon, least_arch = settings.min_recon_pct_decrease, settings.min_arch_pct_decrease
-    filters = [
-        Filter(
-            f"n_latents >= {few}",
-            "min_latents",
-            lambda c: f"n_latents {c.n_latents} < {few}" if c.n_latents < few else None,
-        ),
-        Filter(
-            "has elbow metrics",
-            "",
-            lambda c: None if c.elbows else f"elbow metrics missing: {c.no_elbow}",
-        ),
-    ]
-    if settings.recon_monotonic:
-        filters.append(
-            _on_elbows(
-                "recon loss does not rise before its elbow",
-                "recon_monotonic",
-                lambda e: None if e.recon_is_monotonic else "recon loss rises before its elbow",
-            )
-        )
-    if settings.arch_monotonic:
-        filters.append(
-            _on_elbows(
-                "archetypal loss does not rise before its elbow",
-                "arch_monotonic",
-                lambda e: None if e.arch_is_monotonic else "archetypal loss rises before its elbow",
-            )
-        )
-    return [
-        *filters,
-        _on_elbows(
-            f"recon loss falls by >= {exactly(least_recon)}%",
-            "min_recon_pct_decrease",
-            lambda e: _falls_short("recon", e.recon_pct_decrease, least_recon),
-        ),
-        _on_elbows(
-            f"archetypal loss falls by >= {exactly(least_arch)}%",
-            "min_arch_pct_decrease",
-            lambda e: _falls_short("archetypal", e.arch_pct_decrease, least_arch),
-        ),
-        _on_elbows(
-            f"k_differential <= {far}",
-            "max_k_differential",
-            lambda e: (
-                f"k_differential {e.k_differential} > {far}" if e.k_differential > far else None
-            ),
-        ),
-    ]
+    found = {}
+    for name, rule in rules.items():
+        value = values[rule.column]
+        if pd.isna(value):
+            found[name] = rule.missing.format_map({**values, "column": rule.column})
+            if rule.comparison == "known":
+                break
+        elif not _HOLDS[rule.comparison](value, settings.get(rule.setting)):
+            words = dict(values)
+            if rule.setting:
+                words["value"], words["limit"] = compared(
+                    value, settings[rule.setting], rule.digits
+                )
+            found[name] = rule.failure.format_map(words)
+    return found
 
 
-def failures_of(cluster: Cluster, filters: list[Filter]) -> dict[str, str]:
-    """Name of each filter that the cluster fails -> why; empty for a cluster that passes."""
-    reasons = {f.name: f.failure(cluster) for f in filters}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def counted(elbows: Elbows, settings: SelectionSettings) -> tuple[Elbows, str]:
-    """The elbows as the categories take them, and in words which strength counts for nothing.
+def counted(values: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[dict[str, float], str]:
+    """The strengths as the categories take them, and in words which of them counts for nothing.
 
     Where a loss is not asked to fall up to its elbow, noise can have any strength. One that no
     falling loss has is then NaN here: it is in no mean or deviation, and reaches no category.
     """
-    strengths = {
-        "recon_strength": ("recon", settings.recon_monotonic),
-        "arch_strength": ("archetypal", settings.arch_monotonic),
-    }
-    notes = []
-    for name, (loss, monotonic) in strengths.items():
-        strength = getattr(elbows, name)
-        if not monotonic and not is_falling(strength):
-            elbows = elbows._replace(**{name: math.nan})
-            short, limit = compared(strength, STRONGEST_FALL)
+    found, notes = {}, []
+    for name, (column, loss, switch, most) in MODES[ELBOW].strengths.items():
+        value = math.nan if values[column] is None else values[column]
+        found[name] = value
+        if not settings[switch] and value > most:
+            short, limit = compared(value, most)
             notes.append(
                 f"the {loss} strength {short} counts for nothing: that of a falling loss is at "
                 f"most {limit}"
             )
-    return elbows, "; ".join(notes)
+            found[name] = math.nan
+    return found, "; ".join(notes)
 
 
-def _on_elbows(name: str, setting: str, failure: Callable[[Elbows], str | None]) -> Filter:
-    return Filter(name, setting, lambda c: failure(c.elbows) if c.elbows else None)
-
-
-def _falls_short(loss: str, decrease: float, least: float) -> str | None:
-    if decrease >= least:
+def _plain(value: Any) -> Any:
+    """A value of a table as Python's own; None for what is missing."""
+    if pd.isna(value):
         return None
-    short, limit = compared(decrease, least, 4)
-    return f"{loss} loss falls by {short}% < {limit}%"
+    return value.item() if hasattr(value, "item") else value
 
 
 def _why_no_elbow(rows: pd.DataFrame) -> str:

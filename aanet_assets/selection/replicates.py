@@ -12,7 +12,6 @@ from scipy.spatial.distance import cdist
 from aanet_assets.aanet.data import ClusterRows, Task, TrainedAANet
 from aanet_assets.aanet.evaluation import subspace_network
 from aanet_assets.aanet.train import train_aanets
-from aanet_assets.selection.shapes import NEAR_SHARE
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.study.study import Study
@@ -57,14 +56,17 @@ def vertex_shift(
 
 @torch.no_grad()
 def heldout_occupancy(
-    model: TrainedAANet, rows: Float[np.ndarray, "rows rank"], settings: AANetSettings
+    model: TrainedAANet,
+    rows: Float[np.ndarray, "rows rank"],
+    settings: AANetSettings,
+    near_share: float,
 ) -> float | None:
     """Occupancy of the emptiest vertex, as in `shapes.py`, by a model's own coordinates."""
     if model.status != "ok" or not len(rows):
         return None
     network = subspace_network(model.weights, model.k, settings)
     coordinates = network.barycentric(torch.from_numpy(rows).to(torch.get_default_dtype()))
-    near = int(np.ceil(NEAR_SHARE * len(rows)))
+    near = int(np.ceil(near_share * len(rows)))
     nearest = np.sort(coordinates.double().numpy(), axis=0)[-near:].mean(axis=0)
     return float(np.clip(nearest.min(), 0, 1))
 
@@ -96,7 +98,11 @@ def train_replicates(
 
 
 def replicate_rows(
-    rows: ClusterRows, is_null: bool, models: Sequence[TrainedAANet], settings: AANetSettings
+    rows: ClusterRows,
+    is_null: bool,
+    models: Sequence[TrainedAANet],
+    settings: AANetSettings,
+    near_share: float,
 ) -> list[dict[str, Any]]:
     """What the table of replicates says of one cluster's models of one k, in the order given.
 
@@ -121,7 +127,7 @@ def replicate_rows(
                 "aanet_archetypal_loss": (losses or {}).get("archetypal_loss"),
                 "heldout_explained_variance": (heldout or {}).get("explained_variance"),
                 "heldout_in_simplex": (heldout or {}).get("in_simplex"),
-                "heldout_occupancy": heldout_occupancy(model, rows.heldout, settings),
+                "heldout_occupancy": heldout_occupancy(model, rows.heldout, settings, near_share),
                 "vertex_shift": shift,
             }
         )

@@ -8,8 +8,9 @@ import pandas as pd
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.selection.elbows import elbow_columns
 from aanet_assets.selection.filters import Selection, select_clusters
+from aanet_assets.selection.rules import ELBOW, GEOMETRIC
 from aanet_assets.selection.shapes import shapes_of
-from aanet_assets.selection.verdicts import select_calibrated
+from aanet_assets.selection.verdicts import select_geometric
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets.study.study import Study
 
@@ -31,10 +32,10 @@ class Agreement(NamedTuple):
         return self.both / either if either else None
 
 
-def guide_by_replicates(
+def elbow_by_replicates(
     replicates: pd.DataFrame, sizes: pd.Series, settings: SelectionSettings, n_clusters: int
 ) -> tuple[Selection, Selection]:
-    """The guide's selection from the mean losses of two disjoint sets of replicates.
+    """The elbow mode's selection from the mean losses of two disjoint sets of replicates.
 
     `replicates` holds real clusters alone, `sizes` their n_latents by cluster_id. Of an odd number
     of replicates the last is left out.
@@ -56,7 +57,7 @@ def guide_by_replicates(
     return found[0], found[1]
 
 
-def calibrated_by_rows(
+def geometric_by_rows(
     evidence: pd.DataFrame,
     rows: list[ClusterRows],
     ks: tuple[int, ...],
@@ -64,7 +65,7 @@ def calibrated_by_rows(
     trust: TrustSettings,
     n_clusters: int,
 ) -> tuple[Selection, Selection]:
-    """The calibrated selection from two disjoint halves of each cluster's rows.
+    """The geometric selection from two disjoint halves of each cluster's rows.
 
     It depends on no AANet: what is random about it is which tokens are looked at.
     """
@@ -73,11 +74,11 @@ def calibrated_by_rows(
     for half in (0, 1):
         table = real.copy()
         for cluster in rows:
-            shapes = shapes_of(cluster.train[half::2], ks, half)
+            shapes = shapes_of(cluster.train[half::2], ks, half, trust)
             best = max(shapes, key=lambda shape: shape.fit, default=None)
             table.loc[cluster.cluster_id, "simplex_k"] = best.k if best else pd.NA
             table.loc[cluster.cluster_id, "simplex_fit"] = best.fit if best else np.nan
-        found.append(select_calibrated(table.reset_index(), settings, trust, n_clusters))
+        found.append(select_geometric(table.reset_index(), settings, trust, n_clusters))
     return found[0], found[1]
 
 
@@ -107,8 +108,8 @@ def agreement_table(
     real = evidence[~evidence["is_null"]]
     sizes = real.set_index("cluster_id")["n_latents"]
     own = replicates[~replicates["is_null"]]
-    guide = guide_by_replicates(own, sizes, study.selection, n_clusters)
-    calibrated = calibrated_by_rows(
+    by_elbow = elbow_by_replicates(own, sizes, study.selection, n_clusters)
+    geometric = geometric_by_rows(
         evidence, rows, study.ks, study.selection, study.trust, n_clusters
     )
-    return [agreement("guide", *guide), agreement("calibrated", *calibrated)]
+    return [agreement(ELBOW, *by_elbow), agreement(GEOMETRIC, *geometric)]

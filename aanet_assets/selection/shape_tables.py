@@ -65,7 +65,7 @@ def shape_table(
             "coactivity": coactivity_of(latents, known, lengths, study.rows),
             "interior": interior(own.train),
         }
-        shapes = shapes_of(own.train, study.ks, seed)
+        shapes = shapes_of(own.train, study.ks, seed, study.trust)
         found += [{**alike, **shape._asdict(), "fit": shape.fit} for shape in shapes]
         if not shapes:
             found.append({**alike, **dict.fromkeys(("k", "pca_explained", "occupancy", "fit"))})

@@ -15,11 +15,8 @@ from scipy.sparse import csr_matrix
 from scipy.stats import chi2
 
 from aanet_assets.selection.enclosing import enclosing_simplex
+from aanet_assets.study.settings import TrustSettings
 
-ROWS = 4_000
-"""Rows looked at, at most."""
-NEAR_SHARE = 0.03
-"""Share of rows that should stand at each vertex."""
 FLAT = 1e-6
 """Variance along an axis, relative to the largest, under which there is no such axis."""
 CORE = 0.1
@@ -34,7 +31,7 @@ class Shape(NamedTuple):
     """Share of variance along the first k - 1 principal components."""
     occupancy: float
     """Of the emptiest vertex of the simplex around the rows in these components: mean barycentric
-    coordinate of the 3% of rows nearest to it, at most 1."""
+    coordinate of the `near_share` of rows nearest to it, at most 1."""
 
     @property
     def fit(self) -> float:
@@ -42,24 +39,29 @@ class Shape(NamedTuple):
         return self.pca_explained * self.occupancy
 
 
-def shapes_of(rows: Float[np.ndarray, "rows rank"], ks: Sequence[int], seed: int) -> list[Shape]:
+def shapes_of(
+    rows: Float[np.ndarray, "rows rank"], ks: Sequence[int], seed: int, trust: TrustSettings
+) -> list[Shape]:
     """Fit of simplices of the given numbers of vertices.
 
     A k that needs more dimensions than the rows have, or more rows than there are, is left out: no
     such simplex can be there.
     """
-    if len(rows) > ROWS:
-        rows = rows[np.random.default_rng(seed).choice(len(rows), ROWS, replace=False)]
+    most = trust.shape_rows
+    if len(rows) > most:
+        rows = rows[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
     axes = _principal_axes(rows)
     if axes is None:
         return []
     whitened, explained = axes
-    near = int(np.ceil(NEAR_SHARE * len(rows)))
+    near = int(np.ceil(trust.near_share * len(rows)))
     found = []
     for k in ks:
         if k - 1 > whitened.shape[1] or len(rows) < 2 * k:
             continue
-        coordinates = enclosing_simplex(whitened[:, : k - 1])
+        coordinates = enclosing_simplex(
+            whitened[:, : k - 1], trust.hinge_weight, trust.hinge_smoothing
+        )
         nearest = np.sort(coordinates, axis=0)[-near:].mean(axis=0)
         occupancy = float(np.clip(nearest.min(), 0, 1))
         found.append(Shape(k, float(explained[k - 2]), occupancy))

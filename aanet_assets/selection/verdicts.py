@@ -1,7 +1,8 @@
-"""Selection by calibrated evidence: clusters whose latents fire together and fill a simplex."""
+"""Selection by geometry, of clusters whose latents fire together and fill a simplex; both modes."""
 
 import pandas as pd
 
+from aanet_assets.selection.categories import category_of
 from aanet_assets.selection.elbows import too_few_ks
 from aanet_assets.selection.filters import (
     SELECTED,
@@ -11,8 +12,10 @@ from aanet_assets.selection.filters import (
     frame,
     funnel_of,
     select_clusters,
+    steps_of,
 )
-from aanet_assets.selection.wording import compared, exactly
+from aanet_assets.selection.quality import failures_of, rules_in_use
+from aanet_assets.selection.rules import ELBOW, GEOMETRIC
 from aanet_assets.study.settings import (
     SelectionSettings,
     TrustSettings,
@@ -20,11 +23,8 @@ from aanet_assets.study.settings import (
     parse_manual_k,
 )
 
-CATEGORY = "S"
-"""Of the clusters that are selected here."""
 
-
-def select_calibrated(
+def select_geometric(
     evidence: pd.DataFrame, settings: SelectionSettings, trust: TrustSettings, n_clusters: int
 ) -> Selection:
     """Select clusters by the evidence of one n_clusters; null clusters are looked past.
@@ -34,32 +34,19 @@ def select_calibrated(
     (`simplex_fit` at least `min_fit`); its k is that of the best fit. Manual picks are taken
     whatever the evidence (category M), unless their k is not known.
     """
-    few, max_q, min_fit = settings.min_latents, trust.max_q, trust.min_fit
-    steps = [
-        (f"n_latents >= {few}", "min_latents"),
-        (f"latents fire together (q <= {exactly(max_q)})", "max_q"),
-        (f"a simplex fits (>= {exactly(min_fit)})", "min_fit"),
-    ]
+    values = {**dict(settings), **dict(trust)}
+    rules = rules_in_use(GEOMETRIC, values)
     picks = parse_manual_clusters(settings.manual_clusters).get(n_clusters, ())
     manual_ks = parse_manual_k(settings.manual_k)
     selected, verdicts, all_failures = [], [], []
     for row in evidence[~evidence["is_null"]].sort_values("cluster_id").to_dict("records"):
-        cluster_id, failures = int(row["cluster_id"]), {}
-        if row["n_latents"] < few:
-            failures[steps[0][0]] = f"n_latents {row['n_latents']} < {few}"
-        if said := _alone(row, max_q):
-            failures[steps[1][0]] = said
-        if said := _no_simplex(row, min_fit):
-            failures[steps[2][0]] = said
+        cluster_id, failures = int(row["cluster_id"]), failures_of(row, rules, values)
         all_failures.append(failures)
-        category, k = None if failures else CATEGORY, None
-        if pd.notna(row["simplex_k"]):
-            k = int(row["simplex_k"])
-        reason = "; ".join(failures.values()) or (
-            f"a simplex of {k} vertices fits ({row['simplex_fit']:.3g}), and its latents fire "
-            f"together (coactivity {row['coactivity']:.3g}, q {row['coactivity_q']:.2g})"
-        )
-        k = manual_ks.get((n_clusters, cluster_id), k)
+        held = None if failures else category_of(GEOMETRIC, row, {}, {})
+        category = held.name if held else None
+        reason = held.words.format_map(row) if held else "; ".join(failures.values())
+        best = None if pd.isna(row["simplex_k"]) else int(row["simplex_k"])
+        k = manual_ks.get((n_clusters, cluster_id), best)
         if cluster_id in picks:
             category = None if k is None else "M"
             reason = f"manual pick{' without a k' if k is None else ''}; by the evidence: {reason}"
@@ -72,30 +59,9 @@ def select_calibrated(
     return Selection(
         frame(selected, SELECTED),
         frame(verdicts, VERDICTS),
-        funnel_of(steps, all_failures, n_clusters),
+        funnel_of(steps_of(rules), all_failures, n_clusters),
         {"n_passing": sum(not failures for failures in all_failures)},
     )
-
-
-def _alone(row: dict, max_q: float) -> str | None:
-    if pd.isna(row["coactivity_q"]):
-        return "it is not known whether its latents fire together: it is active at no token"
-    if row["coactivity_q"] <= max_q:
-        return None
-    q, limit = compared(row["coactivity_q"], max_q, 2)
-    return (
-        f"its latents fire together no more than chance groups do: coactivity "
-        f"{row['coactivity']:.3g}, q {q} > {limit}"
-    )
-
-
-def _no_simplex(row: dict, min_fit: float) -> str | None:
-    if pd.isna(row["simplex_fit"]):
-        return "no simplex can be fitted: its rows do not vary, or are too few"
-    if row["simplex_fit"] >= min_fit:
-        return None
-    fit, limit = compared(row["simplex_fit"], min_fit, 3)
-    return f"no simplex fits: the best, of {row['simplex_k']} vertices, has {fit} < {limit}"
 
 
 def select_both(
@@ -107,8 +73,8 @@ def select_both(
 ) -> dict[str, Selection]:
     """The selection of each mode, by its name, from the consolidated metrics and the evidence."""
     return {
-        "guide": select_clusters(metrics, settings, n_clusters),
-        "calibrated": select_calibrated(evidence, settings, trust, n_clusters),
+        ELBOW: select_clusters(metrics, settings, n_clusters),
+        GEOMETRIC: select_geometric(evidence, settings, trust, n_clusters),
     }
 
 
@@ -123,7 +89,7 @@ def outcome_of(both: dict[str, Selection], mode: str, ks: tuple[int, ...]) -> st
 def explain_none_of(both: dict[str, Selection], mode: str, ks: tuple[int, ...]) -> str:
     """A paragraph for a mode in use that selects nothing: why, what to try, and the other mode."""
     text = explain_none(both[mode])
-    if mode == "guide" and (warning := too_few_ks(ks, mode)):
+    if mode == ELBOW and (warning := too_few_ks(ks, mode)):
         text += f" {warning[0].upper()}{warning[1:]}"
     (other,) = both.keys() - {mode}
     would = len(both[other].selected)
@@ -139,7 +105,7 @@ def verdict_tables(both: dict[str, Selection], mode: str) -> tuple[pd.DataFrame,
         renamed = {column: f"{name}_{column}" for column in ("category", "reason")}
         theirs = other.verdicts[["cluster_id", *renamed]].rename(columns=renamed)
         verdicts = verdicts.merge(theirs, on="cluster_id")
-    ks = both["calibrated"].selected[["cluster_id", "k"]].rename(columns={"k": "calibrated_k"})
+    ks = both[GEOMETRIC].selected[["cluster_id", "k"]].rename(columns={"k": "geometric_k"})
     funnel = pd.concat(
         other.funnel.assign(mode=name, position=range(1, len(other.funnel) + 1))
         for name, other in both.items()

@@ -4,13 +4,15 @@ import math
 
 
 def said(value: float | None, digits: int = 5) -> str:
-    """A number in so many significant digits; "none" for what is missing."""
+    """A number in so many significant digits, a whole one in all; "none" for what is missing."""
+    if isinstance(value, int):
+        return str(value)
     return "none" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
 def exactly(value: float) -> str:
-    """As short as it can be without being another number."""
-    short = f"{value:g}"
+    """As short as it can be without being another number; a whole one in all its digits."""
+    short = str(value) if isinstance(value, int) else f"{value:g}"
     return short if float(short) == value else repr(value)
 
 

@@ -31,6 +31,12 @@ from aanet_assets.storage.table import Table, integer, listed, number, text
 from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
 
+SHAPE_SETTINGS = (
+    "trust.near_share",
+    "trust.shape_rows",
+    "trust.hinge_weight",
+    "trust.hinge_smoothing",
+)
 NULL_CLUSTERING = File("clusters_{n}/null_clustering.safetensors")
 NULL_ROWS = File("clusters_{n}/null_rows.safetensors")
 _COACTIVITY = number("coactivity", "Effective number of latents that are active together.")
@@ -170,7 +176,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     job="stage1_clusters",
     kinds=("numpy", "duckdb"),
     reads=(training_cache, clustering, cluster_rows, null_clusters),
-    settings=("ks", "rows", "trust.chance", "trust.seed"),
+    settings=("ks", "rows", "trust.chance", "trust.seed", *SHAPE_SETTINGS),
     tables=(CLUSTER_SHAPES, CHANCE_GROUPS),
     code_version="2",
 )
@@ -222,7 +228,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     on_device=True,
     when=has_replicates,
     reads=(clustering, cluster_rows, aanet_models, null_clusters),
-    settings=(*STAGE1_SETTINGS, "trust.replicates"),
+    settings=(*STAGE1_SETTINGS, "trust.replicates", "trust.near_share"),
     tables=(REPLICATES,),
     code_version="2",
 )
@@ -238,12 +244,12 @@ def replicates(run: Run[ByNK]) -> Outcome:
     from aanet_assets.activations.rows import load_training_rows
     from aanet_assets.selection.replicates import replicate_rows, train_replicates
 
-    study, n, k = run.study, run.at.n, run.at.k
+    study, n, k, share = run.study, run.at.n, run.at.k, run.study.trust.near_share
     real = load_training_rows(study, n, k, run.path(ROWS), run.path(CLUSTERING))
     files = run.path(NULL_ROWS), run.path(NULL_CLUSTERING)
     null = load_training_rows(study, n, k, *files, null=True)
     trained = train_replicates(study, n, k, real, null, load_stack(run.path(STACK)))
-    rows = [row for own in trained for row in replicate_rows(*own, study.aanet)]
+    rows = [row for own in trained for row in replicate_rows(*own, study.aanet, share)]
     table = pd.DataFrame(rows).assign(n_clusters_total=n)
     return Outcome(
         [run.write(REPLICATES, table)],

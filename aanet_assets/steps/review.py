@@ -33,7 +33,7 @@ PAGE = File("clusters_{n}/review_n{n}.html")
            evidence, selected_clusters, refit_models, vertex_samples),
     settings=("ks", "selection", "trust"),
     files=(PAGE,),
-    code_version="3",
+    code_version="4",
 )  # fmt: skip
 def review_page(run: Run[ByN]) -> Outcome:
     """One HTML page to look at all clusters and at thresholds; opens without server and network.

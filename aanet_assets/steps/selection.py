@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from aanet_assets.selection.rules import GEOMETRIC, MODES
 from aanet_assets.steps import pictures
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.columns import CATEGORY, CLUSTER_ID, N_CLUSTERS_TOTAL
@@ -12,9 +13,13 @@ from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, step
 from aanet_assets.storage.table import Table, flag, integer, number, text
 from aanet_assets.study.layout import File
+from aanet_assets.study.settings import TrustSettings
 
 FUNNEL_PLOT = File("clusters_{n}/plots/selection_funnel_n{n}.png")
 REPRODUCIBILITY_PLOT = File("clusters_{n}/plots/reproducibility_n{n}.png")
+_OF_TRUST = tuple(
+    f"trust.{name}" for name in MODES[GEOMETRIC].settings if name in TrustSettings.model_fields
+)
 _MODE = text("mode", "Mode of selection.")
 SELECTED_CLUSTERS = Table(
     "selected_clusters",
@@ -26,11 +31,11 @@ SELECTED_CLUSTERS = Table(
     integer("k", "Number of archetypes in stage 3."),
     text("k_source", "Where that k comes from."),
     text("reason", "Why it is selected, or which filters turned it away."),
-    text("guide_category", "Category by the guide's mode."),
-    text("guide_reason", "Reason by the guide's mode."),
-    text("calibrated_category", "Category by the calibrated mode."),
-    integer("calibrated_k", "k by the calibrated mode."),
-    text("calibrated_reason", "Reason by the calibrated mode."),
+    text("elbow_category", "Category by the elbow mode, which has the guide's rules."),
+    text("elbow_reason", "Reason by the elbow mode."),
+    text("geometric_category", "Category by the geometric mode."),
+    integer("geometric_k", "k by the geometric mode."),
+    text("geometric_reason", "Reason by the geometric mode."),
 )
 SELECTION_FUNNEL = Table(
     "selection_funnel",
@@ -63,17 +68,17 @@ REPRODUCIBILITY = Table(
     job="stage3",
     kinds=("pandas", "duckdb"),
     reads=(consolidated_metrics, evidence),
-    settings=("selection", "trust.max_q", "trust.min_fit"),
+    settings=("selection", *_OF_TRUST),
     tables=(SELECTED_CLUSTERS, SELECTION_FUNNEL),
     files=(FUNNEL_PLOT,),
-    code_version="3",
+    code_version="4",
 )
 def selected_clusters(run: Run[ByN]) -> Outcome:
     """The selected clusters with category and k, the reason for every rejection, and the funnel.
 
-    `selection.mode` says whether the guide's rules or the calibrated evidence decide; the verdicts
-    and funnels of both are in the tables. Selecting nothing is a result, too: the asset succeeds
-    and says which filter turned away what.
+    `selection.mode` says whether the elbows, by the guide's rules, or the geometry of the rows
+    decides; the verdicts and funnels of both are in the tables. Selecting nothing is a result, too:
+    the asset succeeds and says which filter turned away what.
     """
     from aanet_assets.review.canvas import save
     from aanet_assets.review.funnel_plot import selection_funnel
@@ -122,12 +127,12 @@ def _(run: Run[ByN]) -> list[Finding]:
     settings=("ks", "selection", "trust"),
     tables=(REPRODUCIBILITY,),
     files=(REPRODUCIBILITY_PLOT,),
-    code_version="2",
+    code_version="3",
 )
 def reproducibility(run: Run[ByN]) -> Outcome:
     """Whether the same clusters are selected again, in both modes; a table and a picture.
 
-    The guide's selection is made twice from disjoint sets of replicates, the calibrated one from
+    By elbows the selection is made twice from disjoint sets of replicates, by geometry from
     disjoint halves of the rows.
     """
     import pandas as pd

@@ -322,8 +322,8 @@ def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
 class SelectionSettings(Settings):
     """Quality filters, categories and manual picks of stage 2."""
 
-    mode: Literal["guide", "calibrated"] = "guide"
-    """`guide`: by the guide's filters and categories. `calibrated`: by the evidence, whose
+    mode: Literal["elbow", "geometric"] = "elbow"
+    """`elbow`: by the guide's filters and categories. `geometric`: by the evidence, whose
     thresholds are in the study's `trust`; of the settings below only `min_latents` and the manual
     ones matter then. Both verdicts are in the table, whichever is used."""
     min_latents: Count = 2
@@ -353,6 +353,14 @@ class SelectionSettings(Settings):
     """Clusters taken whatever the filters say (category M), as `512:23,45;768:100`."""
     manual_k: str = ""
     """k of stage 3 for single clusters, as `512:261=3`; several are split by `;`."""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _mode_of_today(cls, mode: object) -> object:
+        renamed = {"guide": "elbow", "calibrated": "geometric"}
+        if isinstance(mode, str) and (now := renamed.get(mode)):
+            raise ValueError(f"selection.mode {mode!r} is called {now!r} now: set mode={now!r}")
+        return mode
 
     @field_validator("manual_clusters")
     @classmethod
@@ -384,6 +392,18 @@ class TrustSettings(Settings):
     """Largest q-value at which latents count as firing together."""
     min_fit: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Least fit of a simplex; docs/calibration.md says where it comes from."""
+    near_share: Share = 0.03
+    """Share of a cluster's rows, those nearest to a vertex, that should stand there: the fit counts
+    how near they come to it."""
+    shape_rows: Count = 4_000
+    """Rows of a cluster that simplices are fitted to, at most; drawn at random where there are
+    more."""
+    hinge_weight: Positive = 100.0
+    """Of the smallest simplex around rows: weight of the hinge, which is the mean negative
+    barycentric coordinate, against the log volume. Higher takes in more of the rows that stick
+    out, and makes the vertices lonelier."""
+    hinge_smoothing: Positive = 0.02
+    """Negative barycentric coordinates up to this count by their square."""
     seed: int = 44
     """Seed of the null clusters."""
 

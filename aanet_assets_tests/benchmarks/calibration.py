@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from aanet_assets.defs.toy import study
 from aanet_assets.selection.evidence import empirical_p, q_values
-from aanet_assets.selection.verdicts import select_calibrated
+from aanet_assets.selection.verdicts import select_geometric
 from aanet_assets.study.settings import TrustSettings
 from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy
@@ -56,7 +56,7 @@ NOMINAL = (0.05, 0.1, 0.2)
 
 
 def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
-    """The clusters of one toy, null ones too, with the verdict of the calibrated mode on each.
+    """The clusters of one toy, null ones too, with the verdict of the geometric mode on each.
 
     Adds two ways to make one score of the mode's two numbers, of which `own_order` is the order in
     which the mode takes clusters as `max_q` grows; `selected`, where null clusters are judged by
@@ -76,7 +76,7 @@ def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
             is_null=False, coactivity_q=q_values(p[rows]), cluster_id=np.flatnonzero(rows)
         )
         limits = TrustSettings(max_q=max_q)
-        chosen = select_calibrated(own, study.selection, limits, len(own)).selected["cluster_id"]
+        chosen = select_geometric(own, study.selection, limits, len(own)).selected["cluster_id"]
         return pd.Series(np.isin(np.arange(len(table)), chosen.astype(int)), table.index)
 
     null, fit, trust = table["is_null"].astype(bool), floats(table, "simplex_fit"), TrustSettings()
@@ -90,7 +90,7 @@ def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_tables(clusters: pd.DataFrame, console: Console) -> None:
-    """Areas under the curves, k found, and what the calibrated mode selects."""
+    """Areas under the curves, k found, and what the geometric mode selects."""
     for process, own in clusters.groupby("process"):
         counts = ", ".join(f"{n} {what}" for what, n in own["what"].value_counts().items())
         table = Table("statistic", "against decoys", "against nulls", "against both",
@@ -105,7 +105,7 @@ def print_tables(clusters: pd.DataFrame, console: Console) -> None:
             console.print(f"k right by {said}: {int(right.sum())} of {len(simplices)}")
         for what, group in own.groupby("what"):
             console.print(
-                f"calibrated mode selects {int(group['selected'].sum())} of {len(group)} {what}"
+                f"geometric mode selects {int(group['selected'].sum())} of {len(group)} {what}"
             )
         fits = own.groupby("what")["simplex_fit"]
         console.print(

@@ -124,7 +124,7 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
                 "coactivity": together(toy, latents),
                 "interior": interior(found.rows.train),
             }
-            for shape in shapes_of(found.rows.train, KS, seed):
+            for shape in shapes_of(found.rows.train, KS, seed, study.trust):
                 shapes.append({**known, **shape._asdict(), "fit": shape.fit})
         losses += _replicates(gathered, is_null, name, sae_seed)
     none = pd.DataFrame({"n_latents": [], "coactivity": []}, dtype=float)
@@ -153,7 +153,7 @@ def _replicates(gathered: list[ClusterRows], is_null: bool, name: str, seed: int
         models = iter(train_aanets(tasks, settings))
         for rows in gathered:
             own = [next(models) for _ in range(REPLICATES)]
-            found += replicate_rows(rows, is_null, own, settings)
+            found += replicate_rows(rows, is_null, own, settings, study.trust.near_share)
     return found
 
 

@@ -47,7 +47,7 @@ def expect(locator):
 def test_it_opens_on_a_selected_cluster_with_its_simplex_and_texts(
     shown: "Page", tmp_path: Path
 ) -> None:
-    expect(shown.locator("header p")).to_contain_text("2 of 7 clusters selected (guide mode)")
+    expect(shown.locator("header p")).to_contain_text("2 of 7 clusters selected (elbow mode)")
     expect(shown.locator("#cluster h2")).to_contain_text("Cluster 0")
     expect(shown.locator("#cluster .panel .plot-container")).to_have_count(4)
     expect(shown.locator("#cluster h3")).to_have_count(3)
@@ -88,7 +88,7 @@ def test_every_plot_draws(shown: "Page") -> None:
     for i in range(shown.locator("#plot option").count()):
         shown.locator("#plot").select_option(index=i)
         drawn = "#chart .points path, #chart .point path"
-        # Of so short a training, no cluster has elbows that pass the guide's filters.
+        # Of so short a training, no cluster has elbows that pass the elbow mode's filters.
         if "pass the quality filters" in shown.locator("#plot option").nth(i).inner_text():
             drawn = "#chart .annotation"
         expect(shown.locator(drawn).first).to_be_visible()
@@ -97,7 +97,7 @@ def test_every_plot_draws(shown: "Page") -> None:
 def test_a_slider_changes_the_selection_and_the_settings_to_copy(
     shown: "Page", finished: Finished
 ) -> None:
-    shown.locator("[value=calibrated]").check()
+    shown.locator("[value=geometric]").check()
     shown.locator("#max_q").fill("1")
     counts = []
     for fit in ("0", "0.8", "1"):
@@ -111,7 +111,7 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
     assert counts[0] > counts[1] >= counts[2]
     shown.locator("#copy").click()
     expected = {
-        "selection": finished.study.selection.model_copy(update={"mode": "calibrated"}),
+        "selection": finished.study.selection.model_copy(update={"mode": "geometric"}),
         "trust": finished.study.trust.model_copy(update={"min_fit": 1.0, "max_q": 1.0}),
     }
     copied = shown.evaluate("navigator.clipboard.readText()")
@@ -120,13 +120,13 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
     )
 
 
-def test_the_guides_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
+def test_the_elbow_modes_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
     from aanet_assets.selection.filters import select_clusters
     from aanet_assets.study.settings import SelectionSettings
 
     study = finished.study
     metrics = read(study, consolidated_metrics.at(n=7), CONSOLIDATED_METRICS)
-    shown.locator("[value=guide]").check()
+    shown.locator("[value=elbow]").check()
     cases = [
         dict(zip(("a_sd", "b_sd", "c_sd", "d_sd"), sds, strict=True))
         for sds in ((0.0, 0.0, 0.0, 0.0), (0.5, 0.3, 1.0, -0.5), (5.0, 1.5, 0.2, 5.0))

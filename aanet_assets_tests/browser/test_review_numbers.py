@@ -1,6 +1,6 @@
 """The review page judges the same doubles as the platform, by the same rules, to the last bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import pytest
 
 from aanet_assets.review import contents
 from aanet_assets.review.page import write_page
-from aanet_assets.selection.elbows import FALLING_COLUMNS, is_falling
+from aanet_assets.selection.rules import MODES, Category, Mode, Rule
 from aanet_assets.selection.verdicts import select_both
 from aanet_assets.study import settings as groups
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
@@ -23,7 +23,7 @@ N = 40
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 NEAR = (-1e-9, 0.0, 1e-9)
 SELECTION = SelectionSettings(
-    mode="calibrated", min_latents=3, d_sd=1 / 3, arch_monotonic=False, min_recon_pct_decrease=12.5
+    mode="geometric", min_latents=3, d_sd=1 / 3, arch_monotonic=False, min_recon_pct_decrease=12.5
 )
 TRUST = TrustSettings(min_fit=0.8, max_q=0.0123456789)
 
@@ -48,14 +48,10 @@ def metrics() -> pd.DataFrame:
     elbows[4].update({ARCH: 710.3, "arch_is_monotonic": False, "recon_pct_decrease": 80.0})
     elbows[7].update({RECON: 8.5, "recon_pct_decrease": 80.0})
     table = elbow_table(elbows, N).sort_values(["cluster_id", "aanet_k"])
-    falling = {
-        column: table[strength].map(is_falling, na_action="ignore")
-        for column, strength in zip(FALLING_COLUMNS, (RECON, ARCH), strict=True)
-    }
     table["latent_indices"] = table["n_latents"].map(lambda n: list(range(n)))
-    ranks = {"decoder_dir_rank": 2, "activation_pca_rank": 2}
+    ranks = {"decoder_dir_rank": table["cluster_id"] % 4, "activation_pca_rank": 2}
     losses = {"aanet_recon_loss": 0.1, "aanet_archetypal_loss": 0.1}
-    return table.assign(**ranks, **losses, **falling)
+    return table.assign(**ranks, **losses)
 
 
 def evidence() -> pd.DataFrame:
@@ -71,8 +67,7 @@ def evidence() -> pd.DataFrame:
             "coactivity_q": [qs[i % 5] for i in range(N)],
             "simplex_fit": [fits[i % 6] for i in range(N)],
             "simplex_k": pd.array([None if i % 6 == 5 else 3 for i in range(N)], dtype="Int64"),
-            "elbow_k_share": np.nan,
-            "elbow_strength_p": np.nan,
+            "replicates": [i % 3 for i in range(N)],
         }
     )
 
@@ -82,10 +77,9 @@ def categories(selection: SelectionSettings, trust: TrustSettings, mode: str) ->
     return verdicts["category"].fillna("\u2013").tolist()
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write(path: Path) -> Path:
     both = select_both(metrics(), evidence(), SELECTION, TRUST, N)
-    verdicts = both["calibrated"].verdicts.assign(k=3)
+    verdicts = both["geometric"].verdicts.assign(k=3)
     for mode, own in both.items():
         verdicts[f"{mode}_category"] = own.verdicts["category"]
         verdicts[f"{mode}_reason"] = own.verdicts["reason"]
@@ -98,21 +92,34 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bands": {"replicates": {}, "null": None},
         "details": {},
     }
-    path = tmp_path_factory.mktemp("page") / "page.html"
     write_page(path, "made up", page)
     return path
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("page") / "page.html")
+
+
 @pytest.fixture
-def shown(browser: "Browser", written: Path) -> Iterator["Page"]:
+def opened(browser: "Browser") -> Iterator[Callable[[Path], "Page"]]:
     page, errors = browser.new_page(viewport={"width": 1500, "height": 1400}), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(180_000)
-    page.goto(written.as_uri())
-    page.locator("#clusters tbody tr").first.wait_for()
-    yield page
+
+    def opening(path: Path) -> "Page":
+        page.goto(path.as_uri())
+        page.locator("#clusters tbody tr").first.wait_for()
+        return page
+
+    yield opening
     assert errors == []
     page.close()
+
+
+@pytest.fixture
+def shown(opened: Callable[[Path], "Page"], written: Path) -> "Page":
+    return opened(written)
 
 
 def now(page: "Page") -> list[str]:
@@ -120,20 +127,20 @@ def now(page: "Page") -> list[str]:
 
 
 def test_a_fit_that_is_0_8_when_rounded_is_not_selected(shown: "Page") -> None:
-    assert now(shown) == categories(SELECTION, TRUST, "calibrated")
+    assert now(shown) == categories(SELECTION, TRUST, "geometric")
     assert {"S", "\u2013"} == set(now(shown))
     fits = shown.locator("#clusters tbody td:nth-child(4)").all_inner_texts()
     assert fits[:5] == ["0.79996", "0.799999999", "0.8", "0.800000001", "0.9"]
     for fit in ("0.79996", "0.7999600001", "0.800000001"):
         shown.locator("#min_fit").fill(fit)
         trust = TRUST.model_copy(update={"min_fit": float(fit)})
-        assert now(shown) == categories(SELECTION, trust, "calibrated"), fit
+        assert now(shown) == categories(SELECTION, trust, "geometric"), fit
 
 
-def test_the_guides_categories_at_their_very_limits(shown: "Page") -> None:
-    shown.locator("[value=guide]").check()
-    assert now(shown) == categories(SELECTION, TRUST, "guide")
-    limits = select_both(metrics(), evidence(), SELECTION, TRUST, N)["guide"].threshold
+def test_the_elbow_modes_categories_at_their_very_limits(shown: "Page") -> None:
+    shown.locator("[value=elbow]").check()
+    assert now(shown) == categories(SELECTION, TRUST, "elbow")
+    limits = select_both(metrics(), evidence(), SELECTION, TRUST, N)["elbow"].threshold
     table = metrics().drop_duplicates("cluster_id")
     seen, cases = set(), []
     for i in (6, 10, 22):
@@ -156,7 +163,7 @@ def test_the_guides_categories_at_their_very_limits(shown: "Page") -> None:
                 shown.locator(f"#{name}").fill(repr(value))
         changed |= case
         settings = SELECTION.model_copy(update=changed)
-        assert now(shown) == categories(settings, TRUST, "guide"), changed
+        assert now(shown) == categories(settings, TRUST, "elbow"), changed
         seen.update(now(shown))
     assert seen == {"A", "B", "C", "D", "\u2013"}
 
@@ -168,11 +175,11 @@ def test_thresholds_between_the_steps_are_held_and_copied_exactly(shown: "Page")
 
     assert shown.locator("#max_q").input_value() == repr(TRUST.max_q)
     assert copied() == {"selection": SELECTION, "trust": TRUST}
-    shown.locator("[value=guide]").check()
+    shown.locator("[value=elbow]").check()
     assert float(shown.locator("#d_sd").input_value()) == SELECTION.d_sd
     shown.locator("#a_sd").fill("1e-7")
     shown.locator("#b_sd").fill("250.5")
-    expected = SELECTION.model_copy(update={"mode": "guide", "a_sd": 1e-7, "b_sd": 250.5})
+    expected = SELECTION.model_copy(update={"mode": "elbow", "a_sd": 1e-7, "b_sd": 250.5})
     assert copied() == {"selection": expected, "trust": TRUST}
 
 
@@ -187,10 +194,10 @@ def test_what_the_study_would_refuse_is_marked_and_changes_nothing(shown: "Page"
 
 
 def test_a_slider_beside_the_box_changes_both(shown: "Page") -> None:
-    shown.locator("#sliders [type=range]").first.fill("0.9")
+    shown.locator("label:has(#min_fit) [type=range]").fill("0.9")
     assert shown.locator("#min_fit").input_value() == "0.9"
     trust = TRUST.model_copy(update={"min_fit": 0.9})
-    assert now(shown) == categories(SELECTION, trust, "calibrated")
+    assert now(shown) == categories(SELECTION, trust, "geometric")
 
 
 def test_strengths_of_noise_are_clipped_and_counted(shown: "Page") -> None:
@@ -201,3 +208,107 @@ def test_strengths_of_noise_are_clipped_and_counted(shown: "Page") -> None:
     assert note.text_content() == "1 clipped at 0.707: no falling loss is so strong"
     ends = shown.evaluate("document.getElementById('chart')._fullLayout.xaxis.range")
     assert ends[1] < 1
+
+
+def without(mode: Mode, *columns: str) -> Mode:
+    return mode._replace(rules=tuple(rule for rule in mode.rules if rule.column not in columns))
+
+
+REPEATED = Rule("replicates", ">=", "max_k_differential", "{limit} of them", "{value} < {limit}")
+RANKED = Rule("decoder_dir_rank", "<=", "min_latents", "rank {limit}", "{value} > {limit}")
+ABOVE = Category("B", (("arch", "b_sd"), ("recon", "b_sd")), False, "{recon}, {arch}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "declared", "setting", "values"),
+    [
+        ("geometric", lambda mode: without(mode, "coactivity_q"), "min_fit", (0.8, 0.800000001)),
+        (
+            "geometric",
+            lambda mode: mode._replace(rules=(REPEATED, *mode.rules)),
+            "max_k_differential",
+            (0, 1, 2, 3),
+        ),
+        ("elbow", lambda mode: without(mode, "recon_pct_decrease"), "b_sd", (0, 0.5)),
+        # Not even asked whether there are elbows, or how far apart.
+        ("elbow", lambda mode: mode._replace(rules=(RANKED,)), "min_latents", (1, 2, 3)),
+        (
+            "elbow",
+            lambda mode: mode._replace(categories=(ABOVE, *mode.categories[1:])),
+            "b_sd",
+            (-1, 0, 0.3),
+        ),
+        (
+            "elbow",
+            lambda mode: mode._replace(
+                strengths={
+                    name: own._replace(most=0.4, switch="arch_monotonic")
+                    for name, own in mode.strengths.items()
+                }
+            ),
+            "d_sd",
+            (-0.5, 0),
+        ),
+        # All clusters that pass are in a category without a test.
+        (
+            "elbow",
+            lambda mode: mode._replace(categories=(*mode.categories, Category("P", (), False, ""))),
+            "max_k_differential",
+            (0, 1),
+        ),
+    ],
+    ids=["less", "more", "less_of_elbows", "one", "category", "strengths", "untested"],
+)
+def test_the_page_follows_the_declaration(
+    opened: Callable[[Path], "Page"],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    declared: Callable[[Mode], Mode],
+    setting: str,
+    values: tuple[float, ...],
+) -> None:
+    def expected(value: float) -> list[str]:
+        changed = {setting: value}
+        known = set(SelectionSettings.model_fields)
+        selection = SELECTION.model_copy(update=changed if setting in known else {})
+        trust = TRUST.model_copy(update={} if setting in known else changed)
+        return categories(selection, trust, mode)
+
+    before = [expected(value) for value in values]
+    monkeypatch.setitem(MODES, mode, declared(MODES[mode]))
+    after = [expected(value) for value in values]
+    assert before != after, "so that a page with rules of its own would be seen"
+    page = opened(write(tmp_path / "page.html"))
+    page.locator(f"[value={mode}]").check()
+    for value, categories_now in zip(values, after, strict=True):
+        page.locator(f"#{setting}").fill(repr(value))
+        assert now(page) == categories_now, value
+
+
+def test_the_page_has_no_control_of_a_rule_that_is_gone(
+    opened: Callable[[Path], "Page"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened(write(tmp_path / "all.html"))
+    names = "#sliders label > input[id]"
+    all_of_them = page.locator(names).evaluate_all("inputs => inputs.map(input => input.id)")
+    assert all_of_them == ["min_latents", "max_q", "min_fit"]
+    fewer = without(MODES["geometric"], "coactivity_q", "n_latents")
+    monkeypatch.setitem(MODES, "geometric", fewer)
+    page = opened(write(tmp_path / "fewer.html"))
+    assert page.locator(names).evaluate_all("inputs => inputs.map(i => i.id)") == ["min_fit"]
+
+
+def test_controls_have_the_kinds_and_bounds_of_the_settings(shown: "Page") -> None:
+    shown.locator("[value=elbow]").check()
+    for name, *expected in (
+        ("min_latents", "1", "", "1"),
+        ("max_k_differential", "0", "", "1"),
+        ("min_recon_pct_decrease", "0", "100", "0.5"),
+        ("b_sd", "", "", "0.05"),
+    ):
+        box = shown.locator(f"#{name}")
+        assert [box.get_attribute(of) or "" for of in ("min", "max", "step")] == expected, name
+    for name in ("recon_monotonic", "arch_monotonic"):
+        assert shown.locator(f"#{name}").get_attribute("type") == "checkbox"
+    assert shown.locator("#sliders label").count() == 10

@@ -29,16 +29,16 @@ def test_an_empty_selection_prints_the_funnel_and_what_to_try(copied: Study) -> 
     output = printed(copied.model_copy(update={"selection": selection}))
     assert "No cluster was selected." in output
     for n in (6, 7):
-        assert f"What each filter of the guide mode turned away, n_clusters {n}" in output
+        assert f"What each filter of the elbow mode turned away, n_clusters {n}" in output
         assert f"No cluster of n_clusters {n} is selected. 0 of {n} pass the quality" in output
     assert re.search(r"recon loss falls by >= 100% │ \d │ 0", output)
     assert "Or pick by hand: selection.manual_clusters = '7:0,1'." in output
-    assert "The other mode, selection.mode = 'calibrated', would select" in output
+    assert "The other mode, selection.mode = 'geometric', would select" in output
 
 
 def test_of_the_mode_in_use(copied: Study) -> None:
-    settings = {"selection": SelectionSettings(mode="calibrated"), "trust": TrustSettings(max_q=0)}
+    settings = {"selection": SelectionSettings(mode="geometric"), "trust": TrustSettings(max_q=0)}
     output = printed(copied.model_copy(update=settings))
-    assert "What each filter of the calibrated mode turned away, n_clusters 6" in output
+    assert "What each filter of the geometric mode turned away, n_clusters 6" in output
     assert re.search(r"latents fire together \(q <= 0\) │ \d │ 0", output)
     assert "Relax trust.max_q, which turns down the most." in output

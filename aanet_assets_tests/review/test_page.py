@@ -40,8 +40,8 @@ def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished
 
     one, text = page["clusters"][3], page["details"]["0"]["vertices"][0]
     clusters = [
-        {**one, "id": i, "latents": rng.integers(0, 16_384, 21).tolist(), "guideReason": words(50),
-         "calibratedReason": words(20), "reconLoss": varied(7), "archLoss": varied(7)}
+        {**one, "id": i, "latents": rng.integers(0, 16_384, 21).tolist(), "elbowReason": words(50),
+         "geometricReason": words(20), "reconLoss": varied(7), "archLoss": varied(7)}
         for i in range(768)
     ]  # fmt: skip
     details = {
@@ -70,7 +70,7 @@ def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished
 def test_every_cluster_has_its_simplex_and_selected_ones_their_text(finished: Finished) -> None:
     page = read_data(PAGE.under(finished.study.paths.root, n=7))
     details = {int(i): own for i, own in page["details"].items()}
-    best = {c["id"]: c["fitK"] for c in page["clusters"] if c["fitK"] is not None}
+    best = {c["id"]: c["simplex_k"] for c in page["clusters"] if c["simplex_k"] is not None}
     assert {i: own["k"] for i, own in details.items()} == {**best, 0: 3, 3: 2}
     for i, own in details.items():
         assert len(own["vertices"]) == own["k"]

@@ -10,6 +10,7 @@ import pytest
 from aanet_assets.review.plots import write_plots
 from aanet_assets.review.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.review.zoomed_plot import recon_vs_arch_zoomed
+from aanet_assets.selection.categories import limits_of
 from aanet_assets.study.settings import SelectionSettings
 from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 from aanet_assets_tests.selection.tables import consolidated
@@ -57,6 +58,9 @@ def test_the_order_of_rows_changes_no_byte(tmp_path: Path) -> None:
         assert b"Software" not in a.read_bytes()
 
 
+NO_LIMITS = limits_of([], dict(SelectionSettings()))
+
+
 def zoomed_points(n: int) -> tuple[np.ndarray, str]:
     """What the zoomed plot shows of n passing clusters of growing strength, and its small print."""
     strengths = np.linspace(0.2, 0.5, n)
@@ -67,7 +71,7 @@ def zoomed_points(n: int) -> tuple[np.ndarray, str]:
             "k_differential": 0,
         }
     )
-    figure = recon_vs_arch_zoomed(clusters, dict.fromkeys(range(n)), None, n)
+    figure = recon_vs_arch_zoomed(clusters, dict.fromkeys(range(n)), NO_LIMITS, n)
     ax = figure.axes[0]
     return np.asarray(ax.collections[0].get_offsets()), ax.get_title(loc="left")
 
@@ -91,7 +95,7 @@ def test_zoomed_ends_at_ten_standard_deviations() -> None:
             "k_differential": 0,
         }
     )
-    figure = recon_vs_arch_zoomed(clusters, dict.fromkeys(range(1000)), None, 1000)
+    figure = recon_vs_arch_zoomed(clusters, dict.fromkeys(range(1000)), NO_LIMITS, 1000)
     kept = np.asarray(figure.axes[0].collections[0].get_offsets())[:, 0]
     assert 0.6 in kept
     assert figure.axes[0].get_xlim()[1] == pytest.approx(kept.mean() + 10 * kept.std(ddof=1))
@@ -132,7 +136,7 @@ def test_strengths_of_noise_flatten_no_plot_and_are_counted() -> None:
 
 def test_the_zoomed_plot_clips_them_too() -> None:
     table = noisy(9)
-    (ax,) = recon_vs_arch_zoomed(table, dict.fromkeys(range(9)), None, 9).axes
+    (ax,) = recon_vs_arch_zoomed(table, dict.fromkeys(range(9)), NO_LIMITS, 9).axes
     assert (ax.get_xlim()[1], ax.get_ylim()[1]) == (0.78, 0.78)
     labels = [collection.get_label() for collection in ax.collections]
     assert "3 clipped at 0.707 (up to 710)" in labels

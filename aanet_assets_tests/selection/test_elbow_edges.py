@@ -123,11 +123,13 @@ def test_the_largest_strength_of_a_fall_is_one_over_root_two() -> None:
 
 
 def test_too_few_ks_are_said_for_either_mode() -> None:
-    assert too_few_ks((2, 3, 4), "guide") is None
-    guide, calibrated = (too_few_ks((2, 3), mode) for mode in ("guide", "calibrated"))
-    assert guide is not None
-    assert guide.startswith("ks has the 2 values 2, 3, and an elbow needs 3: every elbow will be")
-    assert "nothing is then selected but manual picks that have a manual_k" in guide
-    assert calibrated is not None
-    assert "The calibrated mode, which is in use, needs none" in calibrated
-    assert str(too_few_ks((4,), "guide")).startswith("ks has 4 alone, and")
+    assert too_few_ks((2, 3, 4), "elbow") is None
+    elbow_text, geometric = (too_few_ks((2, 3), mode) for mode in ("elbow", "geometric"))
+    assert elbow_text is not None
+    assert elbow_text.startswith(
+        "ks has the 2 values 2, 3, and an elbow needs 3: every elbow will be"
+    )
+    assert "nothing is then selected but manual picks that have a manual_k" in elbow_text
+    assert geometric is not None
+    assert "The geometric mode, which is in use, needs none" in geometric
+    assert str(too_few_ks((4,), "elbow")).startswith("ks has 4 alone, and")

@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from aanet_assets.selection import enclosing
 from aanet_assets.selection.enclosing import enclosing_simplex, extreme_points
+from aanet_assets.study.settings import TrustSettings
+
+TRUST = TrustSettings()
+HINGE = (TRUST.hinge_weight, TRUST.hinge_smoothing)
 
 
 def whitened(points: np.ndarray) -> np.ndarray:
@@ -22,7 +25,7 @@ def test_barycentric_coordinates_of_a_sampled_simplex_come_back(k: int, seed: in
     rng = np.random.default_rng(seed)
     truth = rng.dirichlet(np.full(k, 0.5), 3_000)
     vertices = rng.standard_normal((k, k - 1))
-    found = enclosing_simplex(whitened(truth @ vertices))
+    found = enclosing_simplex(whitened(truth @ vertices), *HINGE)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-9)
     # Up to the order of the vertices, and to the corners that no point reaches.
     match = np.corrcoef(truth.T, found.T)[:k, k:]
@@ -31,14 +34,11 @@ def test_barycentric_coordinates_of_a_sampled_simplex_come_back(k: int, seed: in
     assert found.min() > -0.1
 
 
-def test_of_a_square_the_triangle_has_the_least_possible_area(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # With so large a penalty no point may stick out.
-    monkeypatch.setattr(enclosing, "PENALTY", 1e4)
+def test_of_a_square_the_triangle_has_the_least_possible_area() -> None:
     rng = np.random.default_rng(0)
     square = whitened(rng.uniform(size=(4_000, 2)))
-    inside = enclosing_simplex(square)
+    # With so large a weight no point may stick out.
+    inside = enclosing_simplex(square, 1e4, TRUST.hinge_smoothing)
     # A map from points to coordinates gives the triangle, and so its area.
     design = np.column_stack([square, np.ones(len(square))])
     q = np.linalg.lstsq(design, inside, rcond=None)[0].T
@@ -51,7 +51,7 @@ def test_turned_points_have_the_same_coordinates() -> None:
     rng = np.random.default_rng(1)
     points = whitened(rng.dirichlet([0.6, 0.6, 0.6], 1_000) @ rng.standard_normal((3, 2)))
     turn = np.linalg.qr(rng.standard_normal((2, 2)))[0]
-    here, there = enclosing_simplex(points), enclosing_simplex(points @ turn)
+    here, there = (enclosing_simplex(own, *HINGE) for own in (points, points @ turn))
     order = [int(np.abs(there - column[:, None]).sum(axis=0).argmin()) for column in here.T]
     np.testing.assert_allclose(here, there[:, order], atol=0.02)
 
@@ -59,7 +59,7 @@ def test_turned_points_have_the_same_coordinates() -> None:
 def test_points_in_fewer_dimensions_are_refused() -> None:
     flat = np.column_stack([np.arange(9.0), np.zeros(9)])
     with pytest.raises(ValueError, match="9 points do not span 2 dimensions"):
-        enclosing_simplex(flat)
+        enclosing_simplex(flat, *HINGE)
 
 
 def test_extreme_points_are_the_corners_where_there_are_corners() -> None:

@@ -14,9 +14,10 @@ from aanet_assets.selection.replicates import (
     tasks_of,
     vertex_shift,
 )
-from aanet_assets.study.settings import AANetSettings
+from aanet_assets.study.settings import AANetSettings, TrustSettings
 
 SETTINGS = AANetSettings(max_steps=300, batch_size=128)
+SHARE = TrustSettings().near_share
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +44,17 @@ def test_archetypes_are_what_the_network_makes_of_the_corners(rows: ClusterRows)
     coordinates = network.barycentric(torch.from_numpy(found).float()).detach().numpy()
     # Encoding is not exactly the inverse of decoding; near the corners it comes close.
     assert coordinates.argmax(axis=1).tolist() == [0, 1, 2]
-    occupancy = heldout_occupancy(model, rows.heldout, SETTINGS)
+    occupancy = heldout_occupancy(model, rows.heldout, SETTINGS, SHARE)
     assert occupancy is not None
     assert 0.5 < occupancy <= 1
-    assert heldout_occupancy(model, rows.heldout[:0], SETTINGS) is None
+    assert heldout_occupancy(model, rows.heldout[:0], SETTINGS, SHARE) is None
 
 
 def test_the_rows_of_replicates_compare_each_with_the_first(rows: ClusterRows) -> None:
     models = train_aanets(tasks_of([rows], 3, range(2), 43, "study"), SETTINGS)
     few = ClusterRows(5, rows.basis, rows.train[:2], rows.heldout[:2], rows.extrema)
     models += train_aanets(tasks_of([few], 3, [2], 43, "study"), SETTINGS)
-    first, second, failed = replicate_rows(rows, True, models, SETTINGS)
+    first, second, failed = replicate_rows(rows, True, models, SETTINGS, SHARE)
     assert [(row["cluster_id"], row["is_null"], row["k"], row["replicate"])
             for row in (first, second, failed)] == [(5, True, 3, i) for i in range(3)]  # fmt: skip
     vertices = [archetypes_of(model, SETTINGS) for model in models[:2]]

@@ -8,8 +8,8 @@ from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.selection.filters import SELECTED, Selection, frame
 from aanet_assets.selection.reproducibility import (
     agreement,
-    calibrated_by_rows,
-    guide_by_replicates,
+    elbow_by_replicates,
+    geometric_by_rows,
 )
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
@@ -22,13 +22,13 @@ def selection(*chosen: tuple[int, str, int]) -> Selection:
 def test_agreement_counts_clusters_and_ks_but_no_manual_picks() -> None:
     first = selection((0, "A", 3), (1, "B", 4), (2, "S", 3), (5, "M", 2))
     second = selection((1, "B", 4), (2, "A", 5), (4, "D", 3), (5, "M", 2))
-    found = agreement("guide", first, second)
+    found = agreement("elbow", first, second)
     assert found[1:] == (1, 2, 1, 1)
     assert found.jaccard == pytest.approx(0.5)
-    assert agreement("guide", selection(), selection()).jaccard is None
+    assert agreement("elbow", selection(), selection()).jaccard is None
 
 
-def test_the_guide_sees_each_half_of_the_replicates_alone() -> None:
+def test_the_elbow_mode_sees_each_half_of_the_replicates_alone() -> None:
     """In the first half cluster 0 has its elbow at 3, in the second at 4; the others at 3."""
     curves = {3: [9.0, 2, 1.5, 1.4], 4: [9.0, 8, 1, 0.9]}
     rows = [
@@ -40,10 +40,10 @@ def test_the_guide_sees_each_half_of_the_replicates_alone() -> None:
     columns = ["cluster_id", "k", "replicate", "aanet_recon_loss", "aanet_archetypal_loss"]
     settings = SelectionSettings(d_sd=-10)
     sizes = pd.Series({i: 4 for i in range(4)})
-    first, second = guide_by_replicates(pd.DataFrame(rows, columns=columns), sizes, settings, 4)
+    first, second = elbow_by_replicates(pd.DataFrame(rows, columns=columns), sizes, settings, 4)
     assert first.selected["k"].tolist() == [3, 3, 3, 3]
     assert second.selected["k"].tolist() == [4, 3, 3, 3]
-    assert agreement("guide", first, second).same_k == 3
+    assert agreement("elbow", first, second).same_k == 3
 
 
 def test_a_cluster_whose_replicate_failed_has_no_elbow_in_that_half() -> None:
@@ -51,12 +51,12 @@ def test_a_cluster_whose_replicate_failed_has_no_elbow_in_that_half() -> None:
     rows = [(0, k, r, 9.0 / k, 9.0 / k) for r in (0, 1) for k in (2, 3, 4)]
     table = pd.DataFrame(rows, columns=columns)
     table.loc[0, "aanet_recon_loss"] = np.nan
-    first, second = guide_by_replicates(table, pd.Series({0: 4}), SelectionSettings(), 1)
+    first, second = elbow_by_replicates(table, pd.Series({0: 4}), SelectionSettings(), 1)
     assert "elbow metrics missing" in first.verdicts["reason"][0]
     assert "elbow metrics missing" not in second.verdicts["reason"][0]
 
 
-def test_the_calibrated_mode_sees_each_half_of_the_rows_alone() -> None:
+def test_the_geometric_mode_sees_each_half_of_the_rows_alone() -> None:
     rng = np.random.default_rng(0)
     triangle = rng.dirichlet([0.4] * 3, 4_000)
     disk = rng.standard_normal((4_000, 3))
@@ -73,7 +73,7 @@ def test_the_calibrated_mode_sees_each_half_of_the_rows_alone() -> None:
          "coactivity_q": 0.01, "simplex_k": pd.array([3, 3, 3], dtype="Int64"),
          "simplex_fit": 0.9}
     )  # fmt: skip
-    first, second = calibrated_by_rows(
+    first, second = geometric_by_rows(
         evidence, rows, (2, 3, 4), SelectionSettings(), TrustSettings(), 3
     )
     assert first.selected["cluster_id"].tolist() == [0, 1]

@@ -98,7 +98,7 @@ def slowly(clusters: list[dict]) -> dict[int, tuple[str, int]]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(cluster, min_size=1, max_size=30))
-def test_the_guides_rules(clusters: list[dict]) -> None:
+def test_the_elbow_modes_rules_are_the_guides(clusters: list[dict]) -> None:
     selection = select_clusters(table_of(clusters), SelectionSettings(), len(clusters))
     found = {
         row["cluster_id"]: (row["category"], row["k"])

@@ -230,7 +230,7 @@ def test_the_same_of_the_reconstruction_loss() -> None:
     assert "the recon strength 12 counts for nothing" in reasons(found)[3]
 
 
-def test_where_monotony_is_asked_for_the_guide_stays_exact() -> None:
+def test_where_monotony_is_asked_for_every_strength_counts() -> None:
     rises_later = {RECON: 8.75, ARCH: 6.0}
     found = select([*BACKGROUND, rises_later], arch_monotonic=True)
     assert found.threshold["recon_max"] == 8.75

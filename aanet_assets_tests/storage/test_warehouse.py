@@ -24,7 +24,7 @@ def funnel(n: int, rows: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n_clusters_total": n,
-            "mode": "guide",
+            "mode": "elbow",
             "position": range(rows),
             "filter": "f",
             "setting": "s",
@@ -241,7 +241,7 @@ def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) ->
     file = file_of(paths, 6)
     older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
     older.assign(position="first").to_parquet(file)
-    expected = [(6, "guide", None, None, None), (7, "guide", 0, "f", 7), (7, "guide", 1, "f", 7)]
+    expected = [(6, "elbow", None, None, None), (7, "elbow", 0, "f", 7), (7, "elbow", 1, "f", 7)]
     columns = "n_clusters_total, mode, position, filter, remaining"
     asked = f"SELECT {columns} FROM selection_funnel ORDER BY ALL"
     # Taken in beside what is there, and once more where all is made anew.

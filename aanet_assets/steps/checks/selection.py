@@ -5,10 +5,13 @@ from itertools import pairwise
 
 import pandas as pd
 
+from aanet_assets.selection.rules import MODES
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 
-CATEGORIES = ("A", "B", "C", "D", "M", "S")
+CATEGORIES = sorted(
+    {"M", *(category.name for mode in MODES.values() for category in mode.categories)}
+)
 
 
 def check_selection(
