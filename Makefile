@@ -17,7 +17,7 @@ ui: .venv/installed
 	$(BIN)/aanet ui
 
 test: .venv/installed-dev lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
