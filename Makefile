@@ -17,7 +17,8 @@ ui: .venv/installed
 	$(BIN)/aanet ui
 
 test: .venv/installed-dev lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	# In the order of folders: the files with most tests first would leave the browser's to the end.
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow

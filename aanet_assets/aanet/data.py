@@ -63,7 +63,7 @@ class TrainedAANet:
     `archetypal_loss`, `explained_variance` (1 - SS_res / SS_tot, SS_tot about the training mean)
     and `in_simplex` (share of rows without a negative barycentric coordinate). None where there
     are no such rows or the status is not `ok`."""
-    history: dict[str, Float[np.ndarray, "steps"]]
+    history: dict[str, Float[np.ndarray, " steps"]]
     """The losses of every step, by the names in `LOSSES`; those before the failure where training
     failed; empty where nothing was trained."""
     weights: dict[str, Float[np.ndarray, "..."]]
@@ -78,7 +78,7 @@ def untrained(
     task: Task,
     status: str,
     reason: str,
-    history: dict[str, Float[np.ndarray, "steps"]] | None = None,
+    history: dict[str, Float[np.ndarray, " steps"]] | None = None,
 ) -> TrainedAANet:
     """The result of a task that has no model; `history` holds the steps before it failed."""
     history = history or {}

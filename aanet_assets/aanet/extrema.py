@@ -30,7 +30,7 @@ DENSE_ROWS = 150
 
 def laplacian_extrema(
     rows: Float[np.ndarray, "rows rank"], n_extrema: int, settings: ExtremaSettings, seed: int
-) -> Int[np.ndarray, "extrema"]:
+) -> Int[np.ndarray, " extrema"]:
     """Indices into `rows` of up to `n_extrema` extrema, the most extreme first.
 
     At most `settings.max_rows` rows, drawn by `seed`, enter the graph, each distinct row once;

@@ -130,7 +130,7 @@ class Objective:
     def _simplex_losses(
         self, points: Float[Tensor, "slots places dim"]
     ) -> tuple[
-        Float[Tensor, "slots"], Float[Tensor, "slots"], Float[Tensor, "slots k places"]
+        Float[Tensor, " slots"], Float[Tensor, " slots"], Float[Tensor, "slots k places"]
     ]:  # fmt: skip
         """Archetypal and extrema loss, and the slope of both, weighted, at the coordinates.
 
@@ -153,6 +153,6 @@ class Objective:
         return archetypal, extrema, pull
 
 
-def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "slots"]:
+def _dot(a: Tensor, b: Tensor) -> Float[Tensor, " slots"]:
     """Sum of products within each model."""
     return torch.bmm(a.flatten(1).unsqueeze(1), b.flatten(1).unsqueeze(2)).flatten()

@@ -56,7 +56,9 @@ class StackAdam:
         for name, own in parameters.items():
             self.parameters_by_name[name][slot][corner(own.shape)] = own
 
-    def step(self, lr: Float[Tensor, "slots"], corrections: Float[Tensor, "moments slots"]) -> None:
+    def step(
+        self, lr: Float[Tensor, " slots"], corrections: Float[Tensor, "moments slots"]
+    ) -> None:
         """Clip what is in `gradient` to `clip_norm`, add weight decay, and step.
 
         `corrections` is `bias_corrections` of the step each model is at. `gradient` is used up.
@@ -84,7 +86,7 @@ class StackAdam:
 
 
 def bias_corrections(
-    before: Int[np.ndarray, "slots"], steps: int
+    before: Int[np.ndarray, " slots"], steps: int
 ) -> Float[np.ndarray, "steps moments slots"]:
     """1 - beta^t of both moments over the next steps, for models that took `before` already."""
     t = before + np.arange(1, steps + 1)[:, None]

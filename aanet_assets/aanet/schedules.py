@@ -21,7 +21,7 @@ class CosineSchedule:
         """Give a slot to a model that starts."""
         self.lr[slot], self.taken[slot] = self.settings.lr, 0
 
-    def step(self, loss: Float[Tensor, "slots"]) -> None:
+    def step(self, loss: Float[Tensor, " slots"]) -> None:
         """Go on by one step, whatever the loss."""
         self.taken += 1
         cosine = torch.cos(self.taken * (math.pi / self.settings.max_steps))
@@ -44,7 +44,7 @@ class PlateauSchedule:
         """Give a slot to a model that starts."""
         self.lr[slot], self.best[slot], self.bad[slot] = self.settings.lr, torch.inf, 0
 
-    def step(self, loss: Float[Tensor, "slots"]) -> None:
+    def step(self, loss: Float[Tensor, " slots"]) -> None:
         """Take in one loss per model; lower `lr` where there was no progress for too long."""
         # 1e-4 and 1e-8 are that class's own `threshold` and `eps`.
         better = loss < self.best * (1 - 1e-4)

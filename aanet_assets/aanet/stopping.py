@@ -28,7 +28,7 @@ class Stopping:
         """Give a slot to a model that starts."""
         self.steps[slot], self.best[slot], self.best_step[slot] = 0, np.inf, 0
 
-    def done(self, losses: Float[np.ndarray, "interval slots"]) -> Bool[np.ndarray, "slots"]:
+    def done(self, losses: Float[np.ndarray, "interval slots"]) -> Bool[np.ndarray, " slots"]:
         """Which models are done, given the losses of their last steps.
 
         Nothing is judged before a whole window of losses is there.

@@ -115,7 +115,7 @@ def sparse(
     codes: Float[Tensor, "chunks seq latents"],
     special: Bool[Tensor, "chunks seq"],
     threshold: float,
-) -> tuple[Int[Tensor, "tokens"], Int[Tensor, "codes"], Float[Tensor, "codes"]]:
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " codes"], Float[Tensor, " codes"]]:
     """Codes above the threshold at positions that are not special: counts, latents and values.
 
     Raises:

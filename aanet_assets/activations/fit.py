@@ -136,7 +136,7 @@ def _batches(found: list[Chunk], size: int) -> Iterable[list[Chunk]]:
 
 
 def unexplained_of(
-    stream: Float[np.ndarray, "tokens d_model"], errors: Float[np.ndarray, "tokens"]
+    stream: Float[np.ndarray, "tokens d_model"], errors: Float[np.ndarray, " tokens"]
 ) -> Unexplained:
     """What a reconstruction leaves of a residual stream, by its squared error at each token."""
     stream, errors = stream.astype(np.float64), errors.astype(np.float64)

@@ -41,7 +41,7 @@ class Cluster:
     """The latents of one cluster and the subspace their decoder rows span."""
 
     cluster_id: int
-    latents: Int[np.ndarray, "members"]
+    latents: Int[np.ndarray, " members"]
     columns: Float[np.ndarray, "d_model rank"]
     """Columns that span it, in half precision."""
     coordinates: Float32[np.ndarray, "members rank"]
@@ -54,7 +54,7 @@ class Cluster:
 
 
 def clusters_of(
-    labels: Int[np.ndarray, "latents"],
+    labels: Int[np.ndarray, " latents"],
     decoder: Float32[np.ndarray, "latents d_model"],
     n_clusters: int,
     first_id: int = 0,
@@ -98,7 +98,7 @@ def load_cluster(path: Path, cluster_id: int) -> Cluster:
         )
 
 
-def activity_limit(activation: Float[np.ndarray, "tokens"], settings: RowSettings) -> float:
+def activity_limit(activation: Float[np.ndarray, " tokens"], settings: RowSettings) -> float:
     """The summed activation above which a cluster is active.
 
     A relative threshold is a multiple of the 95th percentile of the sums that are positive.
@@ -110,18 +110,18 @@ def activity_limit(activation: Float[np.ndarray, "tokens"], settings: RowSetting
 
 
 def member_codes(
-    codes: sp.csr_matrix | sp.csc_matrix, latents: Int[np.ndarray, "members"]
+    codes: sp.csr_matrix | sp.csc_matrix, latents: Int[np.ndarray, " members"]
 ) -> sp.csr_matrix:
     """Activations of a cluster's latents at all tokens: (tokens, members)."""
     return codes[:, latents].tocsr()
 
 
-def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, "tokens"]:
+def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, " tokens"]:
     """Sum of the activations of the cluster's latents, token by token."""
     return np.asarray(members.sum(axis=1)).ravel()
 
 
-def draw(tokens: Int[np.ndarray, "tokens"], most: int, seed: int) -> Int[np.ndarray, "drawn"]:
+def draw(tokens: Int[np.ndarray, " tokens"], most: int, seed: int) -> Int[np.ndarray, " drawn"]:
     """At most `most` of the tokens, at random, in their own order."""
     if len(tokens) <= most:
         return tokens
@@ -133,7 +133,7 @@ class TrainingCodes(NamedTuple):
 
     codes: sp.csc_matrix
     """(tokens, latents), by column; none at tokens that `rows.max_norm_ratio` leaves out."""
-    activity: Float[np.ndarray, "latents"]
+    activity: Float[np.ndarray, " latents"]
     """Share of the tokens, all of them, at which each latent is active."""
     average_l0: float
     """Mean number of active latents per token, all of them."""
@@ -161,7 +161,7 @@ def row_seed(study: Study, n: int, cluster_id: int, *, null: bool = False) -> in
 
 def active_rows(
     codes: sp.csr_matrix, cluster: Cluster, limit: float
-) -> tuple[Int[np.ndarray, "active"], Float32[np.ndarray, "active rank"]]:
+) -> tuple[Int[np.ndarray, " active"], Float32[np.ndarray, "active rank"]]:
     """Tokens at which the cluster's summed activation exceeds `limit`, and its rows there."""
     members = member_codes(codes, cluster.latents)
     active = np.flatnonzero(summed_activation(members) > limit)
@@ -191,7 +191,7 @@ def without_long_tokens_of(shard: Shard, limit: float) -> Shard:
     return replace(shard, codes=_silenced(shard.codes, shard.norms.ravel() > limit))
 
 
-def _silenced(codes: sp.csr_matrix, tokens: Bool[np.ndarray, "tokens"]) -> sp.csr_matrix:
+def _silenced(codes: sp.csr_matrix, tokens: Bool[np.ndarray, " tokens"]) -> sp.csr_matrix:
     if not tokens.any():
         return codes
     silenced = codes.copy()
@@ -298,7 +298,7 @@ def describe_null(cluster: Cluster, gathered: GatheredRows) -> dict[str, Any]:
 
 
 def _project(
-    members: sp.csr_matrix, tokens: Int[np.ndarray, "rows"], cluster: Cluster
+    members: sp.csr_matrix, tokens: Int[np.ndarray, " rows"], cluster: Cluster
 ) -> Float32[np.ndarray, "rows rank"]:
     return np.asarray(members[tokens] @ cluster.coordinates, dtype=np.float32)
 

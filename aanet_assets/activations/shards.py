@@ -31,9 +31,9 @@ class Shard:
 
     tokens: Int[np.ndarray, "chunks seq"]
     special: Bool[np.ndarray, "chunks seq"]
-    documents: Int[np.ndarray, "chunks"]
+    documents: Int[np.ndarray, " chunks"]
     """Number of each chunk's document in the corpus."""
-    starts: Int[np.ndarray, "chunks"]
+    starts: Int[np.ndarray, " chunks"]
     """Place of the chunk's first token in its document, BOS included."""
     norms: Float32[np.ndarray, "chunks seq"]
     """Length of the residual stream."""
@@ -46,14 +46,14 @@ class Block:
 
     tokens: Int[np.ndarray, "chunks seq"]
     special: Bool[np.ndarray, "chunks seq"]
-    documents: Int[np.ndarray, "chunks"]
-    starts: Int[np.ndarray, "chunks"]
+    documents: Int[np.ndarray, " chunks"]
+    starts: Int[np.ndarray, " chunks"]
     norms: Float32[np.ndarray, "chunks seq"]
-    counts: UInt[np.ndarray, "tokens"]
+    counts: UInt[np.ndarray, " tokens"]
     """Active latents of each token, position by position; 0 at special ones."""
-    latents: UInt[np.ndarray, "codes"]
+    latents: UInt[np.ndarray, " codes"]
     """Which they are."""
-    values: Float16[np.ndarray, "codes"]
+    values: Float16[np.ndarray, " codes"]
 
 
 def save_block(path: Path, block: Block, n_latents: int) -> None:
@@ -129,13 +129,13 @@ def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:
     return sp.vstack(parts, format="csr")
 
 
-def counted_norms(paths: Iterable[Path]) -> Float32[np.ndarray, "tokens"]:
+def counted_norms(paths: Iterable[Path]) -> Float32[np.ndarray, " tokens"]:
     """Lengths of the residual stream at the same tokens as `counted_codes`."""
     shards = map(read_shard, paths)
     return np.concatenate([shard.norms[~shard.special] for shard in shards])
 
 
-def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, "tokens"]:
+def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, " tokens"]:
     """Token ids of the same tokens as `counted_codes`."""
     shards = map(read_shard, paths)
     return np.concatenate([shard.tokens[~shard.special] for shard in shards])

@@ -26,10 +26,10 @@ def unit_rows(
 
 def usable_latents(
     decoder: Float[np.ndarray, "latents d_model"],
-    activity_rate: Float[np.ndarray, "latents"],
+    activity_rate: Float[np.ndarray, " latents"],
     min_activity_rate: float,
     duplicate_cosine: float,
-) -> Bool[np.ndarray, "latents"]:
+) -> Bool[np.ndarray, " latents"]:
     """Latents that take part in a clustering.
 
     Left out are latents that never fire (rate 0) or fire at a share of tokens below

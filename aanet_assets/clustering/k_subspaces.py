@@ -14,7 +14,7 @@ log = logging.getLogger("aanet")
 
 def k_subspaces(
     rows: Float[np.ndarray, "rows d_model"], n_clusters: int, settings: ClusteringSettings
-) -> Int[np.ndarray, "rows"]:
+) -> Int[np.ndarray, " rows"]:
     """Label of the subspace nearest to every row; needs at least `n_clusters` rows.
 
     The first pivots of a column-pivoted QR, rows far from one another's span, each span a line to
@@ -40,7 +40,7 @@ def k_subspaces(
 
 def _assign(
     rows: Float[np.ndarray, "rows d_model"], bases: list[np.ndarray]
-) -> Int[np.ndarray, "rows"]:
+) -> Int[np.ndarray, " rows"]:
     # The squared residual of a row is its squared length minus that of its projection.
     projected = np.stack([np.square(rows @ basis).sum(axis=1) for basis in bases], axis=1)
     labels = projected.argmax(axis=1)

@@ -6,7 +6,7 @@ from jaxtyping import Int
 from aanet_assets.storage.inputs import labels_path
 
 
-def read_labels(labels_file: str, n_latents: int, n_clusters: int) -> Int[np.ndarray, "latents"]:
+def read_labels(labels_file: str, n_latents: int, n_clusters: int) -> Int[np.ndarray, " latents"]:
     """Labels from an .npy file of one integer per latent; -1 stands for unassigned.
 
     `{n}` in the name is replaced by `n_clusters`; a relative path starts in the project's folder.

@@ -27,7 +27,7 @@ def label_latents(
     n_clusters: int,
     settings: ClusteringSettings,
     activity_threshold: float,
-) -> Int[np.ndarray, "latents"]:
+) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent by the study's method, given the codes of the training tokens.
 
     -1 for latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of
@@ -48,11 +48,11 @@ def label_latents(
 
 def cluster_latents(
     decoder: Float[np.ndarray, "latents d_model"],
-    usable: Bool[np.ndarray, "latents"],
+    usable: Bool[np.ndarray, " latents"],
     n_clusters: int,
     settings: ClusteringSettings,
     affinity: Float[np.ndarray, "latents latents"] | None,
-) -> Int[np.ndarray, "latents"]:
+) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent, -1 for latents that are not `usable`.
 
     `affinity` is needed by `spectral_cooccurrence` only. `spectral_decoder` works on the squared
@@ -129,6 +129,6 @@ def _spectral(affinity: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
         return model.fit_predict(affinity)
 
 
-def _numbered_by_first(labels: Int[np.ndarray, "rows"]) -> Int[np.ndarray, "rows"]:
+def _numbered_by_first(labels: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return first.argsort().argsort()[inverse]

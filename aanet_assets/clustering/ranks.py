@@ -20,7 +20,7 @@ class ClusterGeometry(NamedTuple):
     basis of that rank; NaN for a cluster without rows."""
 
 
-def rank_of(singular_values: Float[np.ndarray, "values"], settings: ClusteringSettings) -> int:
+def rank_of(singular_values: Float[np.ndarray, " values"], settings: ClusteringSettings) -> int:
     """The smaller of the variance rank and the gap rank of descending singular values.
 
     Variance rank: least r whose first r squares reach `variance_share` of the sum of squares. Gap
@@ -91,11 +91,11 @@ def orthonormal(columns: Float[np.ndarray, "d_model rank"]) -> Float32[np.ndarra
     return (q * np.sign(np.diagonal(r))).astype(np.float32)
 
 
-def _least_count(descending: Float[np.ndarray, "values"], share: float) -> int:
+def _least_count(descending: Float[np.ndarray, " values"], share: float) -> int:
     cumulative = np.cumsum(descending)
     # Against the last cumulative sum, not a separate one: share 1 must be reachable.
     return int(np.searchsorted(cumulative, share * cumulative[-1])) + 1
 
 
-def _singular_values(rows: Float[np.ndarray, "rows d_model"]) -> Float[np.ndarray, "values"]:
+def _singular_values(rows: Float[np.ndarray, "rows d_model"]) -> Float[np.ndarray, " values"]:
     return np.linalg.svd(np.asarray(rows, dtype=np.float64), compute_uv=False)

@@ -19,7 +19,7 @@ ORIGINAL_NAMES = {
 
 
 def metrics_history(
-    histories: Mapping[str, Sequence[float] | Float[np.ndarray, "steps"]],
+    histories: Mapping[str, Sequence[float] | Float[np.ndarray, " steps"]],
 ) -> dict[str, list[float | None]]:
     """Losses of every step under the project's names and the original's.
 

@@ -61,7 +61,7 @@ FALLING_COLUMNS = ("recon_elbow_is_falling", "arch_elbow_is_falling")
 """Whether the strength of an elbow is that of a falling loss; null without an elbow."""
 
 
-def elbow(ks: Sequence[int], losses: Sequence[float | None] | Float[np.ndarray, "ks"]) -> Elbow:
+def elbow(ks: Sequence[int], losses: Sequence[float | None] | Float[np.ndarray, " ks"]) -> Elbow:
     """Elbow of `losses` over `ks`, in any order; None and NaN stand for a missing loss.
 
     With x = (k - k_first) / (k_last - k_first) and y = (loss - loss_last) / (loss_first -

@@ -38,11 +38,11 @@ def enclosing_simplex(
 
     # Coordinates are b = Q h with h = (point, 1). They sum to one, so the columns of Q do to
     # (0, ..., 0, 1), and its last row follows from the others.
-    def whole(rows: Float[np.ndarray, "entries"]) -> Float[np.ndarray, "k k"]:
+    def whole(rows: Float[np.ndarray, " entries"]) -> Float[np.ndarray, "k k"]:
         top = rows.reshape(d, k)
         return np.vstack([top, np.eye(k)[-1] - top.sum(axis=0)])
 
-    def objective(rows: Float[np.ndarray, "entries"]) -> tuple[float, np.ndarray]:
+    def objective(rows: Float[np.ndarray, " entries"]) -> tuple[float, np.ndarray]:
         q = whole(rows)
         log_volume = -np.linalg.slogdet(q)[1]
         if not np.isfinite(log_volume):
@@ -64,7 +64,7 @@ def enclosing_simplex(
     return homogeneous @ whole(found.x).T
 
 
-def extreme_points(rows: Float[np.ndarray, "rows width"], count: int) -> Int[np.ndarray, "count"]:
+def extreme_points(rows: Float[np.ndarray, "rows width"], count: int) -> Int[np.ndarray, " count"]:
     """Indices of rows that span much volume: each the one farthest from the span of those before.
 
     The successive projection algorithm (Araujo et al., 2001). The rows must have that rank.

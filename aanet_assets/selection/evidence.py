@@ -37,11 +37,11 @@ TYPES = {
 
 
 def empirical_p(
-    values: Float[np.ndarray, "clusters"],
-    sizes: Float[np.ndarray, "clusters"],
-    null_values: Float[np.ndarray, "nulls"],
-    null_sizes: Float[np.ndarray, "nulls"],
-) -> Float[np.ndarray, "clusters"]:
+    values: Float[np.ndarray, " clusters"],
+    sizes: Float[np.ndarray, " clusters"],
+    null_values: Float[np.ndarray, " nulls"],
+    null_sizes: Float[np.ndarray, " nulls"],
+) -> Float[np.ndarray, " clusters"]:
     """How often chance reaches a value: (1 + nulls that stand out as much) / (1 + nulls).
 
     What stands out is told given the size: a value less the mean of the 100 null clusters nearest
@@ -61,12 +61,12 @@ def empirical_p(
 
 
 def _standing_out(
-    values: Float[np.ndarray, "clusters"],
-    sizes: Float[np.ndarray, "clusters"],
-    null_values: Float[np.ndarray, "nulls"],
-    null_sizes: Float[np.ndarray, "nulls"],
+    values: Float[np.ndarray, " clusters"],
+    sizes: Float[np.ndarray, " clusters"],
+    null_values: Float[np.ndarray, " nulls"],
+    null_sizes: Float[np.ndarray, " nulls"],
     itself: bool,
-) -> Float[np.ndarray, "clusters"]:
+) -> Float[np.ndarray, " clusters"]:
     """Standard deviations from the nulls of like size; with `itself`, the values are the nulls."""
     if len(null_values) < 3:
         return values
@@ -82,7 +82,7 @@ def _standing_out(
     return found
 
 
-def q_values(p: Float[np.ndarray, "clusters"]) -> Float[np.ndarray, "clusters"]:
+def q_values(p: Float[np.ndarray, " clusters"]) -> Float[np.ndarray, " clusters"]:
     """Benjamini and Hochberg's q-values; NaN where p is."""
     # Slow to load, and the names of the columns above are needed by everything.
     from scipy.stats import false_discovery_control
@@ -208,11 +208,11 @@ def _unavailable_of_elbows(row: dict) -> list[str]:
 
 
 def _compare(
-    table: pd.DataFrame, name: str, real: Bool[np.ndarray, "clusters"], null: pd.DataFrame
+    table: pd.DataFrame, name: str, real: Bool[np.ndarray, " clusters"], null: pd.DataFrame
 ) -> None:
     """Add the p- and q-values of one column, in place."""
 
-    def floats(frame: pd.DataFrame, column: str) -> Float[np.ndarray, "clusters"]:
+    def floats(frame: pd.DataFrame, column: str) -> Float[np.ndarray, " clusters"]:
         return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
     of = (name, "n_latents")

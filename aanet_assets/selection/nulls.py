@@ -11,8 +11,8 @@ STRATUM = 8
 
 
 def matched_shuffle(
-    labels: Int[np.ndarray, "latents"], activity: Float[np.ndarray, "latents"], seed: int
-) -> Int[np.ndarray, "latents"]:
+    labels: Int[np.ndarray, " latents"], activity: Float[np.ndarray, " latents"], seed: int
+) -> Int[np.ndarray, " latents"]:
     """Labels of a chance clustering with the same sizes and, nearly, the same activities.
 
     Latents with a label are put in the order of their activity and cut into strata of about eight;
@@ -37,7 +37,10 @@ def shuffles_for(nulls: int, n_clusters: int) -> int:
 
 
 def null_labels(
-    study: Study, n: int, labels: Int[np.ndarray, "latents"], activity: Float[np.ndarray, "latents"]
+    study: Study,
+    n: int,
+    labels: Int[np.ndarray, " latents"],
+    activity: Float[np.ndarray, " latents"],
 ) -> Int[np.ndarray, "shuffles latents"]:
     """Labels of the null clusterings of a study: one shuffle after the other."""
     return np.stack(

@@ -22,9 +22,9 @@ from aanet_assets.study.study import Study
 
 
 def coactivity_of(
-    latents: Int[np.ndarray, "members"],
+    latents: Int[np.ndarray, " members"],
     known: TrainingCodes,
-    lengths: Float[np.ndarray, "latents"],
+    lengths: Float[np.ndarray, " latents"],
     settings: RowSettings,
 ) -> float | None:
     """Coactivity of a group of latents, over the tokens at which it is active as a cluster is.
@@ -44,7 +44,7 @@ def shape_table(
     clusters: pd.DataFrame,
     rows: Sequence[ClusterRows],
     known: TrainingCodes,
-    lengths: Float[np.ndarray, "latents"],
+    lengths: Float[np.ndarray, " latents"],
 ) -> pd.DataFrame:
     """Fit at every k, coactivity and interior of each cluster.
 
@@ -76,9 +76,9 @@ def shape_table(
 def chance_table(
     study: Study,
     n: int,
-    labels: Int[np.ndarray, "latents"],
+    labels: Int[np.ndarray, " latents"],
     known: TrainingCodes,
-    lengths: Float[np.ndarray, "latents"],
+    lengths: Float[np.ndarray, " latents"],
 ) -> pd.DataFrame:
     """Coactivities of groups of latents of the same sizes and activities, made by chance."""
     shuffles = shuffles_for(study.trust.chance, n)

@@ -82,7 +82,7 @@ def interior(rows: Float[np.ndarray, "rows rank"]) -> float | None:
     return float((squares < chi2.ppf(CORE, whitened.shape[1])).mean() / CORE)
 
 
-def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, "members"]) -> float | None:
+def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, " members"]) -> float | None:
     """How many of a cluster's latents are active together, on average over tokens.
 
     The effective number (sum a)^2 / sum a^2 of the activations at each token, which is 1 where one
@@ -100,7 +100,7 @@ def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, "members"]) -
 
 def _principal_axes(
     rows: Float[np.ndarray, "rows rank"],
-) -> tuple[Float[np.ndarray, "rows axes"], Float[np.ndarray, "axes"]] | None:
+) -> tuple[Float[np.ndarray, "rows axes"], Float[np.ndarray, " axes"]] | None:
     """Whitened principal coordinates and cumulative shares of variance; None for no spread."""
     if len(rows) < 2:
         return None

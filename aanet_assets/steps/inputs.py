@@ -42,7 +42,7 @@ def corpus(run: Run[Whole]) -> Outcome:
 
     truth, cache = run.study.known_truth, run.study.cache
     documents, process = len(run.study.shards) * cache.documents_per_shard, PROCESSES[truth.process]
-    path = write_corpus(run.path(CORPUS).parent, process, documents, cache.seq_len - 1, truth.seed)
+    path = write_corpus(run.folder(CORPUS), process, documents, cache.seq_len - 1, truth.seed)
     shown = {"process": truth.process, "components": ", ".join(process.names)}
     return Outcome([path], {"dagster/row_count": documents, **shown})
 
@@ -74,7 +74,7 @@ def language_model(run: Run[Whole]) -> Outcome:
     from aanet_assets.activations.gguf_model import write_model
 
     package = run.study.made_locally.package
-    files = write_model(package, run.path(LANGUAGE_MODEL, name="").parent)
+    files = write_model(package, run.folder(LANGUAGE_MODEL))
     return Outcome(files, {"dagster/row_count": 1, "package": package})
 
 
@@ -129,7 +129,7 @@ def sae(run: Run[Whole]) -> Outcome:
     """
     from aanet_assets.activations.own_sae import write_sae
 
-    local, folder = run.study.made_locally, run.path(SAE, name="").parent
+    local, folder = run.study.made_locally, run.folder(SAE)
     quality = write_sae(run.study, local, folder)
     settings = local.model_dump(include={"layer", "latents", "active", "sae_tokens", "seed"})
     training = write_json(run.path(SAE, name="training.json"), {**quality, **settings})
@@ -142,4 +142,4 @@ def sae(run: Run[Whole]) -> Outcome:
 def _(run: Run[Whole]) -> list[Finding]:
     from aanet_assets.steps.checks.local import check_sae
 
-    return check_sae(run.path(SAE, name="training.json").parent)
+    return check_sae(run.folder(SAE))

@@ -139,7 +139,7 @@ def analysis_plots(run: Run[ByN]) -> Outcome:
     """The five plots to review before choosing thresholds; full size on disk, small ones here."""
     from aanet_assets.review.plots import write_plots
 
-    table, folder = run.read(CONSOLIDATED_METRICS), run.path(PLOTS[0]).parent
+    table, folder = run.read(CONSOLIDATED_METRICS), run.folder(PLOTS[0])
     files = write_plots(table, run.study.selection, run.at.n, folder)
     shown = {file.stem: pictures.thumbnail(file) for file in files}
     return Outcome(files, {"dagster/row_count": table["cluster_id"].nunique(), **shown})

@@ -101,7 +101,7 @@ def refit_models(run: Run[ByN]) -> Outcome:
         )
         to = model, metadata, curves
         files += refit.write_refit(study, n, one, own, cluster, known, to)
-    folder = run.path(MODEL, cluster_id=0, k=0, category="").parent
+    folder = run.folder(MODEL)
     remove_others(folder, (".pt", "_metadata.json", "_curves.json"), files)
     models = [{**one._asdict(), **own.told} for one, own in zip(chosen, found, strict=True)]
     shown = dg.MetadataValue.json(models) if models else "no cluster is selected"
@@ -119,7 +119,7 @@ def _(run: Run[ByN]) -> list[Finding]:
 
     chosen = chosen_of(run.read(SELECTED_CLUSTERS))
     files = [(run.path(MODEL, **one.named), run.path(METADATA, **one.named)) for one in chosen]
-    return check_refits(run.path(MODEL, cluster_id=0, k=0, category="").parent, chosen, files)
+    return check_refits(run.folder(MODEL), chosen, files)
 
 
 def rewrite_manifest(study: Study) -> None:
@@ -171,7 +171,7 @@ def vertex_samples(run: Run[ByN]) -> Outcome:
     tokenizer = load_tokenizer(study) if selection else None
     files = run.path(CLUSTERING), heldout, tokenizer
     found = gather.gather_samples(study, n, selection, clusters, *files)
-    folder = run.path(MANIFEST).parent
+    folder = run.folder(MANIFEST)
     remove_others(folder, ("_vertex_samples.jsonl", "_vertex_stats.json"), found.files)
     manifest = gather.manifest_of(study, n, found, heldout)
     stats = pd.DataFrame(found.stats, columns=VERTEX_STATS.names)

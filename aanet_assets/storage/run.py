@@ -35,13 +35,30 @@ class Run(Generic[A]):
         Args:
             values: what else the name has in braces; of a file that is read, numbers of its
                 partition that this one does not have.
+
+        Raises:
+            UndeclaredReadError: no step that is declared to be read has such a file.
+            ValueError: several partitions that are read have it, and `values` do not say which; or
+                they name a number that the partition itself has.
         """
         own = self.partition.step
         if file in own.files:
-            return file.under(own.paths(self.study).root, **{**self.at.numbers, **values})
+            if twice := sorted(values.keys() & self.at.numbers.keys()):
+                raise ValueError(f"{self.partition} has its own {twice[0]}: leave it out")
+            return file.under(own.paths(self.study).root, **values, **self.at.numbers)
         numbers = {name: value for name, value in values.items() if isinstance(value, int)}
-        (found,) = self._read_of(file, file.template, numbers)
+        found, *others = self._read_of(file, file.template, numbers)
+        if others:
+            read = ", ".join(map(str, (found, *others)))
+            raise ValueError(
+                f"{own} opens {file.template} of {numbers or 'no partition in particular'}, which "
+                f"{len(others) + 1} partitions that it reads have: {read}; say which"
+            )
         return file.under(found.step.paths(self.study).root, **{**values, **found.at.numbers})
+
+    def folder(self, file: File) -> Path:
+        """The folder of a file that the step writes, in this partition."""
+        return file.folder.under(self.partition.step.paths(self.study).root, **self.at.numbers)
 
     def paths(self, file: File) -> list[Path]:
         """A file of each partition that is read."""

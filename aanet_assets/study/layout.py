@@ -68,6 +68,11 @@ class File:
         parsed = string.Formatter().parse(self.template)
         return list(dict.fromkeys(name for _, name, _, _ in parsed if name))
 
+    @property
+    def folder(self) -> "File":
+        """The folder it lies in."""
+        return File(self.template.rpartition("/")[0])
+
     def under(self, root: Path, **values: object) -> Path:
         """The path of one of them in a study's folder."""
         return root / self.template.format(**values)

@@ -20,9 +20,9 @@ class Component:
     """`mess<n>`, `tom_quantum` or `bloch`."""
     transitions: Float[np.ndarray, "letters states states"]
     """T of the module's conventions."""
-    readout: Float[np.ndarray, "states"]
+    readout: Float[np.ndarray, " states"]
     """w of the module's conventions: what a belief is multiplied with to give its total of one."""
-    stationary: Float[np.ndarray, "states"]
+    stationary: Float[np.ndarray, " states"]
     """The belief before any letter."""
     true_k: int | None
     """Vertices of the simplex that the beliefs fill; None where they fill no simplex."""

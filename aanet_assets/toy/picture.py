@@ -65,7 +65,7 @@ def write_recovery_plot(
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def _turn(means: Float[np.ndarray, "k states"]) -> Int[np.ndarray, "states"]:
+def _turn(means: Float[np.ndarray, "k states"]) -> Int[np.ndarray, " states"]:
     """The vertex that stands for each state, one to one."""
     return linear_sum_assignment(means.T, maximize=True)[1]
 

@@ -61,7 +61,7 @@ class UnionProcess:
         self._letter_weights = np.einsum("vij,vj->vi", self._transitions, letter_readout)
         start = self._if_staying(np.arange(len(components)), self._stationary)
         self._if_switching = (start.sum(0) - start) / (len(components) - 1)
-        self.first_letter: Float[np.ndarray, "vocab"] = start.mean(0)
+        self.first_letter: Float[np.ndarray, " vocab"] = start.mean(0)
         """Distribution of the first letter of a document."""
 
     def _if_staying(
@@ -80,10 +80,10 @@ class UnionProcess:
 
     def _update(
         self,
-        component: Int[np.ndarray, "documents"],
+        component: Int[np.ndarray, " documents"],
         belief: Float[np.ndarray, "documents states"],
-        letter: Int[np.ndarray, "documents"],
-    ) -> tuple[Int[np.ndarray, "documents"], Float[np.ndarray, "documents states"]]:
+        letter: Int[np.ndarray, " documents"],
+    ) -> tuple[Int[np.ndarray, " documents"], Float[np.ndarray, "documents states"]]:
         """Component and belief after one more letter.
 
         Exact, because a letter tells its component and a switch always goes to another component:
@@ -98,7 +98,7 @@ class UnionProcess:
 
     def _before(
         self, n_documents: int
-    ) -> tuple[Int[np.ndarray, "documents"], Float[np.ndarray, "documents states"]]:
+    ) -> tuple[Int[np.ndarray, " documents"], Float[np.ndarray, "documents states"]]:
         """No component yet, so that any first letter starts from a stationary belief."""
         return np.full(n_documents, -1), np.zeros((n_documents, self._stationary.shape[1]))
 

@@ -43,7 +43,7 @@ def recover(
     codes_train: csr_matrix,
     letters_heldout: Int[np.ndarray, "heldout_documents length"],
     codes_heldout: csr_matrix,
-    labels: Int[np.ndarray, "latents"],
+    labels: Int[np.ndarray, " latents"],
     table: pd.DataFrame,
     barycentric_of: BarycentricOf,
 ) -> pd.DataFrame:
@@ -116,12 +116,12 @@ def summary(recovery: pd.DataFrame) -> dict[str, float]:
 class _Tokens(NamedTuple):
     """What is known of every token, in the order of the codes' rows."""
 
-    letter: Int[np.ndarray, "tokens"]
-    component: Int[np.ndarray, "tokens"]
+    letter: Int[np.ndarray, " tokens"]
+    component: Int[np.ndarray, " tokens"]
     belief: Float[np.ndarray, "tokens states"]
     codes: csr_matrix
 
-    def where(self, chosen: Bool[np.ndarray, "tokens"]) -> "_Tokens":
+    def where(self, chosen: Bool[np.ndarray, " tokens"]) -> "_Tokens":
         """The chosen tokens alone."""
         return _Tokens(
             self.letter[chosen],
@@ -149,8 +149,8 @@ def _tokens(
 
 
 def _all_r2(
-    process: UnionProcess, train: _Tokens, heldout: _Tokens, labels: Int[np.ndarray, "latents"]
-) -> tuple[Float[np.ndarray, "components clusters"], Float[np.ndarray, "components"]]:
+    process: UnionProcess, train: _Tokens, heldout: _Tokens, labels: Int[np.ndarray, " latents"]
+) -> tuple[Float[np.ndarray, "components clusters"], Float[np.ndarray, " components"]]:
     """R^2 of each component from each cluster, and from the current letter alone."""
     r2 = np.empty((len(process.components), int(labels.max()) + 1))
     token_r2 = np.empty(len(process.components))

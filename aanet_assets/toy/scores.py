@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Barycentric = tuple[Int[np.ndarray, "active"], Float[np.ndarray, "active k"]]
+Barycentric = tuple[Int[np.ndarray, " active"], Float[np.ndarray, "active k"]]
 BarycentricOf = Callable[[int, int], Barycentric | None]
 """(cluster_id, k) -> held-out tokens where the cluster is active, and their barycentric
 coordinates; None where there is no such AANet."""
@@ -47,7 +47,7 @@ def vertex_beliefs(
 
 def simplex_scores(
     found: Barycentric | None,
-    speaks: Bool[np.ndarray, "tokens"],
+    speaks: Bool[np.ndarray, " tokens"],
     belief: Float[np.ndarray, "tokens states"],
 ) -> dict[str, float]:
     """`barycentric_r2` and `vertex_purity`; nothing where too few tokens are there to tell."""

@@ -120,7 +120,7 @@ def _near_by_chunk(
     model: AANet,
     settings: VertexSettings,
     collection: Collection,
-) -> Iterator[tuple[int, int, Int[np.ndarray, "near"], Float[np.ndarray, "near"]]]:
+) -> Iterator[tuple[int, int, Int[np.ndarray, " near"], Float[np.ndarray, " near"]]]:
     """Yield (chunk, vertex, positions, distances), a block of chunks at a time.
 
     The block in which `max_tokens` is reached is cut at the last whole chunk that fits.
@@ -151,8 +151,8 @@ def _sample(
     shard: Shard,
     chunk: int,
     vertex: int,
-    positions: Int[np.ndarray, "near"],
-    distances: Float[np.ndarray, "near"],
+    positions: Int[np.ndarray, " near"],
+    distances: Float[np.ndarray, " near"],
     tokenizer: "PreTrainedTokenizerBase",
 ) -> Sample:
     ids = shard.tokens[chunk]

@@ -41,7 +41,7 @@ class Trigger(NamedTuple):
 class DecodedChunk:
     """The text of a chunk, special tokens left out, and the places of its tokens in it."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", ids: Int[np.ndarray, "seq"]):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", ids: Int[np.ndarray, " seq"]):
         self._tokenizer, self._ids = tokenizer, ids.tolist()
         # The triggers of a chunk often stand side by side and need the same beginnings.
         self._beginning = cache(lambda tokens: self._decode(self._ids[:tokens]))

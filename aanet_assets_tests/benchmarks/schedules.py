@@ -22,14 +22,14 @@ class Smoothed:
         self.seen = torch.zeros(len(inside.lr), dtype=torch.int64)
 
     @property
-    def lr(self) -> Float[Tensor, "slots"]:
+    def lr(self) -> Float[Tensor, " slots"]:
         return self.inside.lr
 
     def start(self, slot: int) -> None:
         self.inside.start(slot)
         self.recent[:, slot], self.seen[slot] = 0, 0
 
-    def step(self, loss: Float[Tensor, "slots"]) -> None:
+    def step(self, loss: Float[Tensor, " slots"]) -> None:
         self.recent.scatter_(0, (self.seen % WINDOW).unsqueeze(0), loss.unsqueeze(0))
         self.seen += 1
         self.inside.step(self.recent.sum(0) / self.seen.clamp(max=WINDOW))
@@ -55,10 +55,10 @@ class BetweenSteps:
         self.inside, self.start, self.keep = inside, inside.start, inside.keep
 
     @property
-    def lr(self) -> Float[Tensor, "slots"]:
+    def lr(self) -> Float[Tensor, " slots"]:
         return self.inside.lr
 
-    def step(self, loss: Float[Tensor, "slots"]) -> None:
+    def step(self, loss: Float[Tensor, " slots"]) -> None:
         """Nothing."""
 
 

@@ -1,13 +1,15 @@
 """One Dagit and one browser for all tests here, and pictures of what the browser shows.
 
-Pictures go into a test's temporary folder, or into the folder that AANET_SCREENSHOTS names.
+Pictures go into a test's temporary folder, or into the folder that AANET_SCREENSHOTS names. With
+AANET_BROWSER_REQUIRED, tests fail where they would be skipped for want of a browser.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -30,13 +32,22 @@ _PATIENCE = 180_000
 """Milliseconds that anything may take: other work may keep the machine busy."""
 
 
+def _do_without(reason: str) -> NoReturn:
+    if os.environ.get("AANET_BROWSER_REQUIRED"):
+        pytest.fail(f"AANET_BROWSER_REQUIRED is set, but {reason}")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A running browser; without Playwright or Chromium, the tests are skipped."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if find_spec("playwright") is None:
+        _do_without("Playwright is not installed")
+    import playwright.sync_api as api
+
     binary = next(filter(None, map(shutil.which, _BINARIES)), None)
     if binary is None:
-        pytest.skip(f"no browser: none of {', '.join(_BINARIES)} is installed")
+        _do_without(f"no browser: none of {', '.join(_BINARIES)} is installed")
     api.expect.set_options(timeout=_PATIENCE)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=list(_SWITCHES))

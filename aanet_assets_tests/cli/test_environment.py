@@ -53,7 +53,9 @@ def test_the_version_is_the_packages() -> None:
     assert said("--version", code=0).strip() == f"aanet {version}"
 
 
-@pytest.mark.parametrize("module", ["aanet_assets", "aanet_assets.cli.commands"])
+@pytest.mark.parametrize(
+    "module", ["aanet_assets", "aanet_assets.cli", "aanet_assets.cli.commands"]
+)
 def test_python_runs_the_command_line_too(module: str) -> None:
     done = python("-m", module, "status", "nowhere")
     assert done.returncode == 1

@@ -29,6 +29,7 @@ from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.run import Run, UndeclaredReadError
 from aanet_assets.storage.step import Partition
 from aanet_assets.storage.table import Table
+from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
 from aanet_assets_tests.outputs import read, write
 from aanet_assets_tests.small import small_study
@@ -63,6 +64,22 @@ def test_files_of_the_step_and_of_what_it_reads(study: Study) -> None:
     assert grid.path(STACK, k=4) == root / "clusters_7/aanets_k4.safetensors"
     assert grid.paths(STACK) == [root / f"clusters_7/aanets_k{k}.safetensors" for k in study.ks]
     assert Run(study, sae_fit.at()).path(CORPUS) == root / "corpus/corpus.parquet"
+    assert run.folder(EXPORT) == root / "clusters_7"
+    assert run.folder(File("loose.txt")) == root
+
+
+def test_a_file_that_several_partitions_have_must_be_told_apart(study: Study) -> None:
+    several = (
+        r"^step consolidated_metrics opens clusters_\{n\}/aanets_k\{k\}\.safetensors of no "
+        r"partition in particular, which 3 partitions that it reads have: .*; say which$"
+    )
+    with pytest.raises(ValueError, match=several):
+        Run(study, consolidated_metrics.at(n=7)).path(STACK)
+
+
+def test_the_numbers_of_the_partition_are_not_told_again(study: Study) -> None:
+    with pytest.raises(ValueError, match=r"^aanet_exports \[.*\] has its own k: leave it out$"):
+        Run(study, aanet_exports.at(n=7, k=3)).path(EXPORT, cluster_id=5, k=4)
 
 
 def test_shards_are_those_that_the_step_reads(study: Study) -> None:

@@ -252,7 +252,7 @@ def _codes(values: np.ndarray, activity_threshold: float) -> Finding:
 
 
 def _active_latents(
-    counts: UInt[np.ndarray, "counted"], n_latents: int, max_l0_share: float
+    counts: UInt[np.ndarray, " counted"], n_latents: int, max_l0_share: float
 ) -> Finding:
     mean, most = counts.mean() if len(counts) else 0.0, max_l0_share * n_latents
     return Finding(

@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 SKEW = 1e-3
 
 
-def activity_rates(shards: Iterable[Path]) -> Float[np.ndarray, "latents"]:
+def activity_rates(shards: Iterable[Path]) -> Float[np.ndarray, " latents"]:
     """Share of the counted tokens of some shards at which each latent is active."""
     fired, tokens = np.zeros(0, dtype=np.int64), 0
     for shard in shards:
@@ -34,7 +34,7 @@ def check_clustering(
     path: Path,
     n: int,
     decoder: Float[np.ndarray, "latents d_model"],
-    activity: Float[np.ndarray, "latents"],
+    activity: Float[np.ndarray, " latents"],
     settings: ClusteringSettings,
 ) -> list[Finding]:
     """Check the clustering in `path`; where labels are no labels, nothing else is said.
@@ -72,9 +72,9 @@ def _labels(labels: np.ndarray, n: int, n_latents: int) -> Finding:
 
 
 def _left_out(
-    labels: Int[np.ndarray, "latents"],
+    labels: Int[np.ndarray, " latents"],
     decoder: Float[np.ndarray, "latents d_model"],
-    activity: Float[np.ndarray, "latents"],
+    activity: Float[np.ndarray, " latents"],
     settings: ClusteringSettings,
 ) -> Finding:
     name = "usable_latents_only"
@@ -101,7 +101,7 @@ def _repeats(
     rows: Float[np.ndarray, "rows d_model"],
     others: Float[np.ndarray, "others d_model"],
     cosine: float,
-) -> Bool[np.ndarray, "rows"]:
+) -> Bool[np.ndarray, " rows"]:
     """Rows with an |cosine| above the limit with any of the others; in blocks, to bound memory."""
     found = np.zeros(len(rows), dtype=bool)
     for start in range(0, len(rows), BLOCK_ROWS):
@@ -110,7 +110,7 @@ def _repeats(
     return found
 
 
-def _subspaces(file: safe_open, sizes: Int[np.ndarray, "clusters"], d_model: int) -> list[Finding]:
+def _subspaces(file: safe_open, sizes: Int[np.ndarray, " clusters"], d_model: int) -> list[Finding]:
     """Sizes and bases of all clusters, read one after the other."""
     stored, wrong, skew, worst = set(file.keys()), [], [], 0.0
     for cluster_id, size in enumerate(sizes):
@@ -144,7 +144,7 @@ def _subspaces(file: safe_open, sizes: Int[np.ndarray, "clusters"], d_model: int
     ]
 
 
-def _empty(sizes: Int[np.ndarray, "clusters"]) -> Finding:
+def _empty(sizes: Int[np.ndarray, " clusters"]) -> Finding:
     empty = np.flatnonzero(sizes == 0)
     named = f" (clusters {listed(empty)})" if len(empty) else ""
     return Finding(
