@@ -1,7 +1,7 @@
 """What a partition is of: everything, one shard, one n_clusters, or one n_clusters and k."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 from aanet_assets.study.study import Study
@@ -17,7 +17,7 @@ class At:
     @property
     def numbers(self) -> dict[str, int]:
         """By name."""
-        return asdict(self)
+        return dict(vars(self))
 
     @property
     def key(self) -> str | None:

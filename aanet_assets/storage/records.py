@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from aanet_assets.storage.changes import short, why_other
 from aanet_assets.storage.files import write_text
 from aanet_assets.storage.obeyed import digest_of, settings_values
-from aanet_assets.storage.step import Partition, upstream
+from aanet_assets.storage.step import Partition, Step, upstream
 from aanet_assets.study.study import Study
 
 
@@ -60,15 +60,25 @@ def content_digest(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def records_folder(study: Study, step: Step) -> Path:
+    """Where the records of a step's partitions lie."""
+    return step.paths(study).records / step.name
+
+
 def record_path(study: Study, partition: Partition) -> Path:
     """Where the record of a partition lies, if there is one."""
-    return partition.step.paths(study).records / partition.step.name / f"{partition.at.stem}.json"
+    return records_folder(study, partition.step) / f"{partition.at.stem}.json"
 
 
 def read_record(study: Study, partition: Partition) -> Record | None:
     """The record of a partition, or None if it was never finished; a damaged one proves nothing."""
+    return _read(str(record_path(study, partition)))
+
+
+def _read(path: str) -> Record | None:
     try:
-        return Record.model_validate_json(record_path(study, partition).read_bytes())
+        with open(path, "rb") as file:
+            return Record.model_validate_json(file.read())
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -130,8 +140,13 @@ class Standing:
         self.study = study
         self.origin = cache(self._origin)
         self._own_problem = cache(self._find_own_problem)
-        self._record = cache(lambda partition: read_record(study, partition))
+        self._upstream = cache(lambda partition: upstream(study, partition))
         self._values = cache(lambda step, n: settings_values(study, step, n))
+        self._digest = cache(lambda step, n: digest_of(self._values(step, n)))
+        # Of ten thousand partitions, most of the time would go into the making of paths.
+        self._root = cache(lambda step: step.paths(study).root)
+        self._folder = cache(lambda step: str(records_folder(study, step)))
+        self._record = cache(lambda p: _read(f"{self._folder(p.step)}/{p.at.stem}.json"))
 
     def problem(self, partition: Partition) -> str | None:
         """Why a partition must be made, as the end of a "which ..."; None if it is good."""
@@ -146,7 +161,7 @@ class Standing:
         own = self._own_problem(partition)
         if own is not None and not own.startswith(_ANOTHER):
             return partition
-        for up in upstream(self.study, partition):
+        for up in self._upstream(partition):
             if (origin := self.origin(up)) is not None:
                 return origin
         return None if own is None else partition
@@ -158,12 +173,12 @@ class Standing:
             return MISSING
         if record.files is None:
             return "was recorded by an earlier version of the code, without its files"
-        values = self._values(partition.step, partition.n)
-        if record.settings != digest_of(values):
-            return why_other(record.values, values)
-        if gone := _gone(partition.step.paths(self.study).root, record.files):
+        step, n = partition.step, partition.n
+        if record.settings != self._digest(step, n):
+            return why_other(record.values, self._values(step, n))
+        if gone := _gone(self._root(step), record.files):
             return gone
-        for up in upstream(self.study, partition):
+        for up in self._upstream(partition):
             current = self._record(up)
             if current is not None and record.upstream.get(str(up)) != current.content:
                 return f"{_ANOTHER} {up} than the one there is now"

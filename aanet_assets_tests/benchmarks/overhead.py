@@ -1,0 +1,124 @@
+"""What the platform costs beside the work: `python -m aanet_assets_tests.benchmarks.overhead`.
+
+Prints how long the definitions of all studies take to load, how long `aanet status` takes of a
+study of 10,000 partitions, and what a partition costs outside its step's own work, by step.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import dagster as dg
+import pandas as pd
+
+from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.orchestration.pipeline import steps_of
+from aanet_assets.storage.records import record_path
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Outcome
+from aanet_assets.study.study import Study
+from aanet_assets_tests.small import pretend, small_study
+
+PROJECT = Path(__file__).parents[2]
+REPEATS = 5
+ROWS_OF_GRID = 250
+_STATUS = """
+from aanet_assets import defs
+defs.__path__.append({folder!r})
+from aanet_assets.cli.commands import app
+app(["status", "wide"])
+"""
+_WIDE = """
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets_tests.benchmarks.overhead import wide_study
+
+study = wide_study()
+defs = build_defs(study)
+"""
+
+
+def wide_study() -> Study:
+    """A study with a grid of 250 n_clusters and 7 k."""
+    wide = {"n_clusters": tuple(range(10, 10 + ROWS_OF_GRID)), "ks": (2, 3, 4, 5, 6, 7, 8)}
+    return small_study(name="wide", selection={}, truth=None, **wide)
+
+
+def process_seconds(code: str) -> float:
+    """Median time of a fresh Python on this code."""
+    taken = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - started)
+    return median(taken)
+
+
+def status_seconds(home: Path) -> tuple[int, float]:
+    """Partitions of a finished wide study, and how long its status takes."""
+    study = wide_study()
+    partitions = [partition for step in steps_of(study) for partition in step.all_of(study)]
+    for partition in partitions:
+        pretend(study, partition, "0" * 16)
+        assert record_path(study, partition).exists()
+    folder = home / "studies"
+    folder.mkdir()
+    (folder / "wide.py").write_text(_WIDE)
+    return len(partitions), process_seconds(_STATUS.format(folder=str(folder)))
+
+
+def partition_overhead(home: Path) -> pd.DataFrame:
+    """Seconds of the small study's partitions, within and outside their steps' work, by step."""
+    study, inside = small_study(), defaultdict(list)
+    for step in steps_of(study):
+        work = step.work
+
+        def timed(run: Run, work=work, name=step.name) -> Outcome:
+            started = time.perf_counter()
+            outcome = work(run)
+            inside[name].append(time.perf_counter() - started)
+            return outcome
+
+        object.__setattr__(step, "work", timed)
+    outside = defaultdict(list)
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        driver = Driver(study, instance)
+        for partition in plan(study):
+            started = time.perf_counter()
+            driver.materialise(partition)
+            name = partition.step.name
+            outside[name].append(time.perf_counter() - started - inside[name][-1])
+    return pd.DataFrame(
+        {
+            "step": outside.keys(),
+            "partitions": map(len, outside.values()),
+            "work": [median(inside[name]) for name in outside],
+            "outside, median": map(median, outside.values()),
+            "outside, least": map(min, outside.values()),
+        }
+    )
+
+
+def main() -> None:
+    """Print all tables."""
+    dagster = process_seconds("import dagster")
+    loaded = process_seconds("from aanet_assets.definitions import defs; defs().get_repository_def()")
+    print(f"definitions load in {loaded:.2f} s, of which `import dagster` alone is {dagster:.2f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        os.environ["AANET_HOME"] = os.environ["DAGSTER_HOME"] = folder
+        os.environ["PYTHONPATH"] = str(PROJECT)
+        shutil.copy(PROJECT / "dagster.yaml", home)
+        (home / "data").mkdir()
+        (home / "data/inputs").symlink_to(PROJECT / "data/inputs")
+        print("status of {:,} partitions in {:.2f} s".format(*status_seconds(home)))
+        print(partition_overhead(home).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
