@@ -1,8 +1,9 @@
 """Which files count as a study's inputs, and that a change of any of their bytes is seen."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from aanet_assets.study.settings import CorpusSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.small import small_study
 
+HASH = """
+import sys
+from pathlib import Path
+from aanet_assets.storage import fingerprints
+fingerprints._SETTLED = -1.0
+print(fingerprints.hash_of(Path(sys.argv[1])))
+"""
 LITTER = (
     ".DS_Store", "._config.json", "Thumbs.db", "desktop.ini", "README.md", "LICENSE.txt",
     "config.json~", ".config.json.swp", "config.json.bak", "#config.json#", "notes.docx",
@@ -155,8 +163,9 @@ def test_a_file_is_hashed_once_by_all_processes(
     file = put(project / "weights.bin", bytes(2**17))
     # As if it had been written long ago; its time of change cannot be set.
     monkeypatch.setattr(fingerprints, "_SETTLED", -1.0)
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        (found,) = set(pool.map(hash_of, [file] * 8))
+    command = [sys.executable, "-c", HASH, str(file)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    (found,) = {process.communicate()[0].strip() for process in processes}
     assert found == hash_of_bytes(bytes(2**17))
     hashed = []
     monkeypatch.setattr(fingerprints, "_hash", lambda path, size: hashed.append(path) or "anew")
