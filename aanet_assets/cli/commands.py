@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from aanet_assets.cli import upkeep
+from aanet_assets.cli import project, upkeep
 from aanet_assets.cli.terminal import (
     StudyName,
     bear_any_terminal,
@@ -341,6 +341,7 @@ def train_toy(
     console.print(f"written to {into}: model/, sae/ and training.json")
 
 
+app.command()(project.init)
 app.command()(upkeep.doctor)
 app.command()(upkeep.prune)
 

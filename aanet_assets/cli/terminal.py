@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
 
-StudyName = Annotated[str, typer.Argument(help="Name of a module in aanet_assets/defs.")]
+StudyName = Annotated[str, typer.Argument(help="Its name, as `aanet list` shows it.")]
 
 
 def bear_any_terminal() -> None:
@@ -58,8 +58,8 @@ def enter_home() -> Path:
     home = data_root().parent
     if not (home / "dagster.yaml").is_file():
         raise stop(
-            f"{home} is not the project's folder (it has no dagster.yaml): go there, or set "
-            "AANET_HOME to it"
+            f"{home} is not a project's folder (it has no dagster.yaml): go to one, set AANET_HOME "
+            "to it, or make one with `aanet init`"
         )
     unbearable = _UNBEARABLE if _WORKING_DIRECTORY.exists() else f"{_UNBEARABLE}*["
     if bad := [character for character in str(home) if character in unbearable]:

@@ -1,4 +1,4 @@
-"""The studies in `aanet_assets/defs`, by name; what is wrong with one is one sentence.
+"""The studies of the package and of the project, by name; what is wrong with one is one sentence.
 
 A study is a module `name.py` with its `study` and its `defs`, or a folder `name/` with a
 `defs.yaml`, as `dg scaffold defs` makes one.
@@ -52,8 +52,8 @@ def load_study(name: str) -> LoadedStudy:
     known = study_names()
     if name not in known:
         raise StudyModuleError(
-            f"there is no study {name!r}; there are: {', '.join(known)}. To add one, copy one of "
-            "the modules in aanet_assets/defs."
+            f"there is no study {name!r}; there are: {', '.join(known)}. To add one, write "
+            f"{studies.__path__[-1]}/{name}.py, as a copy of one of {studies.__path__[0]}"
         )
     places = (Path(folder, name) for folder in studies.__path__)
     files = [

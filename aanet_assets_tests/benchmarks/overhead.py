@@ -107,7 +107,9 @@ def partition_overhead(home: Path) -> pd.DataFrame:
 def main() -> None:
     """Print all tables."""
     dagster = process_seconds("import dagster")
-    loaded = process_seconds("from aanet_assets.definitions import defs; defs().get_repository_def()")
+    loaded = process_seconds(
+        "from aanet_assets.definitions import defs; defs().get_repository_def()"
+    )
     print(f"definitions load in {loaded:.2f} s, of which `import dagster` alone is {dagster:.2f} s")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -33,7 +33,7 @@ def new_home(folder: Path) -> Path:
 
 def test_outside_the_projects_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AANET_HOME", str(tmp_path))
-    assert "is not the project's folder (it has no dagster.yaml)" in said("status", "toy", code=1)
+    assert "is not a project's folder (it has no dagster.yaml)" in said("status", "toy", code=1)
 
 
 def test_list_and_version_load_no_torch() -> None:

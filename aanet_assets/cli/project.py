@@ -1,0 +1,88 @@
+"""A project's folder of one's own: what `aanet init` writes."""
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aanet_assets.cli.terminal import console, stop
+
+_SHARED = "share/aanet_assets/"
+"""Where an installed package keeps what the repository has at its top level."""
+_README = """# {name}
+
+A project of [aanet-assets](https://pypi.org/project/aanet-assets): all commands are given in this
+folder, or with AANET_HOME set to it.
+
+```bash
+aanet run toy      # the study with a known answer, to see that everything works
+aanet plan mine    # what your own study will take: tokens, disk, memory, time
+aanet run mine     # from text to the text near each vertex; go on after a stop with the same command
+aanet ui           # Dagit on everything that was made
+aanet sql mine "SELECT * FROM selected_clusters"
+```
+
+- `studies/mine.py` is your study; every setting is described where its class is defined, in
+  `aanet_assets.study.settings`. A copy `studies/other.py` with `name="other"` is another one.
+- `data/<study>/` holds what a study made; `dagster.yaml` is Dagster's own configuration.
+"""
+_STUDY = '''"""Say here what this study is to find out."""
+
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import CacheSettings, CorpusSettings, SaeSettings
+from aanet_assets.study.study import Study
+
+study = Study(
+    name="mine",
+    description="The toy's model and SAE on its own text: put yours in their places.",
+    # A folder here, or a name of Hugging Face's hub.
+    model="data/inputs/toy/model",
+    # directory=..., or release=... and sae_id=... as SAELens knows them.
+    sae=SaeSettings(directory="data/inputs/toy/sae"),
+    # files=..., or dataset=... of the hub. This is text of the toy, made by `aanet run toy`.
+    corpus=CorpusSettings(files="data/toy/corpus/*.parquet"),
+    cache=CacheSettings(
+        seq_len=17, documents_per_shard=8_000, tokens_per_shard=8_000 * 17,
+        training_shards=4, heldout_shards=1,
+    ),
+    n_clusters=(6, 7, 8),
+    ks=(2, 3, 4, 5),
+)
+defs = build_defs(study)
+'''
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Made if it is not there.")] = Path("."),
+) -> None:
+    """Write a project's folder: Dagster's files, the toys' models, and a study ready to edit."""
+    if there := [file for file in ("dagster.yaml", "studies") if (folder / file).exists()]:
+        raise stop(f"{folder.resolve()} has a {there[0]} already: name an empty or a new folder")
+    for name, file in _shared().items():
+        to = folder / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to)
+    (folder / "studies").mkdir()
+    (folder / "studies/mine.py").write_text(_STUDY, encoding="utf-8")
+    readme = folder / "README.md"
+    if not readme.exists():
+        readme.write_text(_README.format(name=folder.resolve().name), encoding="utf-8")
+    enter = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    console.print(f"{folder.resolve()} is ready. Next: {enter}aanet run toy", soft_wrap=True)
+
+
+def _shared() -> dict[str, Path]:
+    """Files that come with the package, by where they lie in a project's folder."""
+    repository = Path(__file__).parents[2]
+    if (repository / "workspace.yaml").is_file():
+        files = [repository / "dagster.yaml", repository / "workspace.yaml"]
+        files += [file for file in (repository / "data/inputs").rglob("*") if file.is_file()]
+        return {file.relative_to(repository).as_posix(): file for file in files}
+    installed = importlib.metadata.files("aanet-assets") or []
+    return {
+        file.as_posix().partition(_SHARED)[2]: Path(str(file.locate()))
+        for file in installed
+        if _SHARED in file.as_posix()
+    }
