@@ -19,7 +19,7 @@ folder, or with AANET_HOME set to it.
 ```bash
 aanet run toy      # the study with a known answer, to see that everything works
 aanet plan mine    # what your own study will take: tokens, disk, memory, time
-aanet run mine     # from text to the text near each vertex; go on after a stop with the same command
+aanet run mine     # all of it; after a stop, the same command goes on
 aanet ui           # Dagit on everything that was made
 aanet sql mine "SELECT * FROM selected_clusters"
 ```
