@@ -258,11 +258,16 @@ def test_changed_settings_make_stale_what_depends_on_them(finished: Finished) ->
     assert problem == "was made before a change: vertices.distance was 0.5, is now 0.4"
 
 
-def test_a_step_refuses_what_is_stale_and_says_what_to_run(finished: Finished) -> None:
+def test_a_step_refuses_what_is_stale_and_says_what_to_run(
+    finished: Finished, tmp_path: Path
+) -> None:
     changed = small_study(aanet=finished.study.aanet.model_copy(update={"max_steps": 151}))
-    driver = Driver(changed, finished.instance)
-    with pytest.raises(Failure) as failure:
-        driver.materialise(aanet_metrics.at(n=7, k=2))
+    # A run that fails leaves its planned checks behind, which others would find on their instance.
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        pytest.raises(Failure) as failure,
+    ):
+        Driver(changed, instance).materialise(aanet_metrics.at(n=7, k=2))
     message = str(failure.value)
     assert "aanet_models [n_clusters 7, k 2]" in message
     assert "aanet.max_steps was 150, is now 151" in message
