@@ -40,3 +40,15 @@ def train_clusters(
     """One model per cluster and seed, all of one k."""
     tasks = [Task(rows, k, seed) for rows, seed in zip(clusters, seeds, strict=True)]
     return train_aanets(tasks, settings)
+
+
+def losses_of(model: TrainedAANet) -> dict[str, float]:
+    """The losses of a model that was trained."""
+    assert model.losses is not None
+    return model.losses
+
+
+def heldout_of(model: TrainedAANet) -> dict[str, float]:
+    """The numbers of a trained model on its held-out rows."""
+    assert model.heldout is not None
+    return model.heldout

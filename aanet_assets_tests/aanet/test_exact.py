@@ -17,7 +17,7 @@ from aanet_assets.aanet.reference import AANet, Trainer
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets_tests.aanet.planted import planted_cluster, train_clusters
+from aanet_assets_tests.aanet.planted import heldout_of, planted_cluster, train_clusters
 from aanet_assets_tests.aanet.test_objective import plain_losses
 
 D_MODEL, K, STEPS, BATCH = 128, 3, 20, 64
@@ -69,7 +69,7 @@ def train(clusters: list[ClusterRows]):
     stack = exact_stack(clusters, EXACT)
     starts, last = full_width_states(stack), []
     keep = stack.adam.keep
-    stack.adam.keep = lambda models: (last.extend(full_width_states(stack)), keep(models))[1]
+    stack.adam.keep = lambda slots: (last.extend(full_width_states(stack)), keep(slots))[1]
     with torch.no_grad():
         results = stack.train(Progress(1, "steps", "test"), threading.Event())
     return starts, last, results
@@ -106,6 +106,7 @@ def test_start_is_that_of_linear_layers_at_full_width():
     network = AANet(600, 5, (80, 60))
     network.load_state_dict(start)
     for layer in (*network.encoder_layers, *network.decoder_layers):
+        assert isinstance(layer, torch.nn.Linear)
         limit = 1 / math.sqrt(layer.in_features)
         for values in (layer.weight.detach(), layer.bias.detach()):
             spread = 4 / math.sqrt(values.numel())
@@ -186,7 +187,7 @@ def test_span_reconstructs_held_out_rows_as_well_as_exact():
             settings = AANetSettings(mode=mode)
             repeated = [c for c in clusters for _ in seeds]
             models = train_clusters(repeated, k, settings, [*seeds] * len(clusters))
-            losses = [m.heldout["recon_loss"] for m in models]
+            losses = [heldout_of(m)["recon_loss"] for m in models]
             recon[mode] = np.reshape(losses, (len(clusters), len(seeds)))
         for i, (exact, span) in enumerate(zip(recon["exact"], recon["span"], strict=True)):
             ratios.append(float(np.log2(np.median(span) / np.median(exact))))

@@ -15,7 +15,12 @@ from aanet_assets.aanet.reference import AANet
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.aanet.train import train_aanets
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets_tests.aanet.planted import planted_cluster, train_clusters
+from aanet_assets_tests.aanet.planted import (
+    heldout_of,
+    losses_of,
+    planted_cluster,
+    train_clusters,
+)
 from aanet_assets_tests.aanet.test_objective import plain_losses
 
 SHORT = AANetSettings(max_steps=30, batch_size=64)
@@ -33,8 +38,8 @@ def test_planted_triangle_needs_three_archetypes():
         recon = [getattr(m, results)["recon_loss"] for m in (two, three, four)]
         assert recon[1] < 0.2 * recon[0]
         assert recon[2] > 0.3 * recon[1]
-    assert three.heldout["explained_variance"] > 0.95
-    assert three.heldout["in_simplex"] > 0.5
+    assert heldout_of(three)["explained_variance"] > 0.95
+    assert heldout_of(three)["in_simplex"] > 0.5
     network = subspace_network(three.weights, 3, settings)
     corners = network.barycentric(torch.from_numpy(cluster.extrema[:3])).detach()
     torch.testing.assert_close(corners, torch.eye(3), atol=0.15, rtol=0)
@@ -91,7 +96,9 @@ def test_tasks_of_any_k_follow_one_another_in_the_slots(monkeypatch):
             np.testing.assert_allclose(
                 model.history[name][:steps], alone.history[name][:steps], rtol=1e-3, atol=1e-7
             )
-        assert model.losses["recon_loss"] == pytest.approx(alone.losses["recon_loss"], rel=0.2)
+        assert losses_of(model)["recon_loss"] == pytest.approx(
+            losses_of(alone)["recon_loss"], rel=0.2
+        )
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(monkeypatch):
@@ -183,8 +190,8 @@ def test_more_archetypes_than_min_rows_asks_for_k_rows():
 def test_too_few_extrema_switch_their_loss_off():
     cluster = planted_cluster(n_extrema=3)
     three, four = (train_clusters([cluster], k, SHORT, [0])[0] for k in (3, 4))
-    assert three.losses["extrema_loss"] > 0
-    assert np.isnan(four.losses["extrema_loss"])
+    assert losses_of(three)["extrema_loss"] > 0
+    assert np.isnan(losses_of(four)["extrema_loss"])
     off = 1.0 * four.history["recon_loss"] + 4.0 * four.history["archetypal_loss"]
     np.testing.assert_allclose(four.history["loss"], off, rtol=1e-5)
 
@@ -193,7 +200,7 @@ def test_losses_are_medians_of_the_last_window_and_the_history_is_whole():
     result = train_clusters([planted_cluster()], 3, SHORT, [0])[0]
     assert result.steps == 30 == len(result.history["loss"])
     for name in LOSSES:
-        assert result.losses[name] == pytest.approx(np.median(result.history[name][10:]))
+        assert losses_of(result)[name] == pytest.approx(np.median(result.history[name][10:]))
 
 
 def test_models_leave_the_stack_when_they_are_done():

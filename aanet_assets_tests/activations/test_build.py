@@ -136,7 +136,7 @@ def test_what_opens_documents_is_a_setting(
     build_shard(study, 0, tmp_path / "shard", "digest", 20.0)
     shard = read_shard(tmp_path / "shard")
     tokenizer = load_tokenizer(study)
-    firsts = {tokenizer.convert_ids_to_tokens(int(t)) for t in shard.tokens[shard.starts == 0, 0]}
+    firsts = set(tokenizer.convert_ids_to_tokens(shard.tokens[shard.starts == 0, 0].tolist()))
     assert firsts == {opening} if opening else "<bos>" not in firsts
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from itertools import chain, islice
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import httpx2
 import numpy as np
 import pandas as pd
 import pytest
-import tenacity
 
 from aanet_assets.activations import corpus as corpus_module
 from aanet_assets.activations.corpus import (
@@ -94,7 +94,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
 
     monkeypatch.setattr(corpus_module, "_opener", flaky)
     monkeypatch.setattr(corpus_module, "_AT_ONCE", 2)
-    monkeypatch.setattr(tenacity.nap.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     assert list(documents(corpus(ten_documents), 0, 10)) == [f"document {i}" for i in range(10)]
     assert opened == [0, 0, 2, 2], "from the last whole block on"
     assert len(waits) == 3
@@ -102,8 +102,8 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
 
 def test_a_network_that_stays_down_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
     now, tries = [0.0], []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
-    monkeypatch.setattr(tenacity.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def unreachable() -> None:
         tries.append(now[0])
@@ -200,6 +200,7 @@ def test_chunks_are_cut_and_remainders_dropped() -> None:
     tokenizer = load_tokenizer(small_study())
     letters = [f"a{1 + i % 3}" for i in range(11)]
     ids = tokenizer.convert_tokens_to_ids(letters)
+    assert isinstance(ids, list)
     settings = CacheSettings(seq_len=4)
     found = list(chunks([" ".join(letters)], tokenizer, settings, prepend_bos=True))
     stream = [tokenizer.bos_token_id, *ids]

@@ -240,6 +240,7 @@ def test_latents_whose_row_is_zero_are_named(study: Study, home: Path, tmp_path:
 
 def test_a_corpus_of_special_tokens_alone(study: Study, tmp_path: Path) -> None:
     bos = encode.load_tokenizer(study).bos_token
+    assert isinstance(bos, str)
     pd.DataFrame({"text": [" ".join([bos] * 40)] * 3}).to_parquet(tmp_path / "corpus.parquet")
     with pytest.raises(ValueError, match="are special tokens, which never count"):
         measure_fit(study)

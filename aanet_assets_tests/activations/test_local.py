@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from sae_lens import SAE, StandardSAE, StandardSAEConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from aanet_assets.activations import own_sae as local_sae
 from aanet_assets.activations import prose
@@ -136,12 +136,13 @@ def _half() -> SAE:
 def test_what_is_spliced_in_is_seen_by_the_layers_above(home: Path) -> None:
     study = small_study()
     model = AutoModelForCausalLM.from_pretrained(study.model_source).eval()
+    assert isinstance(model, GPT2LMHeadModel)
     tokens = np.random.default_rng(0).integers(0, 23, (10, 17))
     special = np.zeros(tokens.shape, dtype=bool)
     special[:, 0] = True
     ids, mean = torch.from_numpy(tokens), torch.zeros(64)
     losses = splice(study, _half(), 1, tokens, special, mean)
-    block = model.base_model.h[1] if hasattr(model.base_model, "h") else model.base_model.layers[1]
+    block = model.transformer.h[1]
     assert losses.whole == pytest.approx(float(model(ids, labels=ids).loss), rel=1e-5)
     for expected, factor in ((losses.spliced, 0.5), (losses.ablated, 0.0)):
 

@@ -85,7 +85,7 @@ def test_a_hook_of_saelens_2_is_read(folder: Path) -> None:
 def test_a_release_is_read_without_its_weights() -> None:
     config = read_config(GEMMA)
     assert (config.d_in, config.d_sae) == (3584, 16_384)
-    assert parse_hook(config.metadata.hook_name) == Hook(20, "post")
+    assert parse_hook(config.metadata["hook_name"]) == Hook(20, "post")
 
 
 def test_a_release_whose_scale_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,25 +58,26 @@ def metadata(hook: str, **more) -> SAEMetadata:
 
 @pytest.mark.parametrize("kind", ["gemma_scope", "gpt2_res_jb", "topk"])
 def test_codes_are_those_of_the_sae_on_the_whole_models_stream(kind: str, tmp_path: Path) -> None:
-    shared = {"d_in": WIDTH, "d_sae": LATENTS}
     centring = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     match kind:
         case "gemma_scope":
             config, dtype, layer = _GEMMA, "bfloat16", 3
             about = metadata("blocks.2.hook_resid_post", prepend_bos=True)
             sae = JumpReLUSAE(
-                JumpReLUSAEConfig(**shared, apply_b_dec_to_input=False, metadata=about)
+                JumpReLUSAEConfig(WIDTH, LATENTS, apply_b_dec_to_input=False, metadata=about)
             )
         case "gpt2_res_jb":
             config, dtype, layer = _GPT2, "float32", 2
             about = metadata("blocks.2.hook_resid_pre", prepend_bos=True, **centring)
             sae = StandardSAE(
-                StandardSAEConfig(**shared, apply_b_dec_to_input=True, metadata=about)
+                StandardSAEConfig(WIDTH, LATENTS, apply_b_dec_to_input=True, metadata=about)
             )
         case _:
             config, dtype, layer = _GPT2, "float32", 3
             about = metadata("blocks.2.hook_resid_post", prepend_bos=False)
-            sae = TopKSAE(TopKSAEConfig(**shared, k=5, apply_b_dec_to_input=True, metadata=about))
+            sae = TopKSAE(
+                TopKSAEConfig(WIDTH, LATENTS, k=5, apply_b_dec_to_input=True, metadata=about)
+            )
     study = stand_in(tmp_path, config, sae, dtype)
     build_shard(study, 0, tmp_path / "shard", "digest", 50.0)
     shard = read_shard(tmp_path / "shard")

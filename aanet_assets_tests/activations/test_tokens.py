@@ -33,7 +33,9 @@ def tokenizer(
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    return set(tokenizer.convert_tokens_to_ids(list(CONTROL)))
+    ids = tokenizer.convert_tokens_to_ids(list(CONTROL))
+    assert isinstance(ids, list)
+    return set(ids)
 
 
 def test_control_tokens_in_text_are_text(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -129,12 +129,13 @@ def layouts(study: Study) -> None:
                 (latents, values), _ = read(("latents", "values"))
                 for row in rows:
                     part = slice(int(ends[row]), int(ends[row + 1]))
-                    np.asarray(latents[part]), np.asarray(values[part])
+                    np.asarray(latents[part])
+                    np.asarray(values[part])
                 random.append(time.perf_counter() - started)
                 started = time.perf_counter()
                 _, (latents, values) = read(("latents", "values"))
                 shape = (len(ends) - 1, n_latents)
-                parts = (np.float32(values), np.int32(latents), ends)
+                parts = (np.asarray(values, np.float32), np.asarray(latents, np.int32), ends)
                 sp.csr_matrix(parts, shape=shape).tocsc()
                 columns.append(time.perf_counter() - started)
             table.add_row(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sae_lens import SAE
 from scipy.sparse import csr_matrix
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.aanet.train import train_aanets
@@ -47,7 +47,7 @@ class Toy(NamedTuple):
 
     name: str
     recipe: Recipe
-    model: PreTrainedModel
+    model: GPT2LMHeadModel
     sae: SAE
     letters: np.ndarray
     codes: csr_matrix
@@ -61,6 +61,7 @@ def make_toy(process_name: str, sae_seed: int, transformer: Path | None) -> Toy:
     recipe = RECIPES[process_name]
     process, n = recipe.process, len(recipe.process.components)
     model = AutoModelForCausalLM.from_pretrained(transformer or f"{recipe.folder}/model").eval()
+    assert isinstance(model, GPT2LMHeadModel)
     name = f"{process_name} {sae_seed}"
     train = process.sample(32_768, LENGTH, seed_for(sae_seed, name))
     sae = train_topk_sae(
@@ -180,7 +181,7 @@ def _further(losses: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame:
                 "over_pca": explained[k] / pca.get(k, 1.0),
                 "in_simplex": means["heldout_in_simplex"][k],
                 "aanet_occupancy": occupancy[k], "stability": -means["vertex_shift"][k],
-                "aanet_fit": fit.max(), "k_aanet": int(fit.idxmax()),
+                "aanet_fit": fit.max(), "k_aanet": int(fit.index[int(fit.argmax())]),
             }
         )  # fmt: skip
     return pd.DataFrame(found)

@@ -57,7 +57,7 @@ def train(folder: Path, ks: list[int]) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     table = Table("k", "CPU s", "wall s", "mean steps", "ok", "stack file, MB")
-    cpu, size = 0.0, 0
+    cpu, size, bases = 0.0, 0, 0
     for k in ks:
         started, wall = time.process_time(), time.monotonic()
         rows = load_rows(
@@ -67,6 +67,7 @@ def train(folder: Path, ks: list[int]) -> None:
         save_stack(folder / f"aanets_k{k}.safetensors", models)
         own = (folder / f"aanets_k{k}.safetensors").stat().st_size
         cpu, size = cpu + time.process_time() - started, size + own
+        bases = sum(r.basis.nbytes for r in rows)
         table.add_row(
             f"{k}", f"{time.process_time() - started:.0f}", f"{time.monotonic() - wall:.0f}",
             f"{np.mean([m.steps for m in models]):.0f}", f"{sum(m.status == 'ok' for m in models)}",
@@ -74,7 +75,6 @@ def train(folder: Path, ks: list[int]) -> None:
         )  # fmt: skip
     done.set()
     Console(width=100).print(table)
-    bases = sum(r.basis.nbytes for r in rows)
     print(
         f"{len(ks) * CLUSTERS} models: {cpu / 3600:.2f} core-hours. Stack files "
         f"{size / 1e6:.0f} MB, bases {bases / 1e6:.0f} MB. Peak memory {peak[0] / 2**30:.2f} GiB, "

@@ -25,6 +25,7 @@ from aanet_assets.aanet.reference import Trainer
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.aanet.train import ROWS_PER_STEP, train_aanets
 from aanet_assets.study.settings import AANetSettings
+from aanet_assets_tests.aanet.planted import heldout_of
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 
 RANK, REPEATS = 20, 5
@@ -99,7 +100,7 @@ def sweep_table(count: int, plain_models: int) -> None:
         trainer = Trainer(clusters[cluster_id], k, settings, seed=43 + cluster_id)
         steps = len(trainer.run())
         plain_seconds.append(time.process_time() - started)
-        plain, span = trainer.heldout_recon(), model.heldout["recon_loss"]
+        plain, span = trainer.heldout_recon(), heldout_of(model)["recon_loss"]
         ratios.append(np.log2(span / plain))
         table.add_row(
             f"{cluster_id}", f"{planted[cluster_id]}", f"{k}", f"{steps}", f"{model.steps}",
@@ -117,7 +118,7 @@ def sweep_table(count: int, plain_models: int) -> None:
         f"{768 * 7 * seconds / 3600:.0f} plain."
     )
     right = [
-        results[c.cluster_id, k].heldout["explained_variance"]
+        heldout_of(results[c.cluster_id, k])["explained_variance"]
         for c, k in zip(clusters, planted, strict=True)
         if k is not None
     ]

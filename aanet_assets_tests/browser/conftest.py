@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -99,10 +99,11 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test says where the picture of its page and Dagit's log are."""
     report = yield
-    page = item.funcargs.get("page")
+    fixtures: dict[str, Any] = item.funcargs
+    page = fixtures.get("page")
     if report.failed and report.when == "call" and page is not None:
-        path = item.funcargs["tmp_path"] / "failed.png"
+        path = fixtures["tmp_path"] / "failed.png"
         page.screenshot(path=path)
-        where = f"{path}, of {page.url}\nDagit's log: {item.funcargs['dagit'].log}"
+        where = f"{path}, of {page.url}\nDagit's log: {fixtures['dagit'].log}"
         report.sections.append(("Picture of the page", where))
     return report

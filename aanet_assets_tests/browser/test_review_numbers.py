@@ -48,7 +48,7 @@ def metrics() -> pd.DataFrame:
     elbows[4].update({ARCH: 710.3, "arch_is_monotonic": False, "recon_pct_decrease": 80.0})
     elbows[7].update({RECON: 8.5, "recon_pct_decrease": 80.0})
     table = elbow_table(elbows, N).sort_values(["cluster_id", "aanet_k"])
-    table["latent_indices"] = table["n_latents"].map(lambda n: list(range(n)))
+    table["latent_indices"] = [list(range(n)) for n in table["n_latents"]]
     ranks = {"decoder_dir_rank": table["cluster_id"] % 4, "activation_pca_rank": 2}
     losses = {"aanet_recon_loss": 0.1, "aanet_archetypal_loss": 0.1}
     return table.assign(**ranks, **losses)

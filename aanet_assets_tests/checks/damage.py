@@ -15,7 +15,7 @@ from aanet_assets.study.study import Study
 from aanet_assets_tests.outputs import findings
 
 
-def edit_arrays(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+def edit_arrays(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
     """Change the arrays of a safetensors file in place; its metadata stays."""
     with safe_open(path, framework="numpy") as file:
         arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 import psutil
@@ -29,13 +30,16 @@ def sleeper(context: dg.AssetExecutionContext):
     time.sleep(600)
 
 defs = dg.Definitions(
-    assets=[sleeper], jobs=[dg.define_asset_job("sleep")], executor=dg.in_process_executor
+    assets=[sleeper],
+    jobs=[dg.define_asset_job("sleep", tags={"aanet/study": "small"})],
+    executor=dg.in_process_executor,
 )
 """
 _PORT = "3965"
+_T = TypeVar("_T")
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120):
+def wait_for(what: Callable[[], _T | None], seconds: float = 120) -> _T:
     until = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < until

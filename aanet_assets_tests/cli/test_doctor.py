@@ -202,7 +202,8 @@ def test_what_other_machines_do_is_left_alone_and_said(fresh: Study, study_modul
     moved_elsewhere(note_of(fresh))
     written = fresh.paths.root / f".rows.{process.pid}-00000000-00000000-7-abcd1234.tmp"
     written.touch()
-    os.utime(written, (time.time() - 3 * 86400,) * 2)
+    three_days_ago = time.time() - 3 * 86400
+    os.utime(written, (three_days_ago, three_days_ago))
     output = said("doctor", name, code=1)
     run = f"1 run of other machines or containers: {run_id[:8]}, process {process.pid} of node7"
     note = "1 note of locks of other machines: aanet_models n7_k3 by process"

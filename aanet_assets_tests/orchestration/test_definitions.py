@@ -32,8 +32,8 @@ def described(defs: dg.Definitions) -> dict[str, tuple[str, int, list[str]]]:
     return {
         key.to_user_string(): (
             graph.get(key).group_name,
-            len(graph.get(key).partitions_def.get_partition_keys())
-            if graph.get(key).partitions_def
+            len(partitions.get_partition_keys())
+            if (partitions := graph.get(key).partitions_def)
             else 1,
             sorted(parent.path[-1] for parent in graph.get(key).parent_keys),
         )

@@ -103,7 +103,7 @@ def test_columns_hold_the_elbows_of_both_losses() -> None:
     assert table.loc[1, "aanet_recon_loss_elbow_k"] == 4
     nothing = ["aanet_archetypal_loss_elbow_k", "aanet_archetypal_loss_elbow_strength",
                "arch_pct_decrease", "arch_is_monotonic", "k_differential"]  # fmt: skip
-    assert table.loc[1, nothing].isna().all()
+    assert table.loc[[1], nothing].isna().all(axis=None)
 
 
 def test_a_cluster_that_lacks_a_k_has_no_elbow() -> None:
@@ -116,5 +116,5 @@ def test_a_cluster_that_lacks_a_k_has_no_elbow() -> None:
         }
     )
     table = elbow_columns(metrics).set_index("cluster_id")
-    assert table.loc[0].notna().all()
-    assert table.loc[1].isna().all()
+    assert table.loc[[0]].notna().all(axis=None)
+    assert table.loc[[1]].isna().all(axis=None)

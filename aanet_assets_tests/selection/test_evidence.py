@@ -60,11 +60,17 @@ def losses(curves: list[list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def strength(ks: range, curve: list[float]) -> float:
+    found = elbow(ks, curve).strength
+    assert found is not None
+    return found
+
+
 def test_the_elbow_is_the_one_that_most_replicates_have() -> None:
     at_three, at_four = [9.0, 1.0, 0.9, 0.8, 0.7], [9.0, 6.0, 1.0, 0.9, 0.8]
     missing = [9.0, np.nan, 1.0, 0.9, 0.8]
     (row,) = elbow_spread(losses([at_three, at_four, at_three, missing])).to_dict("records")
-    strengths = [elbow(range(2, 7), curve).strength for curve in (at_three, at_four, at_three)]
+    strengths = [strength(range(2, 7), curve) for curve in (at_three, at_four, at_three)]
     assert (row["replicates"], row["elbow_k"], row["elbow_ks"]) == (3, 3, [3, 3, 4])
     assert row["elbow_k_share"] == pytest.approx(2 / 3)
     assert row["elbow_strength"] == pytest.approx(np.mean(strengths))
@@ -125,8 +131,9 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     two_ks = losses([[9.0, 1.0], [9.0, 2.0]])
     found = gather_evidence(table, two_ks, NONE).set_index("cluster_id")
     numbers = found.drop(columns=["unavailable", "is_null", "n_latents", "interior", "replicates"])
-    assert numbers.loc[1].isna().all()
-    assert numbers.loc[0].drop(["coactivity", "simplex_k", "simplex_fit"]).isna().all()
+    assert numbers.loc[[1]].isna().all(axis=None)
+    known = ["coactivity", "simplex_k", "simplex_fit"]
+    assert numbers.drop(columns=known).loc[[0]].isna().all(axis=None)
     assert found["unavailable"][0] == (
         "elbow: no replicate has finite losses, at three ks or more, that change; "
         "coactivity_p: no null cluster has a coactivity; "
@@ -145,18 +152,19 @@ def test_losses_that_do_not_change_have_no_elbow() -> None:
     (row,) = elbow_spread(losses([constant, falls, constant])).to_dict("records")
     assert (row["replicates"], row["elbow_ks"], row["elbow_k_share"]) == (1, [3], None)
     found = gather_evidence(shapes([2.0]), losses([constant]), CHANCE)
-    assert found.loc[0, ["elbow_k", "elbow_k_share", "elbow_strength", "elbow_ks"]].isna().all()
+    nothing = ["elbow_k", "elbow_k_share", "elbow_strength", "elbow_ks"]
+    assert found.loc[[0], nothing].isna().all(axis=None)
     assert (
         "no replicate has finite losses, at three ks or more, that change"
-        in (found.loc[0, "unavailable"])
+        in found["unavailable"][0]
     )
 
 
 def test_one_replicate_has_no_share_and_the_reason_is_given() -> None:
     found = gather_evidence(shapes([2.0], nulls=0), losses([[9.0, 1.0, 0.9]]), CHANCE)
     assert (found.loc[0, "elbow_k"], found.loc[0, "replicates"]) == (3, 1)
-    assert found.loc[0, ["elbow_k_share", "elbow_strength_sd"]].isna().all()
-    said = found.loc[0, "unavailable"]
+    assert found.loc[[0], ["elbow_k_share", "elbow_strength_sd"]].isna().all(axis=None)
+    said = found["unavailable"][0]
     assert "elbow_k_share: one replicate agrees with none but itself" in said
     assert "elbow_strength_sd: one replicate has no spread" in said
 
@@ -165,16 +173,17 @@ def test_strengths_of_noise_are_in_no_mean_and_said() -> None:
     falls, noise = [9.0, 1.0, 0.9, 0.8], [2.001e-5, 1.849e-5, 4.23e-5, 2.003e-5]
     table = losses([falls, noise, [9.0, 2.0, 0.9, 0.8]])
     (row,) = elbow_spread(table).to_dict("records")
-    strengths = [elbow(range(2, 6), curve).strength for curve in (falls, [9.0, 2.0, 0.9, 0.8])]
+    strengths = [strength(range(2, 6), curve) for curve in (falls, [9.0, 2.0, 0.9, 0.8])]
     assert row["elbow_strength"] == pytest.approx(np.mean(strengths))
     assert row["elbow_strength_sd"] == pytest.approx(np.std(strengths, ddof=1))
     # Where its elbow lies is what the formula gives.
     assert row["elbow_ks"] == [3, 3, 4]
     found = gather_evidence(shapes([2.0], nulls=0), table, CHANCE)
-    assert "elbow_strength: 1 of 3 replicates are left out" in found.loc[0, "unavailable"]
+    assert "elbow_strength: 1 of 3 replicates are left out" in found["unavailable"][0]
     alone = gather_evidence(shapes([2.0], nulls=0), losses([noise]), CHANCE)
-    assert alone.loc[0, ["elbow_strength", "elbow_strength_sd", "elbow_strength_p"]].isna().all()
-    assert "elbow_strength: 1 of 1 replicates are left out" in alone.loc[0, "unavailable"]
+    nothing = ["elbow_strength", "elbow_strength_sd", "elbow_strength_p"]
+    assert alone.loc[[0], nothing].isna().all(axis=None)
+    assert "elbow_strength: 1 of 1 replicates are left out" in alone["unavailable"][0]
 
 
 def test_no_verdict_says_that_a_number_is_less_than_itself() -> None:

@@ -15,6 +15,7 @@ from aanet_assets.selection.replicates import (
     vertex_shift,
 )
 from aanet_assets.study.settings import AANetSettings, TrustSettings
+from aanet_assets_tests.aanet.planted import heldout_of, losses_of
 
 SETTINGS = AANetSettings(max_steps=300, batch_size=128)
 SHARE = TrustSettings().near_share
@@ -57,11 +58,13 @@ def test_the_rows_of_replicates_compare_each_with_the_first(rows: ClusterRows) -
     first, second, failed = replicate_rows(rows, True, models, SETTINGS, SHARE)
     assert [(row["cluster_id"], row["is_null"], row["k"], row["replicate"])
             for row in (first, second, failed)] == [(5, True, 3, i) for i in range(3)]  # fmt: skip
-    vertices = [archetypes_of(model, SETTINGS) for model in models[:2]]
-    assert second["vertex_shift"] == vertex_shift(*vertices, rows.train) > 0
+    one, other = (archetypes_of(model, SETTINGS) for model in models[:2])
+    assert one is not None
+    assert other is not None
+    assert second["vertex_shift"] == vertex_shift(one, other, rows.train) > 0
     assert first["vertex_shift"] is None
-    assert first["aanet_recon_loss"] == models[0].losses["recon_loss"]
-    assert second["heldout_explained_variance"] == models[1].heldout["explained_variance"]
+    assert first["aanet_recon_loss"] == losses_of(models[0])["recon_loss"]
+    assert second["heldout_explained_variance"] == heldout_of(models[1])["explained_variance"]
     assert failed["aanet_status"] == "insufficient_samples"
     measured = ("aanet_recon_loss", "heldout_in_simplex", "heldout_occupancy", "vertex_shift")
     assert {failed[name] for name in measured} == {None}

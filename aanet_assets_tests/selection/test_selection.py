@@ -178,9 +178,8 @@ def test_manual_picks_override_and_manual_k_too() -> None:
     )
     selection = select_clusters(table_of(clusters), picks, 4)
     rows = selection.selected.set_index("cluster_id")[["category", "k", "k_source"]]
-    assert rows.loc[0].tolist() == ["M", 3, "reconstruction elbow"]
-    assert rows.loc[2].tolist() == ["M", 3, "manual"]
     assert list(rows.index) == [0, 2]
+    assert rows.values.tolist() == [["M", 3, "reconstruction elbow"], ["M", 3, "manual"]]
     assert "manual pick without a k" in selection.verdicts["reason"].iloc[3]
 
 

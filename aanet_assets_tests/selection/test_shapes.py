@@ -97,7 +97,7 @@ def test_coactivity_is_the_effective_number_of_latents() -> None:
     ones, alone = np.ones(3), csr_matrix(np.diag([1.0, 2.0, 5.0]))
     assert coactivity(alone, ones) == pytest.approx(1)
     assert coactivity(csr_matrix(np.full((4, 3), 2.0)), ones) == pytest.approx(3)
-    mixed = csr_matrix([[1.0, 1, 0], [3, 0, 0]])
+    mixed = csr_matrix([[1.0, 1.0, 0.0], [3.0, 0.0, 0.0]])
     assert coactivity(mixed, ones) == pytest.approx(1.5)
     # (2 + 1)^2 / (4 + 1) with the first decoder row twice as long.
     assert coactivity(mixed, np.array([2.0, 1, 1])) == pytest.approx((9 / 5 + 1) / 2)

@@ -139,7 +139,7 @@ def test_bloch_follows_the_density_matrix_of_a_qubit(strength, letters):
 
 def test_beliefs_of_tom_quantum_equal_the_matrix_product():
     component = UNION7.components[5]
-    first = list(UNION7.component_of_letter).index(5)
+    first = UNION7.component_of_letter.tolist().index(5)
     symbols = [0, 3, 2, 2, 1, 0]
     product = component.stationary
     for symbol in symbols:

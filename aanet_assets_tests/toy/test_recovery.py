@@ -100,8 +100,10 @@ def test_the_current_letter_tells_much_but_not_all(perfect):
 
 def test_shuffled_codes_recover_nothing():
     rng = np.random.default_rng(0)
-    shuffled = [rng.permutation(planted(LETTERS[p]).toarray()) for p in ("train", "heldout")]
-    table = recovered(*map(csr_matrix, shuffled))
+    train, heldout = (
+        csr_matrix(rng.permutation(planted(LETTERS[part]).toarray())) for part in LETTERS
+    )
+    table = recovered(train, heldout)
     assert (table["r2"].abs() < 0.02).all()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sae_lens import SAE
 from scipy.sparse import csr_matrix
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from aanet_assets.activations.sae_training import sae_quality
 from aanet_assets.clustering.cooccurrence import cooccurrence
@@ -71,6 +71,7 @@ def test_the_large_toy_is_as_good():
     folder = SHIPPED.parent / "toy_large"
     assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 4_000_000
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert isinstance(model, GPT2LMHeadModel)
     letters = UNION22.sample(1_000, 16, seed=77)
     found = quality(model, UNION22, letters)
     assert 0 <= found.loss - found.bayes_loss < 0.002

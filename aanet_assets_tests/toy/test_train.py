@@ -1,17 +1,20 @@
 """A tiny training run writes a toy that the usual libraries load."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from sae_lens import SAE
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from aanet_assets.toy.process import UNION7
 from aanet_assets.toy.train import train_toy
 from aanet_assets.toy.transformer import make_tokenizer, quality, residuals, with_bos
 
-TINY = {"steps": 6, "sae_documents": 512, "sae_steps": 6}
+
+def train_tiny(folder: Path) -> None:
+    train_toy(folder, steps=6, sae_documents=512, sae_steps=6, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def tiny(tmp_path_factory):
     (folder / "model" / "leftover").touch()
     threads = torch.get_num_threads()
     random_state = torch.get_rng_state()
-    train_toy(folder, **TINY, seed=3)
+    train_tiny(folder)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), random_state)
     return folder
@@ -77,13 +80,14 @@ def test_sae_loads_and_its_codes_times_decoder_rows_are_the_reconstruction(tiny)
 
 
 def test_equal_seeds_give_equal_weights(tiny, tmp_path):
-    train_toy(tmp_path / "again", **TINY, seed=3)
+    train_tiny(tmp_path / "again")
     for file in ("model/model.safetensors", "sae/sae_weights.safetensors"):
         assert (tmp_path / "again" / file).read_bytes() == (tiny / file).read_bytes()
 
 
 def test_residuals_are_the_last_hidden_state_before_the_final_norm(tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny / "model")
+    assert isinstance(model, GPT2LMHeadModel)
     letters = UNION7.sample(300, 16, seed=0)
     found = residuals(model, UNION7, letters, layer=2)
     assert found.shape == (300 * 16, 64)
@@ -94,6 +98,7 @@ def test_residuals_are_the_last_hidden_state_before_the_final_norm(tiny):
 
 def test_quality_of_an_untrained_model_is_that_of_guessing(tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny / "model")
+    assert isinstance(model, GPT2LMHeadModel)
     with torch.no_grad():
         model.lm_head.weight.zero_()
     found = quality(model, UNION7, UNION7.sample(200, 16, seed=0))

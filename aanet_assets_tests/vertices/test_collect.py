@@ -36,6 +36,7 @@ def planted(seed: int) -> tuple[Shard, Cluster, AANet]:
         model = AANet(8, K)
     with torch.no_grad():
         for layer in model.encoder_layers:
+            assert isinstance(layer, torch.nn.Linear)
             layer.weight.mul_(3)
     documents, starts = np.arange(CHUNKS) + 40, np.arange(CHUNKS) * SEQ
     norms = np.ones((CHUNKS, SEQ), dtype=np.float32)
