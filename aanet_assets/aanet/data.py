@@ -1,7 +1,7 @@
 """What goes into AANet training and what comes out of it, for one cluster."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -68,10 +68,6 @@ class TrainedAANet:
     failed; empty where nothing was trained."""
     weights: dict[str, Float[np.ndarray, "..."]]
     """State dict of `AANet` with rank in place of d_model; empty unless the status is `ok`."""
-    outside: dict[str, Float[np.ndarray, "d_model ..."]] = field(default_factory=dict)
-    """The part of the last layer's weight and bias outside the subspace, by their names in the
-    state dict; empty in the mode `span`, which has no such part. The first layer's is never kept:
-    no row of the cluster has a component that it could read."""
 
 
 def untrained(

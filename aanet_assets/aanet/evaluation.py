@@ -3,11 +3,8 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from aanet_assets.aanet.data import ClusterRows
-from aanet_assets.aanet.layers import with_ones
-from aanet_assets.aanet.parameters import LAST
 from aanet_assets.aanet.reference import AANet
 from aanet_assets.study.settings import AANetSettings
 
@@ -26,7 +23,6 @@ def subspace_network(
 def heldout_metrics(
     cluster: ClusterRows,
     weights: dict[str, Float[np.ndarray, "..."]],
-    outside: dict[str, Float[np.ndarray, "d_model ..."]],
     k: int,
     settings: AANetSettings,
 ) -> dict[str, float] | None:
@@ -40,8 +36,6 @@ def heldout_metrics(
     rows = torch.from_numpy(cluster.heldout).to(torch.get_default_dtype())
     coordinates = network.barycentric(rows).double()
     residual = (network(rows) - rows).double().square().sum()
-    if outside:
-        residual += _squares_outside(network, rows, outside)
     train_mean = torch.from_numpy(cluster.train.mean(axis=0, dtype=np.float64))
     total = (rows.double() - train_mean).square().sum()
     recon = float(residual) / (len(rows) * cluster.basis.shape[0])
@@ -53,17 +47,3 @@ def heldout_metrics(
         "explained_variance": 1 - float(residual / total) if total > 0 else float("nan"),
         "in_simplex": float((coordinates >= 0).all(1).double().mean()),
     }
-
-
-def _squares_outside(
-    network: AANet,
-    rows: Float[Tensor, "rows rank"],
-    outside: dict[str, Float[np.ndarray, "d_model ..."]],
-) -> Float[Tensor, ""]:
-    """Sum of squares of the output's part outside the subspace."""
-    hidden = network.embed(rows)
-    for layer in network.decoder_layers[:-1]:
-        hidden = layer(hidden).relu()
-    hidden = with_ones(hidden).double()
-    last = torch.from_numpy(np.column_stack([outside[name] for name in LAST])).double()
-    return ((last.T @ last) * (hidden.T @ hidden)).sum()

@@ -19,7 +19,6 @@ from aanet_assets.aanet.parameters import FIRST, LAST, NAMES
 from aanet_assets.aanet.reference import AANet
 from aanet_assets.storage.files import replacing
 
-ARRAYS = ("weights", "outside")
 NUMBERS = ("losses", "heldout")
 
 
@@ -28,9 +27,8 @@ def state_dict(
 ) -> dict[str, Float[Tensor, "..."]]:
     """The model at full width, as `AANet` and the public AANet class load it (float32).
 
-    The first layer reads the subspace's coordinates off x and the last layer writes them back,
-    together with its part outside the subspace where the mode `exact` trained one. On rows of the
-    cluster this is the trained network; off the subspace, the first layer reads nothing.
+    The first layer reads the subspace's coordinates off x and the last layer writes them back. On
+    rows of the cluster this is the trained network; what is off the subspace is not read.
     ValueError where the model has no weights.
     """
     if not model.weights:
@@ -42,7 +40,7 @@ def state_dict(
     full = dict(model.weights)
     full[FIRST] = model.weights[FIRST] @ wide.T
     for name in LAST:
-        full[name] = wide @ model.weights[name] + model.outside.get(name, 0)
+        full[name] = wide @ model.weights[name]
     # A stack that was read back has its arrays in another order, which would change a file's bytes.
     return {
         name: torch.from_numpy(np.ascontiguousarray(full[name], dtype=np.float32)) for name in NAMES
@@ -61,17 +59,15 @@ def save_pt(path: Path, state: dict[str, Float[Tensor, "..."]]) -> None:
 def save_stack(path: Path, models: Sequence[TrainedAANet]) -> None:
     """Write models without their histories to a safetensors file; equal models give equal bytes.
 
-    Tensors are named `{place}/{weights or outside}/{name}`; all else is JSON under the metadata key
-    `models`, with null for numbers that are not finite; these are read back as nan. `outside` takes
-    0.9 MB per model at d_model 3584, and is there in the mode `exact` only.
+    Tensors are named `{place}/weights/{name}`; all else is JSON under the metadata key `models`,
+    with null for numbers that are not finite; these are read back as nan.
     """
     tensors: dict[str, np.ndarray] = {}
     described = []
     for place, model in enumerate(models):
         fields = asdict(replace(model, history={}))
-        for kind in ARRAYS:
-            for name, array in fields.pop(kind).items():
-                tensors[f"{place}/{kind}/{name}"] = np.ascontiguousarray(array)
+        for name, array in fields.pop("weights").items():
+            tensors[f"{place}/weights/{name}"] = np.ascontiguousarray(array)
         for kind in NUMBERS:
             fields[kind] = _mapped(fields[kind], lambda x: x if math.isfinite(x) else None)
         described.append(fields)
@@ -91,16 +87,18 @@ def load_stack(path: Path) -> list[TrainedAANet]:
     try:
         with safe_open(path, framework="numpy") as file:
             described = json.loads((file.metadata() or {})["models"])
-            arrays: list[dict] = [{kind: {} for kind in ARRAYS} for _ in described]
+            weights: list[dict] = [{} for _ in described]
             for key in file.keys():  # noqa: SIM118 (the file is not a mapping)
-                place, kind, name = key.split("/")
-                arrays[int(place)][kind][name] = file.get_tensor(key)
+                place, _, name = key.split("/")
+                weights[int(place)][name] = file.get_tensor(key)
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} does not hold a stack of AANets: {error!r}") from error
     for fields in described:
         for kind in NUMBERS:
             fields[kind] = _mapped(fields[kind], lambda x: math.nan if x is None else x)
-    return [TrainedAANet(**fields, **more) for fields, more in zip(described, arrays, strict=True)]
+    return [
+        TrainedAANet(**fields, weights=own) for fields, own in zip(described, weights, strict=True)
+    ]
 
 
 def _mapped(values: dict | None, change: Callable) -> dict | None:

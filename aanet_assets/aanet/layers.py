@@ -48,23 +48,16 @@ def forward(stack: Sequence[Layer], x: Tensor, outputs: Sequence[Tensor]) -> Ten
     return x
 
 
-def with_ones(hidden: Tensor) -> Tensor:
-    """Units with a further one that is always 1, which makes a layer's bias one of its weights."""
-    return torch.nn.functional.pad(hidden, (0, 1), value=1)
-
-
 def backward(
     stack: Sequence[Layer],
     gradient: Sequence[Layer],
     inputs: Sequence[Tensor],
     slope: Tensor,
     slopes: Sequence[Tensor],
-    extra: Tensor | None = None,
 ) -> Tensor:
     """Write the gradient of every layer, given the loss's slope at the last one's output.
 
-    Returns the slope at the first layer's output; `slopes` is memory for the ones on the way, and
-    `extra` a further slope at the last layer's input.
+    Returns the slope at the first layer's output; `slopes` is memory for the ones on the way.
     """
     for i in reversed(range(len(stack))):
         weight, bias = gradient[i]
@@ -75,8 +68,6 @@ def backward(
         torch.sum(slope, 1, out=bias)
         if i > 0:
             slope = torch.bmm(slope, stack[i][0], out=slopes[i - 1])
-            if extra is not None and i == len(stack) - 1:
-                slope.add_(extra)
             # ReLU's own backward, in place: ten times as fast as multiplying by a mask.
             torch.ops.aten.threshold_backward.grad_input(slope, inputs[i], 0, grad_input=slope)
     return slope

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aanet_assets.aanet.batches import Layout
-from aanet_assets.aanet.layers import Workspace, backward, forward, layers, with_ones
+from aanet_assets.aanet.layers import Workspace, backward, forward, layers
 from aanet_assets.aanet.reference import barycentric, simplex_vertices
 from aanet_assets.study.settings import AANetSettings
 
@@ -83,7 +83,6 @@ class Objective:
         gradient: dict[str, Tensor],
         rows: Float[Tensor, "slots places rank"],
         noise: Float[Tensor, "slots places dim"],
-        outside_gram: Float[Tensor, "slots hidden hidden"] | None = None,
     ) -> Float[Tensor, "losses slots"]:
         """Total, reconstruction, archetypal and extrema loss; writes the total's gradient.
 
@@ -91,8 +90,7 @@ class Objective:
         stream. Archetypal: mean over rows of the squared sum of the negative barycentric
         coordinates. Extrema: mean squared difference between the extrema's barycentric
         coordinates and the identity matrix, nan where it is off. `noise`, in units of the
-        bottleneck, reaches the decoder alone. `outside_gram` holds the inner products of what the
-        last layer's weights, and last its bias, write outside the subspace (see `exact.py`).
+        bottleneck, reaches the decoder alone.
         """
         work, weights = self.workspace, self.settings
         encoder, decoder = layers(parameters, "encoder"), layers(parameters, "decoder")
@@ -104,19 +102,12 @@ class Objective:
         weighted = torch.mul(residual, self.entry_weights, out=work.weighted)
         reconstruction = _dot(residual, weighted) / self.d_model
         slope = weighted.mul_(2 * weights.recon_weight / self.d_model)
-        hidden_slope = None
-        if outside_gram is not None:
-            hidden = with_ones(work.decoder[1])
-            pushed = torch.bmm(hidden, outside_gram).mul_(self.row_weights.unsqueeze(2))
-            reconstruction += _dot(hidden, pushed) / self.d_model
-            hidden_slope = pushed[:, :, :-1].mul_(2 * weights.recon_weight / self.d_model)
         archetypal, extrema, pull = self._simplex_losses(points)
 
         decoder_inputs = [noisy, *work.decoder[:2]]
         inward = backward(
-            decoder, layers(gradient, "decoder"), decoder_inputs, slope, work.decoder_slopes,
-            hidden_slope,
-        )  # fmt: skip
+            decoder, layers(gradient, "decoder"), decoder_inputs, slope, work.decoder_slopes
+        )
         inward = torch.bmm(inward, decoder[0][0])
         inward.baddbmm_(pull.mT, self.to_barycentric)
         encoder_inputs = [rows, *work.encoder[:2]]

@@ -11,20 +11,19 @@ from aanet_assets.aanet.parameters import FIRST, LAST, corner, views
 from aanet_assets.study.settings import AANetSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-RANK_AXES = {"span": {FIRST: 2, LAST[0]: 1, LAST[1]: 1}, "exact": {}}
-"""Where the subspace's coordinates lie in the first and the last layer, slots first, by mode."""
+RANK_AXES = {FIRST: 2, LAST[0]: 1, LAST[1]: 1}
+"""Where the subspace's coordinates lie in the first and the last layer, slots first."""
 
 
 class StackAdam:
-    """Adam as torch.optim.Adam does it, except where a parameter has the subspace's axis.
+    """Adam as torch.optim.Adam does it, but for parameters that have the subspace's axis.
 
     Adam divides every full-width coordinate of such a parameter by the root of its own second
     moment. Those coordinates are sums over the subspace's, so seen from the subspace their
     second moments are all alike, sum_r g_r^2 / d_model, and a normalised step spread over
     many coordinates keeps sqrt(2 / pi) of its length along the gradient. Both are one factor: the
     second moment of the r axis is pi / (2 d_model) * sum_r g_r^2. Plain Adam in the subspace
-    would step sqrt(2 d_model / (pi rank)) times too short. In the mode `exact` parameters are at
-    full width and have no such axis.
+    would step sqrt(2 d_model / (pi rank)) times too short.
 
     `gradient` is where each step finds its gradient; parameters and gradient come with views by
     the names of the state dict, which `keep` replaces.
@@ -69,7 +68,7 @@ class StackAdam:
         gradient.add_(self.parameters, alpha=self.settings.weight_decay)
         self.mean.lerp_(gradient, 1 - BETA1)
         squares = gradient.square_()
-        for name, axis in RANK_AXES[self.settings.mode].items():
+        for name, axis in RANK_AXES.items():
             own = self.gradient_by_name[name]
             own.copy_(own.sum(axis, keepdim=True).mul_(math.pi / (2 * self.d_model)))
         self.square.lerp_(squares, 1 - BETA2)

@@ -1,9 +1,8 @@
 """Parameters of a stack of AANets: how they lie in memory and how they start.
 
 The parameters of one model are one row of a matrix (slots, size), so that the optimiser treats
-the whole stack at once; `views` cuts the matrix into the tensors of the state dict. In the mode
-`span` the first and the last layer live in the cluster's subspace: rank columns or rows in place
-of d_model.
+the whole stack at once; `views` cuts the matrix into the tensors of the state dict. The first and
+the last layer live in the cluster's subspace: rank columns or rows in place of d_model.
 """
 
 import math
@@ -58,22 +57,21 @@ def corner(shape: Sequence[int]) -> tuple[slice, ...]:
 
 
 def initial_parameters(
-    rank: int | None, d_model: int, k: int, widths: tuple[int, int], generator: torch.Generator
+    rank: int, d_model: int, k: int, widths: tuple[int, int], generator: torch.Generator
 ) -> dict[str, Float[Tensor, "..."]]:
     """Start of one model, as torch.nn.Linear would start it at full width.
 
     Weights and biases are uniform in +-1/sqrt(fan_in), the first layer's fan_in being d_model.
-    With a `rank`, only the part in the subspace is drawn: where the full tensor has d_model rows
-    or columns, that part is a sum of many such draws, so normal with the same variance,
-    1 / (3 fan_in). Without one, the start is that of the full width.
+    Only the part in the subspace is drawn: where the full tensor has d_model rows or columns, that
+    part is a sum of many such draws, so normal with the same variance, 1 / (3 fan_in).
     """
     start: dict[str, Tensor] = {}
-    shapes = parameter_shapes(d_model if rank is None else rank, k, widths)
+    shapes = parameter_shapes(rank, k, widths)
     fan_in = d_model
     for name, shape in shapes.items():
         if name.endswith("weight"):
             fan_in = d_model if name == FIRST else shape[1]
-        if rank is not None and (name == FIRST or name in LAST):
+        if name == FIRST or name in LAST:
             start[name] = torch.randn(shape, generator=generator) / math.sqrt(3 * fan_in)
         else:
             uniform = torch.rand(shape, generator=generator) * 2 - 1

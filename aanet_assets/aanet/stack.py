@@ -11,10 +11,9 @@ from jaxtyping import Float
 from aanet_assets.aanet.batches import Layout, StackBatches, extrema_of
 from aanet_assets.aanet.data import LOSSES, Task, TrainedAANet, untrained
 from aanet_assets.aanet.evaluation import heldout_metrics
-from aanet_assets.aanet.exact import ExactObjective, split
 from aanet_assets.aanet.objective import Objective
 from aanet_assets.aanet.optimiser import StackAdam, bias_corrections
-from aanet_assets.aanet.parameters import LAST, corner, initial_parameters, parameter_shapes
+from aanet_assets.aanet.parameters import corner, initial_parameters, parameter_shapes
 from aanet_assets.aanet.schedules import CosineSchedule, PlateauSchedule
 from aanet_assets.aanet.stopping import Stopping
 from aanet_assets.study.progress import Progress
@@ -34,13 +33,10 @@ class Stack:
     ):  # fmt: skip
         self.tasks, self.settings, self.device = tasks, settings, device
         self.d_model = tasks[0].rows.basis.shape[0]
-        self.exact = settings.mode == "exact"
-        width = self.d_model if self.exact else layout.rank
-        shapes = parameter_shapes(width, layout.k, settings.widths)
+        shapes = parameter_shapes(layout.rank, layout.k, settings.widths)
         most_rows = max(len(task.rows.train) for task in tasks)
         self.batches = StackBatches(slots, most_rows, layout, settings, device)
-        inside = Objective(slots, layout, self.d_model, settings, device)
-        self.inside, self.objective = inside, ExactObjective(inside) if self.exact else inside
+        self.objective = Objective(slots, layout, self.d_model, settings, device)
         self.adam = StackAdam(slots, shapes, self.d_model, settings, device)
         schedule = CosineSchedule if settings.schedule == "cosine" else PlateauSchedule
         self.schedule = schedule(slots, settings, device)
@@ -54,14 +50,11 @@ class Stack:
         place = self.waiting.popleft()
         task = self.tasks[place]
         generator = torch.Generator().manual_seed(task.seed)
-        rank = None if self.exact else task.rows.basis.shape[1]
-        widths = self.settings.widths
+        rank, widths = task.rows.basis.shape[1], self.settings.widths
         self.adam.start(slot, initial_parameters(rank, self.d_model, task.k, widths, generator))
         self.batches.start(slot, task)
         n_rows = min(len(task.rows.train), self.settings.batch_size)
-        self.inside.start(slot, task.k, len(extrema_of(task)), n_rows)
-        if isinstance(self.objective, ExactObjective):
-            self.objective.use_basis(slot, task.rows.basis)
+        self.objective.start(slot, task.k, len(extrema_of(task)), n_rows)
         self.schedule.start(slot)
         self.stopping.start(slot)
         self.curves[slot] = []
@@ -126,8 +119,8 @@ class Stack:
             last = f"; the last finite one was {before['loss'][-1]:.6g}" if good else ""
             reason = f"the loss was not finite at step {good + 1}{last}"
             return untrained(task, "failed", reason, before)
-        weights, outside = self._weights(slot, task)
-        if not all(np.isfinite(w).all() for w in (*weights.values(), *outside.values())):
+        weights = self._weights(slot, task)
+        if not all(np.isfinite(w).all() for w in weights.values()):
             reason = (
                 f"weights were not finite after step {len(curves)}; "
                 f"the last loss was {history['loss'][-1]:.6g}"
@@ -142,26 +135,16 @@ class Stack:
             n_rows=len(task.rows.train) + len(task.rows.heldout),
             steps=len(curves),
             losses={name: float(np.median(values)) for name, values in last.items()},
-            heldout=heldout_metrics(task.rows, weights, outside, task.k, self.settings),
+            heldout=heldout_metrics(task.rows, weights, task.k, self.settings),
             history=history,
             weights=weights,
-            outside=outside,
         )
 
-    def _weights(
-        self, slot: int, task: Task
-    ) -> tuple[dict[str, Float[np.ndarray, "..."]], dict[str, Float[np.ndarray, "d_model ..."]]]:
-        """What `TrainedAANet` calls weights and outside."""
-        padded = {name: p[slot : slot + 1] for name, p in self.adam.parameters_by_name.items()}
-        outside = {}
-        if isinstance(self.objective, ExactObjective):
-            padded, last = split(padded, self.objective.bases[slot : slot + 1])
-            weight_and_bias = last[0, :-1].T, last[0, -1]
-            outside = {
-                n: w.cpu().numpy().copy() for n, w in zip(LAST, weight_and_bias, strict=True)
-            }
+    def _weights(self, slot: int, task: Task) -> dict[str, Float[np.ndarray, "..."]]:
+        """What `TrainedAANet` calls weights."""
+        padded = self.adam.parameters_by_name
         own = parameter_shapes(task.rows.basis.shape[1], task.k, self.settings.widths)
-        weights = {
-            name: padded[name][0][corner(shape)].cpu().numpy().copy() for name, shape in own.items()
+        return {
+            name: padded[name][slot][corner(shape)].cpu().numpy().copy()
+            for name, shape in own.items()
         }
-        return weights, outside

@@ -134,10 +134,7 @@ def _groups(
 
 def _slots_in_memory(tasks: Sequence[Task], layout: Layout, settings: AANetSettings) -> int:
     """Slots for which a GPU has memory."""
-    d_model = tasks[0].rows.basis.shape[0]
-    exact = settings.mode == "exact"
-    width = d_model if exact else layout.rank
-    shapes = parameter_shapes(width, layout.k, settings.widths)
+    shapes = parameter_shapes(layout.rank, layout.k, settings.widths)
     parameters = sum(int(np.prod(shape)) for shape in shapes.values())
     # Of each parameter there are value, gradient, two moments, and two copies while slots leave;
     # of each place all layers and their slopes, and the noise of an interval.
@@ -145,8 +142,6 @@ def _slots_in_memory(tasks: Sequence[Task], layout: Layout, settings: AANetSetti
     row = 4 * (sum(settings.widths) + layout.rank) + layout.k * (interval + 8) + 2 * interval
     table = layout.k + max(len(task.rows.train) for task in tasks)
     numbers = 6 * parameters + layout.places * row + table * layout.rank
-    if exact:
-        numbers += 3 * d_model * (layout.rank + settings.widths[0] + 1)
     free, _ = torch.cuda.mem_get_info()
     return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
 

@@ -285,10 +285,6 @@ class AANetSettings(Settings):
     """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584). Trains nothing:
     switched on, the next run writes the files from what is trained; switched off, it removes them.
     """
-    mode: Literal["span", "exact"] = "span"
-    """`span` keeps the parameters in the cluster's subspace and steps as Adam would at full width
-    on average; `exact` trains every full-width coordinate, as plain training would, and takes more
-    than ten times as long."""
 
 
 def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:

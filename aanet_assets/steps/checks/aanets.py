@@ -50,7 +50,7 @@ def _weights(models: Sequence[TrainedAANet]) -> Finding:
     def whole(model: TrainedAANet) -> bool:
         if model.status != "ok":
             return not model.weights and bool(model.reason)
-        arrays = (*model.weights.values(), *model.outside.values())
+        arrays = model.weights.values()
         return bool(model.weights) and all(np.isfinite(array).all() for array in arrays)
 
     wrong = [model.cluster_id for model in models if not whole(model)]
