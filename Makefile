@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow bench torture smollm2 docs
+.PHONY: demo test ui lint slow coverage bench torture smollm2 docs
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
@@ -19,6 +19,9 @@ ui: .venv/installed
 test: .venv/installed-dev lint
 	# In the order of folders: the files with most tests first would leave the browser's to the end.
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: .venv/installed-dev
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
