@@ -140,7 +140,7 @@ class Driver:
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _USERS_OWN = (
-    "ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "NoLocksError", "Failure",
+    "ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "LostLeaseError", "Failure",
 )  # fmt: skip
 
 

@@ -45,11 +45,12 @@ def run_step(
 
     Raises:
         BusyError: another process is making it.
+        LostLeaseError: it was, but may be another's now.
         NotReadyError: something that it reads is missing or stale.
         dagster.Failure: a blocking check failed.
     """
     step = partition.step
-    with making(study, partition):
+    with making(study, partition) as require_held:
         require_upstream(study, partition)
         made_from = contents_read(study, partition)
         obeyed = settings_values(study, step, partition.n)
@@ -79,6 +80,7 @@ def run_step(
         # Before the record: after a kill in between, the next run makes the database whole, too.
         if tables:
             _update_database(study, step)
+        require_held()
         record = write_record(
             study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
         )

@@ -1,5 +1,6 @@
 """Atomic writes: a reader sees the old file or the new one, never half of one."""
 
+import errno
 import json
 import math
 import os
@@ -37,8 +38,22 @@ def replacing(path: Path) -> Iterator[Path]:
         # Whoever wrote it may have made a file of its own in its place.
         temporary.chmod(mode)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name outlast a power cut: a record must not come back without its files."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        # Some disks of other machines know no such thing of folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)
 
 
 def temporary_files(folder: Path) -> dict[Path, State]:

@@ -3,17 +3,20 @@
 The locks are the operating system's: they end with their process, however it ends. A lock file
 stays when its lock is let go, and means nothing then: removing it while another process opens it
 would let two hold "the" lock. A note beside it says who holds it, for the message to others.
+
+Where a disk has no such locks, as some that many machines share, a lease stands in: a file that its
+holder touches every 20 s, and that others take over when they have seen it untouched for a minute.
 """
 
 import errno
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLease
 
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.processes import has_this_kernel, host, pid_of, process_mark, state_of
@@ -24,14 +27,16 @@ from aanet_assets.study.study import Study
 
 _NOTE = ".json"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+_LEASE = 60.0
+"""Seconds for which a lease must be seen untouched before another process takes it over."""
 
 
 class BusyError(RuntimeError):
     """Something is being made by another process right now; the message says by which."""
 
 
-class NoLocksError(OSError):
-    """The disk does not offer locks, so that nothing keeps two processes apart."""
+class LostLeaseError(RuntimeError):
+    """A process stood still, or lost the disk, for so long that others may have its lease."""
 
 
 class Holder(NamedTuple):
@@ -46,57 +51,73 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, timeout: float = -1) -> Iterator[BaseFileLock]:
     """Hold a file's lock; wait for it as long as it takes, or for `timeout` seconds.
+
+    To see whether a lease is still held takes longer than that.
 
     Raises:
         TimeoutError: another process holds it.
-        NoLocksError: there are no locks on this disk.
     """
-    # A lock that is only a file would outlive its process.
-    lock = FileLock(path, timeout=timeout, fallback_to_soft=False)
+    # The library's own stand-in is a file that would outlive its process.
+    lock: BaseFileLock = FileLock(path, timeout=timeout, fallback_to_soft=False)
     try:
         lock.acquire()
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        raise NoLocksError(
-            f"the disk of {path.parent} has no locks ({error.strerror}), so nothing would keep two "
-            "processes from writing the same files: have it mounted with locks (Lustre: -o flock), "
-            "or move the project to another disk"
-        ) from None
+        patience = timeout if timeout < 0 else timeout + 1.5 * _LEASE
+        lock = SoftFileLease(path.with_suffix(".lease"), lease_duration=_LEASE, timeout=patience)
+        lock.acquire()
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 
 
 @contextmanager
-def making(study: Study, partition: Partition) -> Iterator[None]:
-    """Be the only one who works on a partition.
+def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
+    """Be the only one who works on a partition; yields what makes sure that one still is.
 
     Raises:
         BusyError: another process does; names it, and says what to do.
-        NoLocksError: there are no locks on this disk.
+        LostLeaseError: by what is yielded.
     """
+
+    def require_held() -> None:
+        if isinstance(lock, SoftFileLease) and not _is_own(lock):
+            raise LostLeaseError(
+                f"{partition} of study {study.name!r}: the lease on it was lost, since this "
+                f"process stood still or could not reach the disk for {_LEASE:.0f} s, and another "
+                "may be making it now: nothing was recorded; run again"
+            )
+
     path, paths = _lock_file(study, partition), partition.step.paths(study)
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_suffix(_NOTE)
     with ExitStack() as held:
         with _gate(paths):
             try:
-                held.enter_context(locked(path, timeout=0))
+                lock = held.enter_context(locked(path, timeout=0))
             except TimeoutError:
                 raise BusyError(_who(study, str(partition), path)) from None
             mark = process_mark()
             own = Holder(pid_of(mark), mark, host(), time.time())
             write_json(note, own._asdict())
         try:
-            yield
+            yield require_held
         finally:
             with _gate(paths):
                 note.unlink(missing_ok=True)
                 held.close()
+
+
+def _is_own(lease: SoftFileLease) -> bool:
+    """Whether the file still says that this process holds the lease; its thread may lag behind."""
+    try:
+        return str(lease.token) in Path(lease.lock_file).read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -105,7 +126,6 @@ def nothing_being_made(study: Study) -> Iterator[None]:
 
     Raises:
         BusyError: a partition is being made already.
-        NoLocksError: there are no locks on this disk.
     """
     with _gate(study.paths):
         for path in sorted(study.paths.locks.glob("*/*.lock")):

@@ -35,9 +35,6 @@ def update(paths: StudyPaths, tables: Sequence[Table]) -> None:
     in. Several partitions that were finished at once are taken in together: whoever comes second
     finds nothing left to do. A database that is lost, damaged, of other tables than today's or was
     written to by somebody else is made anew from all files.
-
-    Raises:
-        NoLocksError: there are no locks on this disk.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with locked(paths.database.with_suffix(".duckdb.lock")):

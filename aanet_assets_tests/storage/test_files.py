@@ -164,3 +164,20 @@ def _text_without_encoding(path: Path) -> list[str]:
 def test_text_is_utf8_whatever_the_locale() -> None:
     sources = [*(PROJECT / "aanet_assets").rglob("*.py"), *(PROJECT / "docs").glob("*.py")]
     assert [place for path in sources for place in _text_without_encoding(path)] == []
+
+
+def test_the_new_name_is_on_the_disk_before_anything_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = [], os.fsync
+
+    def watch(opened: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{opened}"), (tmp_path / "a").exists()))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_text(tmp_path / "a", "content")
+    (content, before), (folder, after) = synced
+    assert content.endswith(".tmp")
+    assert not before
+    assert (folder, after) == (str(tmp_path), True)

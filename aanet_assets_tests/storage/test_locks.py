@@ -15,9 +15,10 @@ import pytest
 from aanet_assets.steps.aanets import aanet_models
 from aanet_assets.steps.activations import activation_cache
 from aanet_assets.steps.clusters import clustering
+from aanet_assets.storage import locks
 from aanet_assets.storage.locks import (
     BusyError,
-    NoLocksError,
+    LostLeaseError,
     doubtful_notes,
     left_notes,
     making,
@@ -168,13 +169,51 @@ def test_a_note_of_another_machine_is_left_alone(study: Study, tmp_path: Path) -
     assert list(doubtful_notes(study)) == [note]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
-def test_a_disk_without_locks_is_refused(
-    study: Study, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has no locks, and leases that expire while a test waits."""
+
     def flock(file: int, operation: int) -> None:
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(NoLocksError, match="has no locks"), making(study, PARTITION):
+    monkeypatch.setattr(locks, "_LEASE", 1.0)
+
+
+def lease_of(study: Study) -> Path:
+    return study.paths.locks / "aanet_models/n7_k3.lease"
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_where_there_are_no_locks_a_lease_keeps_others_away(study: Study) -> None:
+    with making(study, PARTITION) as require_held:
+        with pytest.raises(BusyError, match="is being made right now"), making(study, PARTITION):
+            pass
+        require_held()
+        with pytest.raises(BusyError), nothing_being_made(study):
+            pass
+    assert not lease_of(study).exists()
+    with making(study, PARTITION):
         pass
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_the_lease_of_the_dead_is_taken_over(study: Study) -> None:
+    with making(study, PARTITION):
+        left = lease_of(study).read_bytes()
+    lease_of(study).write_bytes(left)
+    with making(study, PARTITION) as require_held:
+        require_held()
+        assert lease_of(study).read_bytes() != left
+
+
+@pytest.mark.usefixtures("without_locks")
+@pytest.mark.parametrize("other", [None, b"of another"])
+def test_a_lease_that_was_lost_is_noticed(study: Study, other: bytes | None) -> None:
+    words = r"aanet_models \[n_clusters 7, k 3\] of study 'small': the lease on it was lost"
+    with making(study, PARTITION) as require_held:
+        lease_of(study).unlink()
+        if other is not None:
+            lease_of(study).write_bytes(other)
+        with pytest.raises(LostLeaseError, match=words):
+            require_held()
