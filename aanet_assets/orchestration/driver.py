@@ -77,16 +77,19 @@ class Driver:
         assets = [build_asset(study, step) for step in steps_of(study)]
         defs = dg.Definitions(assets=assets, executor=dg.in_process_executor)
         self._job = defs.resolve_implicit_global_asset_job_def()
+        self._standing = Standing(study)
+        self._known: dict[dg.AssetKey, set[str | None]] = {}
 
     def is_there(self, partition: Partition) -> bool:
         """Whether the partition needs no work; tells Dagster of it if Dagster does not know."""
-        if Standing(self.study).problem(partition) is not None:
-            return False
+        if self._standing.problem(partition) is not None:
+            # It may have been made since: by this driver, or by another process.
+            self._standing = Standing(self.study)
+            if self._standing.problem(partition) is not None:
+                return False
         key = dg.AssetKey(partition.step.asset_key(self.study))
-        filters = dg.AssetRecordsFilter(
-            key, asset_partitions=[partition.key] if partition.key else None
-        )
-        if not self.instance.fetch_materializations(filters, limit=1).records:
+        if partition.key not in self._materialised(key):
+            self._known[key].add(partition.key)
             record = read_record(self.study, partition)
             if record is None:
                 return False
@@ -102,6 +105,18 @@ class Driver:
                 )
             )
         return True
+
+    def _materialised(self, key: dg.AssetKey) -> set[str | None]:
+        """Partitions of an asset that Dagster knows of; None is that of one without partitions.
+
+        Asked for once: ten thousand questions would take a minute.
+        """
+        if key not in self._known:
+            found: set[str | None] = {*self.instance.get_materialized_partitions(key)}
+            if self.instance.get_latest_materialization_event(key) is not None:
+                found.add(None)
+            self._known[key] = found
+        return self._known[key]
 
     def materialise(self, partition: Partition) -> None:
         """Run one partition.

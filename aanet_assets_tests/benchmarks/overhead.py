@@ -1,7 +1,9 @@
 """What the platform costs beside the work: `python -m aanet_assets_tests.benchmarks.overhead`.
 
-Prints how long the definitions of all studies take to load, how long `aanet status` takes of a
-study of 10,000 partitions, and what a partition costs outside its step's own work, by step.
+Prints how long the definitions of all studies take to load; how long `aanet status`, a tick of the
+sensor of stage 3, and finding that nothing is to be made take of a study of 10,000 partitions; and
+what a partition costs outside its step's own work, by step, beside a run of Dagster that does
+nothing.
 """
 
 import os
@@ -17,6 +19,7 @@ from statistics import median
 import dagster as dg
 import pandas as pd
 
+from aanet_assets.orchestration.automation import stage3_sensor
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.storage.records import record_path
@@ -29,8 +32,6 @@ PROJECT = Path(__file__).parents[2]
 REPEATS = 5
 ROWS_OF_GRID = 250
 _STATUS = """
-from aanet_assets import defs
-defs.__path__.append({folder!r})
 from aanet_assets.cli.commands import app
 app(["status", "wide"])
 """
@@ -69,7 +70,42 @@ def status_seconds(home: Path) -> tuple[int, float]:
     folder = home / "studies"
     folder.mkdir()
     (folder / "wide.py").write_text(_WIDE)
-    return len(partitions), process_seconds(_STATUS.format(folder=str(folder)))
+    return len(partitions), process_seconds(_STATUS)
+
+
+def tick_seconds(home: Path) -> tuple[float, float]:
+    """A tick of the sensor of stage 3 of the wide study, and a second look at all it has."""
+    study = wide_study()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        driver = Driver(study, instance)
+        partitions = plan(study)
+        for partition in partitions:
+            driver._materialised(dg.AssetKey(partition.step.asset_key(study))).add(partition.key)
+        started = time.perf_counter()
+        stage3_sensor(study)(dg.build_sensor_context(instance=instance))
+        tick = time.perf_counter() - started
+        started = time.perf_counter()
+        assert all(driver.is_there(partition) for partition in partitions)
+        return tick, time.perf_counter() - started
+
+
+def empty_run_seconds(home: Path) -> float:
+    """Median time of a run of an asset with one check that both do nothing."""
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("nothing", asset="empty")])
+    def empty() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+    job = dg.Definitions(assets=[empty], executor=dg.in_process_executor)
+    job = job.resolve_implicit_global_asset_job_def()
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    taken = []
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        for _ in range(4 * REPEATS):
+            started = time.perf_counter()
+            job.execute_in_process(instance=instance, run_config=quiet)
+            taken.append(time.perf_counter() - started)
+    return median(taken)
 
 
 def partition_overhead(home: Path) -> pd.DataFrame:
@@ -119,6 +155,9 @@ def main() -> None:
         (home / "data").mkdir()
         (home / "data/inputs").symlink_to(PROJECT / "data/inputs")
         print("status of {:,} partitions in {:.2f} s".format(*status_seconds(home)))
+        tick, look = tick_seconds(home)
+        print(f"a sensor's tick in {tick:.2f} s; all found to be there in {look:.2f} s")
+        print(f"a run of Dagster that does nothing in {empty_run_seconds(home):.3f} s")
         print(partition_overhead(home).round(3).to_string(index=False))
 
 
