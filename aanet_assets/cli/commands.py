@@ -130,7 +130,8 @@ def run(
         reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
         raise stop(f"{reason} To go on: aanet run {study}") from None
     except KeyboardInterrupt:
-        console.print(f"Stopped; nothing is half written. To go on: aanet run {study}")
+        again = f"aanet run {study}{' --submit' if submit else ''}"
+        console.print(f"Stopped; nothing is half written. To go on: {again}")
         raise typer.Exit(130) from None
     if last is None:
         print_report(module.study, console)

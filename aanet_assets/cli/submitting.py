@@ -50,20 +50,24 @@ def watch(study: "Study", instance: "dg.DagsterInstance", todo: "Sequence[Partit
 
 def _tell(submission: "Submission", before: "Look", look: "Look") -> None:
     """What is new since the last look: a line each."""
+    from aanet_assets.orchestration.pipeline import steps_of
+    from aanet_assets.orchestration.submit import count
+
     known = {backfill.backfill_id for backfill in before.backfills}
     for backfill in look.backfills:
-        name, size = backfill.backfill_id, len(submission.target(backfill))
+        name, size = backfill.backfill_id, count(len(submission.target(backfill)))
         if name in submission.asked_here - known:
-            _say(f"Asked Dagster for {size} partitions ({backfill.title}, backfill {name}).")
+            _say(f"Asked Dagster for {size} ({backfill.title}, backfill {name}).")
         elif name not in known:
-            _say(f"Watching what was submitted before: {size} partitions, backfill {name}.")
+            _say(f"Watching what was submitted before: {size}, backfill {name}.")
     if look.others and not before.others:
         more = f" (and {len(look.others) - 1} more)" if len(look.others) > 1 else ""
         _say(f"Waiting for {look.others[0]}{more}, which another run is making.")
-    asked, made = _by_step(look.asked), _by_step(look.done & look.asked)
-    for step, number in made.items():
-        if number == asked[step] and number > _by_step(before.done & look.asked)[step]:
-            console.print(f"[green]✓[/] {step:<22} {number:>3} made")
+    asked, made = _by_step(look.asked), _by_step(look.done)
+    for step in steps_of(submission.study):
+        number = made[step.name]
+        if number == asked[step.name] and number > _by_step(before.done)[step.name]:
+            console.print(f"[green]✓[/] {step.name:<22} {number:>3} made")
     for partition, failure in look.failed.items():
         if partition not in before.failed:
             console.print(f"[red]✗[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
@@ -85,10 +89,7 @@ def _say_goodbye(name: str, look: "Look") -> None:
         f"To cancel it: aanet run {name} --cancel"
     )
     if look.later:
-        _say(
-            f"{look.later} more partitions wait for it, and are asked for only while somebody "
-            "watches."
-        )
+        _say(f"What waits for it ({look.later} more) is asked for only while somebody watches.")
 
 
 def cancel(study: "Study") -> None:

@@ -145,9 +145,10 @@ def was_interrupted(events: Sequence[dg.DagsterEvent]) -> bool:
 
 def _errors(events: Sequence[dg.DagsterEvent]) -> list[SerializableErrorInfo]:
     """A run's errors; those of steps, which say more, come first."""
-    of_steps = [event.step_failure_data.error for event in events if event.is_step_failure]
-    of_runs = [event.job_failure_data.error for event in events if event.is_job_failure]
-    return [error for error in (*of_steps, *of_runs) if error]
+    # A run that another process reports as failed has no data of its own.
+    of_steps = [event.step_failure_data for event in events if event.is_step_failure]
+    of_runs = [event.job_failure_data for event in events if event.is_job_failure]
+    return [data.error for data in (*of_steps, *of_runs) if data and data.error]
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")

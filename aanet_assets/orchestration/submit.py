@@ -233,6 +233,7 @@ class Submission:
                 found = self._ended.get(run.run_id) or self._of_run(run)
                 look.done |= found.done
                 look.failed |= found.failed
+        look.done &= look.asked
         look.failed = {p: reason for p, reason in look.failed.items() if p not in look.done}
         return look
 
@@ -301,7 +302,7 @@ class Submission:
             rest = len(look.asked) - len(look.done) - len(look.failed)
             more = f"; {rest} more, made from what failed, could not be made" if rest else ""
             raise Failure(
-                f"{_count(len(look.failed))} failed, as said above{more}. What was finished is "
+                f"{count(len(look.failed))} failed, as said above{more}. What was finished is "
                 f"kept. To go on: {again}"
             )
         standing = Standing(self.study)
@@ -315,7 +316,7 @@ class Submission:
         if left:
             first = f"{left[0]}, which {standing.problem(left[0])}"
             raise Failure(
-                f"Dagster says that all is done, but {_count(len(left))} of study "
+                f"Dagster says that all is done, but {count(len(left))} of study "
                 f"{self.study.name!r} do not count, the first of them {first}: an input or the "
                 "study was changed meanwhile, or the daemon has another version of the study or "
                 f"works in another folder. Reload the code location in Dagit (aanet ui), then: "
@@ -327,5 +328,6 @@ def _ids_going_on(backfills: Sequence[PartitionBackfill]) -> set[str]:
     return {backfill.backfill_id for backfill in backfills if backfill.status in _GOING_ON}
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+    """So many partitions, in words."""
     return "1 partition" if number == 1 else f"{number} partitions"
