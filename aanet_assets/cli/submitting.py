@@ -28,7 +28,7 @@ def watch(study: "Study", instance: "dg.DagsterInstance", todo: "Sequence[Partit
 
     submission = Submission(study, instance, todo)
     progress = partition_progress()
-    task = progress.add_task("", total=0, detail="")
+    task = progress.add_task("", total=0, detail="", visible=False)
     before, daemon = Look(), _DaemonNotice(instance, "queued; nothing is lost")
     try:
         with progress:
@@ -36,6 +36,7 @@ def watch(study: "Study", instance: "dg.DagsterInstance", todo: "Sequence[Partit
                 _tell(submission, before, look)
                 if look.backfills:
                     daemon.give()
+                    progress.update(task, visible=True)
                 detail = f"finished: {', '.join(map(str, _some(look.done - before.done)))}"
                 progress.update(task, total=len(look.asked), completed=len(look.done))
                 if look.done - before.done:
@@ -63,10 +64,10 @@ def _tell(submission: "Submission", before: "Look", look: "Look") -> None:
     if look.others and not before.others:
         more = f" (and {len(look.others) - 1} more)" if len(look.others) > 1 else ""
         _say(f"Waiting for {look.others[0]}{more}, which another run is making.")
-    asked, made = _by_step(look.asked), _by_step(look.done)
+    asked, made, known_made = map(_by_step, (look.asked, look.done, before.done))
     for step in steps_of(submission.study):
         number = made[step.name]
-        if number == asked[step.name] and number > _by_step(before.done)[step.name]:
+        if number == asked[step.name] and number > known_made[step.name]:
             console.print(f"[green]✓[/] {step.name:<22} {number:>3} made")
     for partition, failure in look.failed.items():
         if partition not in before.failed:

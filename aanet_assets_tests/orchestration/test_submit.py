@@ -357,13 +357,13 @@ def test_submit_without_a_daemon_says_what_has_to_run(
 def test_a_failing_partition_ends_with_code_1(
     copied: Study, study_module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding = Finding("complete", False, "4 models, 7 expected")
+    finding = Finding("exported", False, "4 models, 7 expected")
     monkeypatch.setattr(aanet_exports, "check", lambda run: [finding])
     name = study_module("failing")
     lose_a_file(copied)
     with daemon(copied):
         output = said("run", name, "--submit", code=1)
-    assert "✗ aanet_exports [n_clusters 7, k 3]: check complete failed: 4 models, 7 exp" in output
+    assert "✗ aanet_exports [n_clusters 7, k 3]: check exported failed: 4 models, 7 exp" in output
     assert "error 1 partition failed, as said above. What was finished is kept. To go " in output
 
 
