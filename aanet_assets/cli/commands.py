@@ -102,12 +102,14 @@ def run(
     from aanet_assets.orchestration.pipeline import steps_of
     from aanet_assets.selection.elbows import too_few_ks
     from aanet_assets.steps.aanets import aanet_metrics
+    from aanet_assets.storage.locks import NoLocksError
 
     module = load(study)
     if cancel:
         if submit or until or n_clusters or k:
             raise stop("--cancel takes no other option: it cancels all that was submitted")
         return submitting.cancel(module.study)
+    again = f"aanet run {study}{' --submit' if submit else ''}"
     try:
         last = until or (aanet_metrics.name if k else None)
         todo = partitions_to_make(module.study, last, n_clusters or (), k or ())
@@ -124,13 +126,12 @@ def run(
         for step in steps_of(module.study):
             if step.afterwards is not None:
                 step.afterwards(module.study)
-    except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, NoLocksError, Failure) as error:
         raise stop(error) from None
     except OperationalError as error:
         reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
-        raise stop(f"{reason} To go on: aanet run {study}") from None
+        raise stop(f"{reason} To go on: {again}") from None
     except KeyboardInterrupt:
-        again = f"aanet run {study}{' --submit' if submit else ''}"
         console.print(f"Stopped; nothing is half written. To go on: {again}")
         raise typer.Exit(130) from None
     if last is None:

@@ -43,6 +43,8 @@ _BROKEN_OFF = (
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # A daemon gives a sign of life every 30 seconds; a machine may be busy.
 _SILENCE = 120.0
+_PAUSE = 10.0
+"""The most seconds between two looks."""
 
 
 def has_daemon(instance: dg.DagsterInstance) -> bool:
@@ -51,7 +53,7 @@ def has_daemon(instance: dg.DagsterInstance) -> bool:
     return beat is not None and time.time() - beat.timestamp < _SILENCE
 
 
-def _submitted(
+def submitted(
     study: Study, instance: dg.DagsterInstance, since: float = 0.0, going_on: bool = False
 ) -> list[PartitionBackfill]:
     """Backfills that were submitted for a study, the oldest first."""
@@ -69,10 +71,10 @@ def _submitted(
 
 def cancel(study: Study, instance: dg.DagsterInstance) -> Iterator[list[PartitionBackfill]]:
     """Cancel what was submitted for a study; yields what Dagster has not cancelled yet."""
-    wanted = {backfill.backfill_id for backfill in _submitted(study, instance, going_on=True)}
+    wanted = {backfill.backfill_id for backfill in submitted(study, instance, going_on=True)}
     while going_on := [
         backfill
-        for backfill in _submitted(study, instance, going_on=True)
+        for backfill in submitted(study, instance, going_on=True)
         if backfill.backfill_id in wanted
     ]:
         for backfill in going_on:
@@ -136,8 +138,8 @@ class Submission:
             yield self._look
             if not before and not others:
                 break
-            # Many runs take long to look through: nothing else is to be slowed down by that.
-            time.sleep(max(1.0, 5 * (time.monotonic() - started)))
+            # Many runs take long to look through: that is not to slow down anything else.
+            time.sleep(min(max(1.0, 5 * (time.monotonic() - started)), _PAUSE))
         self._conclude()
 
     def _ask(self) -> tuple[list[Partition], int]:
@@ -149,7 +151,7 @@ class Submission:
         self.study.paths.locks.mkdir(parents=True, exist_ok=True)
         # Of two that ask at the same moment, the second finds what the first has asked for.
         with locked(self.study.paths.locks / "submit.lock"):
-            going_on = _submitted(self.study, self.instance, going_on=True)
+            going_on = submitted(self.study, self.instance, going_on=True)
             if self._since is None:
                 stamps = [backfill.backfill_timestamp for backfill in going_on]
                 self._since = min(stamps, default=time.time())
@@ -209,7 +211,7 @@ class Submission:
         """What was submitted for the study since the first of what is watched."""
         if self._since is None:
             return []
-        return _submitted(self.study, self.instance, self._since)
+        return submitted(self.study, self.instance, self._since)
 
     def target(self, backfill: PartitionBackfill) -> set[Partition]:
         """What a backfill is to make."""

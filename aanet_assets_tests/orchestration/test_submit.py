@@ -95,7 +95,7 @@ def daemon(study: Study) -> Iterator[None]:
     def work() -> None:
         with dg.DagsterInstance.get() as instance:
             while not enough.is_set():
-                for backfill in submit._submitted(study, instance, going_on=True):
+                for backfill in submit.submitted(study, instance, going_on=True):
                     good = run_as_the_daemon(instance, study, backfill)
                     now = instance.get_backfill(backfill.backfill_id)
                     assert now is not None
