@@ -24,7 +24,7 @@ def watch(study: "Study", instance: "dg.DagsterInstance", todo: "Sequence[Partit
         Failure: something could not be made; the message is for people.
         typer.Exit: Ctrl-C; the work goes on.
     """
-    from aanet_assets.orchestration.submit import Look, Submission
+    from aanet_assets.orchestration.submit import Look, Submission, count
 
     submission = Submission(study, instance, todo)
     progress = partition_progress()
@@ -46,7 +46,7 @@ def watch(study: "Study", instance: "dg.DagsterInstance", todo: "Sequence[Partit
         _say_goodbye(study.name, before)
         raise typer.Exit(130) from None
     if not before.asked:
-        _say(f"Nothing to do: all {len(todo)} partitions are there.")
+        _say(f"Nothing to do: all is there ({count(len(todo))}).")
 
 
 def _tell(submission: "Submission", before: "Look", look: "Look") -> None:

@@ -326,7 +326,7 @@ def test_submit_ends_with_the_summary(copied: Study, study_module) -> None:
     assert file.is_file()
     assert problems(copied) == []
     output = said("run", name, "--submit", code=0)
-    assert "Nothing to do: all " in output
+    assert "Nothing to do: all is there (" in output
     assert "Selected clusters" in output
     assert "Nothing that was submitted of study 'small'" in said("run", name, "--cancel", code=0)
     assert "takes no other option" in said("run", name, "--cancel", "--submit", code=1)
