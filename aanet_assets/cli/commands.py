@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Column, Table
 
-from aanet_assets.cli import project, upkeep
+from aanet_assets.cli import project, submitting, upkeep
 from aanet_assets.cli.terminal import (
     StudyName,
     bear_any_terminal,
@@ -24,6 +24,7 @@ from aanet_assets.cli.terminal import (
     load,
     mend_orphans,
     open_instance,
+    partition_progress,
     stop,
 )
 
@@ -76,10 +77,21 @@ _STATUS_WIDTH = 100
 Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
 NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering; repeatable.")]
 K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metrics; repeatable.")]
+Submit = Annotated[
+    bool, typer.Option("--submit", help="Let Dagster's daemon do the work, and watch it.")
+]
+Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel what was submitted of the study.")]
 
 
 @app.command()
-def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: K = None) -> None:
+def run(
+    study: StudyName,
+    until: Until = None,
+    n_clusters: NClusters = None,
+    k: K = None,
+    submit: Submit = False,
+    cancel: Cancel = False,
+) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
     from sqlalchemy.exc import OperationalError
 
@@ -90,8 +102,14 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
     from aanet_assets.orchestration.pipeline import steps_of
     from aanet_assets.selection.elbows import too_few_ks
     from aanet_assets.steps.aanets import aanet_metrics
+    from aanet_assets.storage.locks import NoLocksError
 
     module = load(study)
+    if cancel:
+        if submit or until or n_clusters or k:
+            raise stop("--cancel takes no other option: it cancels all that was submitted")
+        return submitting.cancel(module.study)
+    again = f"aanet run {study}{' --submit' if submit else ''}"
     try:
         last = until or (aanet_metrics.name if k else None)
         todo = partitions_to_make(module.study, last, n_clusters or (), k or ())
@@ -100,18 +118,21 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
             console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
         with open_instance() as instance:
             mend_orphans(instance)
-            _drive(Driver(module.study, instance), todo)
+            if submit:
+                submitting.watch(module.study, instance, todo)
+            else:
+                _drive(Driver(module.study, instance), todo)
         # Where nothing was to be made, an n_clusters may have been taken out of the study.
         for step in steps_of(module.study):
             if step.afterwards is not None:
                 step.afterwards(module.study)
-    except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, NoLocksError, Failure) as error:
         raise stop(error) from None
     except OperationalError as error:
         reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
-        raise stop(f"{reason} To go on: aanet run {study}") from None
+        raise stop(f"{reason} To go on: {again}") from None
     except KeyboardInterrupt:
-        console.print(f"Stopped; nothing is half written. To go on: aanet run {study}")
+        console.print(f"Stopped; nothing is half written. To go on: {again}")
         raise typer.Exit(130) from None
     if last is None:
         print_report(module.study, console)
@@ -119,14 +140,7 @@ def run(study: StudyName, until: Until = None, n_clusters: NClusters = None, k: 
 
 def _drive(driver, todo: "list[Partition]") -> None:
     """Materialise what is not there yet, with a bar over partitions and the latest log line."""
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[detail]}"),
-        console=console,
-    )
+    progress = partition_progress()
     task = progress.add_task("", total=len(todo), detail="")
     handler = _DetailHandler(progress, task)
     logging.getLogger("aanet").addHandler(handler)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -126,3 +127,15 @@ def stop(message: object) -> typer.Exit:
     """Say what is wrong; raise what this returns."""
     console.print(f"[bold red]error[/] {escape(str(message))}", highlight=False, soft_wrap=True)
     return typer.Exit(1)
+
+
+def partition_progress() -> Progress:
+    """A bar over partitions; its tasks have a `detail`, which stands beside it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+        console=console,
+    )

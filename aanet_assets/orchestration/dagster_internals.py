@@ -1,7 +1,17 @@
 """What is used of Dagster beyond its public interface, and why; no other module imports such."""
 
-# Backfills are listed by their status; the public `get_backfills` takes its filter from here.
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+# Parts of a backfill's target: Dagster has no public way of asking for single partitions of
+# several assets at once.
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.events import AssetKeyPartitionKey
+
+# Backfills are listed by their status; the public `get_backfills` takes its filter from here. What
+# it returns, and what `add_backfill` takes, is a `PartitionBackfill`.
+from dagster._core.execution.backfill import (
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 
 # `delete_run` empties the file of a run's events and leaves it as large as it was: its path is
 # needed to remove it.
@@ -11,8 +21,11 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster_shared.error import SerializableErrorInfo
 
 __all__ = [
+    "AssetGraphSubset",
+    "AssetKeyPartitionKey",
     "BulkActionStatus",
     "BulkActionsFilter",
+    "PartitionBackfill",
     "SerializableErrorInfo",
     "SqliteEventLogStorage",
 ]

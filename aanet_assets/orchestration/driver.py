@@ -135,22 +135,35 @@ class Driver:
         )
         if result.success:
             return
-        errors = [
-            event.step_failure_data.error
-            for event in result.all_events
-            if event.is_step_failure and event.step_failure_data.error
-        ] + [
-            event.job_failure_data.error
-            for event in result.all_events
-            if event.is_job_failure and event.job_failure_data.error
-        ]
         # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
-        if any(error.cls_name in _INTERRUPTIONS for error in errors):
+        if was_interrupted(result.all_events):
             raise KeyboardInterrupt
-        reason = _reason(errors[0]) if errors else "no reason given"
-        # What the project says of a partition itself begins with its name.
-        said = reason if reason.startswith(str(partition)) else f"{partition}: {reason}"
-        raise Failure(f"{said} (run {result.run_id[:8]})")
+        raise failure_of(partition, result.run_id, result.all_events)
+
+
+def failure_of(partition: Partition, run_id: str, events: Sequence[dg.DagsterEvent]) -> Failure:
+    """What the events of a failed run say of its partition: the run's first error, for people."""
+    errors = _errors(events)
+    # A run whose process died has no error; what Dagster says of it is all there is.
+    said = [event.message for event in events if event.is_job_failure and event.message]
+    reason = _reason(errors[0]) if errors else (said or ["no reason given"])[0]
+    # What the project says of a partition itself begins with its name.
+    if not reason.startswith(str(partition)):
+        reason = f"{partition}: {reason}"
+    return Failure(f"{reason} (run {run_id[:8]})")
+
+
+def was_interrupted(events: Sequence[dg.DagsterEvent]) -> bool:
+    """Whether a run failed because its process was asked to end."""
+    return any(error.cls_name in _INTERRUPTIONS for error in _errors(events))
+
+
+def _errors(events: Sequence[dg.DagsterEvent]) -> list[SerializableErrorInfo]:
+    """A run's errors; those of steps, which say more, come first."""
+    # A run that another process reports as failed has no data of its own.
+    of_steps = [event.step_failure_data for event in events if event.is_step_failure]
+    of_runs = [event.job_failure_data for event in events if event.is_job_failure]
+    return [data.error for data in (*of_steps, *of_runs) if data and data.error]
 
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
