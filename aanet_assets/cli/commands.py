@@ -102,7 +102,6 @@ def run(
     from aanet_assets.orchestration.pipeline import steps_of
     from aanet_assets.selection.elbows import too_few_ks
     from aanet_assets.steps.aanets import aanet_metrics
-    from aanet_assets.storage.locks import NoLocksError
 
     module = load(study)
     if cancel:
@@ -126,7 +125,7 @@ def run(
         for step in steps_of(module.study):
             if step.afterwards is not None:
                 step.afterwards(module.study)
-    except (ValueError, FileNotFoundError, ConnectionError, NoLocksError, Failure) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
         raise stop(error) from None
     except OperationalError as error:
         reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
