@@ -6,8 +6,10 @@ whatever happens between sbatch and the next look, no job is lost, and a run tha
 one, with copies of its tags, never takes that one's job for its own.
 """
 
+import logging
 import shlex
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -31,6 +33,9 @@ _DEAD = {
     "REVOKED", "TIMEOUT",
 }  # fmt: skip
 _PATIENCE = 60.0
+_BETWEEN_LOOKS = 15.0
+
+log = logging.getLogger("aanet")
 
 
 class SlurmError(RuntimeError):
@@ -64,6 +69,8 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
         self._options, self._gpu_options = list(options), list(gpu_options)
         self._logs = Path(log_folder)
         self._inst_data = inst_data
+        self._watch: threading.Thread | None = None
+        self._over = threading.Event()
         super().__init__()
 
     @property
@@ -100,19 +107,23 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
             origin, run.run_id, self._instance.get_ref(), set_exit_code_on_failure=True
         )
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs.resolve() / f"{run.run_id}.log"
+        prints = self._prints(run)
+        # Dagster's command is beside the Python of the code, whose environment no job has entered.
+        beside = Path(origin.executable_path).parent
         said = _slurm(
             "sbatch", "--parsable", *self._options, *(self._gpu_options if uses_gpu(run) else ()),
-            f"--job-name={_name(run.run_id)}", f"--output={log}",
+            f"--job-name={_name(run.run_id)}", f"--output={prints}",
             # A job that Slurm starts anew would work on a run that counts as going on or failed.
             "--no-requeue",
             # The shell makes way: Slurm's signals reach the run, which then says what became of it.
-            script=f"#!/bin/sh\nexec {shlex.join(work.get_command_args())}\n",
+            script=f"#!/bin/sh\nPATH={shlex.quote(str(beside))}:$PATH\n"
+            f"exec {shlex.join(work.get_command_args())}\n",
         )  # fmt: skip
         number = said.strip().partition(";")[0]
         self._instance.report_engine_event(
-            f"Slurm job {number}; what it prints is in {log}.", run, cls=self.__class__
+            f"Slurm job {number}; what it prints is in {prints}.", run, cls=self.__class__
         )
+        self._watch_starting_runs()
 
     def terminate(self, run_id: str) -> bool:
         """Cancel a run's job; whether there was anything to cancel.
@@ -146,7 +157,8 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
             SlurmError: Slurm does not answer. The run stays as it is, since Dagster fails all whose
                 health is not known to be good.
         """
-        job = _in_queue(run.run_id) or self._of_the_past(run)
+        self._watch_starting_runs()
+        job = self._job(run)
         if job is None:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "Slurm has no job of this run")
         said = f"Slurm job {job.number} is {job.state}"
@@ -159,7 +171,54 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
         self, run: dg.DagsterRun, include_container_logs: bool | None = True
     ) -> str | None:
         """Where to look when a run failed without a word of its own."""
-        return f"What the job printed is in {self._logs.resolve() / run.run_id}.log"
+        return f"What the job printed is in {self._prints(run)}"
+
+    def dispose(self) -> None:
+        """Look after no run any more."""
+        self._over.set()
+
+    def fail_if_dead(self, run: dg.DagsterRun) -> None:
+        """Fail a run that has not started yet if its job is gone without having started it.
+
+        Such a job was canceled while it waited, or could not run Python. Dagster's monitoring looks
+        at the health of runs that have started, and lets others wait for `start_timeout_seconds`.
+
+        Raises:
+            SlurmError: Slurm does not answer.
+        """
+        job = self._job(run)
+        if job is None or job.state not in _DEAD:
+            return
+        now = self._instance.get_run_by_id(run.run_id)
+        if now is not None and now.status == dg.DagsterRunStatus.STARTING:
+            said = f"Slurm job {job.number} is {job.state} and has not started the run"
+            self._instance.report_run_failed(now, f"{said}; what it printed: {self._prints(run)}")
+
+    def _watch_starting_runs(self) -> None:
+        if self._watch is None or not self._watch.is_alive():
+            self._watch = threading.Thread(target=self._look_after_starting_runs, daemon=True)
+            self._watch.start()
+
+    def _look_after_starting_runs(self) -> None:
+        """In a thread of Dagster's daemon, as long as there are such runs."""
+        starting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])
+        while not self._over.wait(_BETWEEN_LOOKS):
+            try:
+                runs = self._instance.get_runs(starting)
+                for run in runs:
+                    self.fail_if_dead(run)
+            except Exception:
+                # Slurm's controller or the database is away for a while.
+                log.exception("runs that start could not be looked after")
+            else:
+                if not runs:
+                    return
+
+    def _prints(self, run: dg.DagsterRun) -> Path:
+        return self._logs.resolve() / f"{run.run_id}.log"
+
+    def _job(self, run: dg.DagsterRun) -> Job | None:
+        return _in_queue(run.run_id) or self._of_the_past(run)
 
     def _of_the_past(self, run: dg.DagsterRun) -> Job | None:
         """A job that squeue has forgotten, where the cluster keeps accounts."""
