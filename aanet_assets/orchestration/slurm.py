@@ -108,16 +108,16 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
         )
         self._logs.mkdir(parents=True, exist_ok=True)
         prints = self._prints(run)
-        # Dagster's command is beside the Python of the code, whose environment no job has entered.
-        beside = Path(origin.executable_path).parent
+        # Dagster would call itself `dagster`, which is found only where an environment was entered.
+        *_, api, execute, what = work.get_command_args()
+        command = [origin.executable_path, "-m", "dagster", api, execute, what]
         said = _slurm(
             "sbatch", "--parsable", *self._options, *(self._gpu_options if uses_gpu(run) else ()),
             f"--job-name={_name(run.run_id)}", f"--output={prints}",
             # A job that Slurm starts anew would work on a run that counts as going on or failed.
             "--no-requeue",
             # The shell makes way: Slurm's signals reach the run, which then says what became of it.
-            script=f"#!/bin/sh\nPATH={shlex.quote(str(beside))}:$PATH\n"
-            f"exec {shlex.join(work.get_command_args())}\n",
+            script=f"#!/bin/sh\nexec {shlex.join(command)}\n",
         )  # fmt: skip
         number = said.strip().partition(";")[0]
         self._instance.report_engine_event(

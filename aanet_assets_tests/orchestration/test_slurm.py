@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -27,22 +28,33 @@ run_launcher:
 """
 
 
+@cache
+def grid(device: str) -> dg.JobDefinition:
+    return build_defs(small_study(device=device)).resolve_job_def("small_stage1_grid")
+
+
 def cpu_grid() -> dg.JobDefinition:
-    return build_defs(small_study()).resolve_job_def("small_stage1_grid")
+    return grid("cpu")
 
 
 def gpu_grid() -> dg.JobDefinition:
-    return build_defs(small_study(device="cuda")).resolve_job_def("small_stage1_grid")
+    return grid("cuda")
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text(SETTINGS.format(logs=tmp_path / "new" / "logs"))
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slurm") / "new" / "logs"
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> Iterator[dg.DagsterInstance]:
+    folder = tmp_path_factory.mktemp("instance")
+    (folder / "dagster.yaml").write_text(SETTINGS.format(logs=logs))
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def launcher(instance: dg.DagsterInstance) -> SlurmRunLauncher:
     launcher = instance.run_launcher
     assert isinstance(launcher, SlurmRunLauncher)
@@ -83,8 +95,17 @@ def a_run(
     return instance.create_run_for_job(job(), status=status, job_code_origin=origin)
 
 
+@pytest.fixture(scope="module")
+def started(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    return a_run(instance)
+
+
 def test_a_run_becomes_a_job_that_does_its_work(
-    instance: dg.DagsterInstance, launcher: SlurmRunLauncher, says: Says, tmp_path: Path
+    instance: dg.DagsterInstance,
+    launcher: SlurmRunLauncher,
+    says: Says,
+    logs: Path,
+    tmp_path: Path,
 ):
     noted = says("sbatch", "17;cluster\\n")
     run = a_run(instance, status=STARTING)
@@ -92,15 +113,14 @@ def test_a_run_becomes_a_job_that_does_its_work(
     launcher.launch_run(LaunchRunContext(run, None))
 
     called = noted.read_text().splitlines()
-    log = tmp_path / "new" / "logs" / f"{run.run_id}.log"
+    log = logs / f"{run.run_id}.log"
     assert called == [
         "--parsable", "--mem=2000", f"--job-name=dagster-{run.run_id}", f"--output={log}",
         "--no-requeue",
     ]  # fmt: skip
     assert log.parent.is_dir()
     script = (tmp_path / "bin" / "script").read_text()
-    # Dagster's command is found, although nobody has entered the environment.
-    assert script.startswith(f"#!/bin/sh\nPATH={Path(sys.executable).parent}:$PATH\nexec ")
+    assert script.startswith(f"#!/bin/sh\nexec {sys.executable} -m dagster api execute_run ")
     assert run.run_id in script
     # Quoted as a shell wants it.
     assert subprocess.run(["/bin/sh", "-n"], input=script, text=True).returncode == 0
@@ -131,26 +151,25 @@ def test_runs_on_a_gpu_get_its_options(
 
 
 def test_steps_beside_the_device_ask_for_no_gpu(instance: dg.DagsterInstance):
-    job = build_defs(small_study(device="cuda")).resolve_job_def("small_stage1_grid")
     metrics = {dg.AssetKey(["small", "aanet_metrics"])}
-    subset = job.get_subset(asset_selection=metrics)
+    subset = gpu_grid().get_subset(asset_selection=metrics)
     run = instance.create_run_for_job(subset, asset_selection=metrics)
     assert not uses_gpu(run)
 
 
 def test_without_sbatch_a_sentence_says_where_it_is(
-    instance: dg.DagsterInstance, launcher: SlurmRunLauncher, says: Says
+    started: dg.DagsterRun, launcher: SlurmRunLauncher, says: Says
 ):
     with pytest.raises(SlurmError, match="the command sbatch is not there: Dagster's daemon must"):
-        launcher.launch_run(LaunchRunContext(a_run(instance), None))
+        launcher.launch_run(LaunchRunContext(started, None))
 
 
 def test_a_refusal_is_told_in_a_sentence(
-    instance: dg.DagsterInstance, launcher: SlurmRunLauncher, says: Says
+    started: dg.DagsterRun, launcher: SlurmRunLauncher, says: Says
 ):
     says("sbatch", code=1, error="sbatch: error: invalid partition specified: nix\\n")
     with pytest.raises(SlurmError, match=r"was refused: sbatch: error: invalid .*: nix$"):
-        launcher.launch_run(LaunchRunContext(a_run(instance), None))
+        launcher.launch_run(LaunchRunContext(started, None))
 
 
 @pytest.mark.parametrize(
@@ -166,39 +185,37 @@ def test_a_refusal_is_told_in_a_sentence(
     ],
 )
 def test_health_is_the_state_of_the_job(
-    instance: dg.DagsterInstance,
+    started: dg.DagsterRun,
     launcher: SlurmRunLauncher,
     says: Says,
     state: str,
     status: WorkerStatus,
 ):
-    run = a_run(instance)
     noted = says("squeue", f"17 {state}\\n")
 
-    found = launcher.check_run_worker_health(run)
+    found = launcher.check_run_worker_health(started)
 
     assert (found.status, found.msg) == (status, f"Slurm job 17 is {state}")
-    assert f"--name=dagster-{run.run_id}" in noted.read_text().splitlines()
+    assert f"--name=dagster-{started.run_id}" in noted.read_text().splitlines()
 
 
 def test_what_squeue_forgot_sacct_knows(
-    instance: dg.DagsterInstance, launcher: SlurmRunLauncher, says: Says
+    started: dg.DagsterRun, launcher: SlurmRunLauncher, says: Says
 ):
-    run = a_run(instance)
     says("squeue")
     says("sacct", "17|CANCELLED by 1000\\n")
-    assert launcher.check_run_worker_health(run).msg == "Slurm job 17 is CANCELLED"
+    assert launcher.check_run_worker_health(started).msg == "Slurm job 17 is CANCELLED"
     says("sacct", code=1, error="Slurm accounting storage is disabled")
-    found = launcher.check_run_worker_health(run)
+    found = launcher.check_run_worker_health(started)
     assert (found.status, found.msg) == (WorkerStatus.NOT_FOUND, "Slurm has no job of this run")
 
 
 def test_a_controller_that_does_not_answer_kills_no_run(
-    instance: dg.DagsterInstance, launcher: SlurmRunLauncher, says: Says
+    started: dg.DagsterRun, launcher: SlurmRunLauncher, says: Says
 ):
     says("squeue", code=1, error="slurm_load_jobs error: Unable to contact slurm controller")
     with pytest.raises(SlurmError, match="Unable to contact"):
-        launcher.check_run_worker_health(a_run(instance))
+        launcher.check_run_worker_health(started)
 
 
 @pytest.mark.parametrize(
