@@ -1,14 +1,18 @@
-"""PostgreSQL, and a Slurm cluster of two nodes, on this machine, in a folder, for one test."""
+"""PostgreSQL, Slurm and Ray on this machine, in a folder, for one test."""
 
 import getpass
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 _SLURM = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 # Two nodes of one core and one pretended GPU each. Nothing here is for a cluster that others use:
@@ -44,14 +48,24 @@ PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def missing() -> str | None:
-    """What is not installed of what this needs, in words."""
-    commands = [command for command in _SLURM if shutil.which(command) is None]
+def missing_for_slurm() -> str | None:
+    """What is not installed of what a test of Slurm needs, in words."""
+    return _missing(_SLURM)
+
+
+def missing_for_ray() -> str | None:
+    """What is not installed of what a test of Ray needs, in words."""
+    # Ray's jobs are words of a shell, which looks for them beside this Python.
+    return _missing([str(Path(sys.executable).parent / name) for name in ("ray", "dagster")])
+
+
+def _missing(commands: Sequence[str]) -> str | None:
+    missing = [command for command in commands if shutil.which(command) is None]
     if _postgres_bin() is None:
-        commands.append("PostgreSQL's initdb")
+        missing.append("PostgreSQL's initdb")
     if os.getuid() == 0 and shutil.which("runuser") is None:
-        commands.append("runuser")
-    return f"{', '.join(commands)} not installed (see docs/scale.md)" if commands else None
+        missing.append("runuser")
+    return f"{', '.join(missing)} not installed (see docs/scale.md)" if missing else None
 
 
 def free_ports(count: int) -> list[int]:
@@ -149,8 +163,43 @@ def slurm(folder: Path) -> Iterator[Path]:
             process.wait(timeout=30)
 
 
+@contextmanager
+def ray(folder: Path) -> Iterator[str]:
+    """A Ray of two cores and two pretended GPUs; the address that takes jobs."""
+    folder.mkdir()
+    binaries = Path(sys.executable).parent
+    port, dashboard, client, agent = free_ports(4)
+    address = f"http://127.0.0.1:{dashboard}"
+    command = [
+        str(binaries / "ray"), "start", "--head", "--block", "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
+        "--num-cpus=2", "--num-gpus=2", f"--temp-dir={folder / 'tmp'}",
+        f"--object-store-memory={200 * 2**20}",
+    ]  # fmt: skip
+    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    process = _start(command, folder, {**os.environ, "PATH": path})
+
+    def is_up() -> bool:
+        try:
+            with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    try:
+        _wait(is_up, 120, folder)
+        yield address
+    finally:
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(timeout=30)
+        for left in psutil.wait_procs(started, timeout=20)[1]:
+            left.kill()
+
+
 def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
-    with (folder / f"{'_'.join(command)}.out").open("wb") as log:
+    with (folder / f"{Path(command[0]).name}_{time.monotonic_ns()}.out").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
@@ -163,5 +212,5 @@ def _wait(until: Callable[[], bool], seconds: float, folder: Path) -> None:
     give_up = time.monotonic() + seconds
     while not until():
         if time.monotonic() > give_up:
-            raise TimeoutError(f"Slurm did not come so far in {seconds:.0f} s; see {folder}/*.log")
+            raise TimeoutError(f"it did not come so far in {seconds:.0f} s; see {folder}")
         time.sleep(0.5)

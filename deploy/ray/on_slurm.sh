@@ -5,17 +5,21 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
 set -euo pipefail
+# Jobs are words of a shell, and begin with `dagster`.
+export PATH=$PWD/.venv/bin:$PATH
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 others=$((SLURM_JOB_NUM_NODES - 1))
 
 # The dashboard takes jobs, and asks nobody who he is: it stays on the head's own address.
-srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-  .venv/bin/ray start --head --node-ip-address="$head" --port=6379 --block &
+srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" \
+  --nodelist="$head" \
+  ray start --head --node-ip-address="$head" --port=6379 --block &
 sleep 20
 if ((others > 0)); then
-  srun --overlap --nodes="$others" --ntasks="$others" --exclude="$head" \
-    .venv/bin/ray start --address="$head:6379" --block &
+  srun --overlap --nodes="$others" --ntasks="$others" --cpus-per-task="$SLURM_CPUS_ON_NODE" \
+    --exclude="$head" \
+    ray start --address="$head:6379" --block &
 fi
 
 export AANET_RAY_ADDRESS=http://127.0.0.1:8265
-exec .venv/bin/aanet ui
+exec aanet ui
