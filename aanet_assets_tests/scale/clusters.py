@@ -21,6 +21,20 @@ from aanet_assets_tests.torture.server import BACKFILL, Dagit
 
 PATIENCE = 1800.0
 _PASSWORD = "only/for:this test"
+# Of a machine with GPUs, which the runs of this study look for in vain.
+GPU_STUDY = "small_gpu"
+_GPU_MODULE = f"""
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets_tests.small import small_study
+
+study = small_study(name="{GPU_STUDY}", device="cuda")
+defs = build_defs(study)
+"""
+_GPU_LOCATION = f"""
+  - python_file:
+      relative_path: studies/{GPU_STUDY}.py
+      location_name: {GPU_STUDY}
+"""
 _Found = TypeVar("_Found")
 
 
@@ -38,11 +52,15 @@ class Cluster(NamedTuple):
     def run_all(self) -> None:
         """Make the whole study in one backfill."""
         study = small_study()
-        assets = [{"path": step.asset_key(study)} for step in steps_of(study)]
-        parameters = {"assetSelection": assets, "allPartitions": True}
+        assets = [step.asset_key(study) for step in steps_of(study)]
+        self.wait_until_green(self.backfill(assets, allPartitions=True))
+
+    def backfill(self, assets: Sequence[Sequence[str]], **partitions: Any) -> str:
+        """Launch a backfill of assets of any study; its id."""
+        parameters = {"assetSelection": [{"path": path} for path in assets], **partitions}
         answer = self.dagit.ask(BACKFILL, p=parameters)["launchPartitionBackfill"]
         assert "backfillId" in answer, answer
-        self.wait_until_green(answer["backfillId"])
+        return answer["backfillId"]
 
     def wait_until_green(self, backfill: str) -> None:
         """Wait for the end of a backfill and of all runs."""
@@ -80,6 +98,9 @@ def open_cluster(
 ) -> Iterator[Cluster]:
     """Dagit with the settings in deploy/<engine>, some of the launcher's changed."""
     home = new_home(folder / "home")
+    (home.folder / "studies" / f"{GPU_STUDY}.py").write_text(_GPU_MODULE)
+    with (home.folder / "workspace.yaml").open("a") as workspace:
+        workspace.write(_GPU_LOCATION)
     settings = yaml.safe_load((PROJECT / "deploy" / engine / "dagster.yaml").read_text())
     settings["run_launcher"]["config"] |= launcher
     (home.folder / "dagster.yaml").write_text(yaml.safe_dump(settings))

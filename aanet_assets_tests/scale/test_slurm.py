@@ -8,8 +8,15 @@ import dagster as dg
 import pytest
 
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
+from aanet_assets.storage.step import Step
 from aanet_assets_tests.scale import servers
-from aanet_assets_tests.scale.clusters import Cluster, open_cluster, scratch, wait_for
+from aanet_assets_tests.scale.clusters import (
+    GPU_STUDY,
+    Cluster,
+    open_cluster,
+    scratch,
+    wait_for,
+)
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, state
 from aanet_assets_tests.torture.faults import unmake
@@ -46,11 +53,11 @@ def test_a_study_through_slurm_equals_the_local_run(expected: State, cluster: Cl
     # Slurm has worked on each of them. It forgets jobs, but what they printed is there.
     logs = cluster.home.folder / "data" / "slurm"
     assert {log.stem for log in logs.iterdir()} == {run.run_id for run in runs}
-    assert {squeue("%T")} == {"COMPLETED"}
+    assert {squeue("state")} == {"COMPLETED"}
 
 
 def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, cluster: Cluster):
-    grid = aanet_models.all_of(small_study())
+    grid = list(aanet_models.all_of(small_study()))
     for partition in grid:
         unmake(cluster.home, partition, keep_files=False)
     before = {run.run_id for run in cluster.instance.get_runs()}
@@ -62,7 +69,7 @@ def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, clust
                 return run
         return None
 
-    backfill = cluster.dagit.backfill((aanet_models, aanet_metrics), list(grid))
+    backfill = cluster.dagit.backfill((aanet_models, aanet_metrics), grid)
     doomed = wait_for(begun)
     cancel(doomed)
     canceled = time.monotonic()
@@ -86,13 +93,29 @@ def test_a_job_canceled_while_it_waits_fails_its_run(cluster: Cluster):
     try:
         cluster.dagit.backfill((aanet_metrics,), list(aanet_metrics.all_of(small_study()))[:1])
         waiting = wait_for(lambda: next(iter(cluster.runs(STARTING)), None))
-        wait_for(lambda: squeue("%T", waiting) == "PENDING" or None)
+        wait_for(lambda: squeue("state", waiting) == "PENDING" or None)
         cancel(waiting)
         wait_for(lambda: status_of(cluster, waiting) == FAILURE or None, 60)
     finally:
         subprocess.run(["scontrol", "update", "PartitionName=all", "State=UP"], check=True)
     # It is tried again, as one that has started is.
     wait_for(lambda: not cluster.dagit.unfinished_runs() or None)
+
+
+@pytest.mark.parametrize(("step", "gpus"), [(aanet_models, "gres:gpu:1"), (aanet_metrics, "N/A")])
+def test_runs_of_a_backfill_get_a_gpu_if_they_hold_a_step_on_it(
+    cluster: Cluster, step: Step, gpus: str
+):
+    before = {run.run_id for run in cluster.instance.get_runs()}
+    first = next(iter(step.all_of(small_study())))
+    cluster.backfill([[GPU_STUDY, step.name]], partitionNames=[first.key])
+
+    def new() -> dg.DagsterRun | None:
+        # It ends at once, since nothing is there that it reads.
+        runs = cluster.runs(FAILURE)
+        return next((run for run in runs if run.run_id not in before), None)
+
+    assert squeue("tres-per-job", wait_for(new)) == gpus
 
 
 def cancel(run: dg.DagsterRun) -> None:
@@ -105,9 +128,9 @@ def status_of(cluster: Cluster, run: dg.DagsterRun) -> dg.DagsterRunStatus:
     return stored.status
 
 
-def squeue(form: str, run: dg.DagsterRun | None = None) -> str:
+def squeue(field: str, run: dg.DagsterRun | None = None) -> str:
     """What Slurm says of a run's job; of all jobs, what they have in common."""
     named = [f"--name=dagster-{run.run_id}"] if run else []
-    command = ["squeue", "--noheader", "--states=all", f"--format={form}", *named]
+    command = ["squeue", "--noheader", "--states=all", f"--Format={field}", *named]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return " ".join(sorted(set(said)))
