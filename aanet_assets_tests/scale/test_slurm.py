@@ -1,5 +1,6 @@
 """A study through Slurm and PostgreSQL, with the settings in deploy/slurm."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from aanet_assets_tests.scale.clusters import (
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, state
 from aanet_assets_tests.torture.faults import unmake
+from aanet_assets_tests.torture.home import Home
 
 pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
 _MISSING = servers.missing_for_slurm()
@@ -44,6 +46,14 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def made(local: Home, cluster: Cluster) -> Cluster:
+    """The cluster, where the study is there, whoever made it."""
+    if not cluster.home.paths.root.exists():
+        shutil.copytree(local.paths.root, cluster.home.paths.root)
+    return cluster
+
+
 def test_a_study_through_slurm_equals_the_local_run(expected: State, cluster: Cluster):
     cluster.run_all()
 
@@ -56,7 +66,8 @@ def test_a_study_through_slurm_equals_the_local_run(expected: State, cluster: Cl
     assert {squeue("state")} == {"COMPLETED"}
 
 
-def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, cluster: Cluster):
+def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, made: Cluster):
+    cluster = made
     grid = list(aanet_models.all_of(small_study()))
     for partition in grid:
         unmake(cluster.home, partition, keep_files=False)
@@ -87,8 +98,9 @@ def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, clust
     assert differences(expected, state(cluster.home.paths)) == []
 
 
-def test_a_job_canceled_while_it_waits_fails_its_run(cluster: Cluster):
+def test_a_job_canceled_while_it_waits_fails_its_run(made: Cluster):
     """Nothing of Dagster is there that could say so; `start_timeout_seconds` is two days."""
+    cluster = made
     subprocess.run(["scontrol", "update", "PartitionName=all", "State=DOWN"], check=True)
     try:
         cluster.dagit.backfill((aanet_metrics,), list(aanet_metrics.all_of(small_study()))[:1])
