@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
+from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage.step import Step
 from aanet_assets_tests.scale import servers
 from aanet_assets_tests.scale.clusters import (
@@ -30,7 +31,13 @@ pytestmark = [
     pytest.mark.skipif(_MISSING is not None, reason=_MISSING or ""),
 ]
 STARTING, STARTED = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED
+CANCELED = dg.DagsterRunStatus.CANCELED
 FAILURE, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+
+_TERMINATE = """
+mutation($id: String!) { terminateRun(runId: $id) {
+  __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +135,17 @@ def test_runs_of_a_backfill_get_a_gpu_if_they_hold_a_step_on_it(
         return next((run for run in runs if run.run_id not in before), None)
 
     assert squeue("tres-per-job", wait_for(new)) == gpus
+
+
+def test_terminating_a_run_cancels_its_job(cluster: Cluster):
+    cluster.backfill([corpus.asset_key(small_study())], allPartitions=True)
+    going_on = wait_for(lambda: next(iter(cluster.runs(STARTED)), None))
+
+    answer = cluster.dagit.ask(_TERMINATE, id=going_on.run_id)
+
+    assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess", answer
+    wait_for(lambda: status_of(cluster, going_on) == CANCELED or None, 60)
+    wait_for(lambda: squeue("state", going_on) == "CANCELLED" or None, 60)
 
 
 def cancel(run: dg.DagsterRun) -> None:
