@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
+from aanet_assets.steps.activations import sae_fit
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage.step import Step
 from aanet_assets_tests.scale import servers
@@ -138,7 +139,9 @@ def test_runs_of_a_backfill_get_a_gpu_if_they_hold_a_step_on_it(
 
 
 def test_terminating_a_run_cancels_its_job(cluster: Cluster):
-    cluster.backfill([corpus.asset_key(small_study())], allPartitions=True)
+    # Both in one run, of which the second takes a while.
+    assets = [step.asset_key(small_study()) for step in (corpus, sae_fit)]
+    cluster.backfill(assets, allPartitions=True)
     going_on = wait_for(lambda: next(iter(cluster.runs(STARTED)), None))
 
     answer = cluster.dagit.ask(_TERMINATE, id=going_on.run_id)
