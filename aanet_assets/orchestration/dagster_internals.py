@@ -13,9 +13,19 @@ from dagster._core.execution.backfill import (
     PartitionBackfill,
 )
 
+# A run launcher: Dagster's guide to writing one names these, and none of them is exported.
+from dagster._core.launcher import LaunchRunContext, RunLauncher
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+
 # `delete_run` empties the file of a run's events and leaves it as large as it was: its path is
 # needed to remove it.
 from dagster._core.storage.event_log import SqliteEventLogStorage
+
+# The command that works on one run in a process of its own, as Dagster's own launchers start it.
+from dagster._grpc.types import ExecuteRunArgs
+
+# What dagster.yaml may name as a `class` must be one of these.
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 # What a failed step's event holds; only its name is used, in annotations and to walk the causes.
 from dagster_shared.error import SerializableErrorInfo
@@ -25,7 +35,14 @@ __all__ = [
     "AssetKeyPartitionKey",
     "BulkActionStatus",
     "BulkActionsFilter",
+    "CheckRunHealthResult",
+    "ConfigurableClass",
+    "ConfigurableClassData",
+    "ExecuteRunArgs",
+    "LaunchRunContext",
     "PartitionBackfill",
+    "RunLauncher",
     "SerializableErrorInfo",
     "SqliteEventLogStorage",
+    "WorkerStatus",
 ]

@@ -146,6 +146,16 @@ def pool(study: Study) -> str | None:
     return None if study.device == "cpu" else study.device.replace(":", "_")
 
 
+def uses_gpu(run: dg.DagsterRun) -> bool:
+    """Whether a run holds a step on a CUDA device.
+
+    Its pools tell: Dagster writes those of its steps into every run, whoever asked for it. Tags of
+    assets and steps reach no run.
+    """
+    pools = run.run_op_concurrency.all_pools if run.run_op_concurrency else None
+    return any(pool.partition("_")[0] == "cuda" for pool in pools or ())
+
+
 def version_of(study: Study, step: Step) -> str:
     """Dagster's code version: it shows stale what was made by other code or with other settings.
 

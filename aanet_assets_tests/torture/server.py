@@ -15,7 +15,7 @@ import psutil
 from aanet_assets.storage.step import Partition, Step
 from aanet_assets_tests.torture.home import PROJECT, STUDY, Home
 
-_BACKFILL = """
+BACKFILL = """
 mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
 """
@@ -80,7 +80,7 @@ class Dagit:
             "assetSelection": [{"path": [STUDY, step.name]} for step in steps],
             "partitionNames": [partition.key for partition in partitions],
         }
-        answer = self.ask(_BACKFILL, p=parameters)["launchPartitionBackfill"]
+        answer = self.ask(BACKFILL, p=parameters)["launchPartitionBackfill"]
         if "backfillId" not in answer:
             raise RuntimeError(f"no backfill: {answer}")
         return answer["backfillId"]

@@ -1,0 +1,216 @@
+"""PostgreSQL, Slurm and Ray on this machine, in a folder, for one test."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+_SLURM = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel")
+# Two nodes of one core and one pretended GPU each. Nothing here is for a cluster that others use:
+# whoever asks is believed (auth/none), and processes are found by their parents (linuxproc).
+_SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/none
+CredType=cred/none
+SlurmctldPort={ports[0]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+KillWait=10
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000 Gres=gpu:1
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000 Gres=gpu:1
+PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing_for_slurm() -> str | None:
+    """What is not installed of what a test of Slurm needs, in words."""
+    return _missing(_SLURM)
+
+
+def missing_for_ray() -> str | None:
+    """What is not installed of what a test of Ray needs, in words."""
+    # Ray's jobs are words of a shell, which looks for them beside this Python.
+    return _missing([str(Path(sys.executable).parent / name) for name in ("ray", "dagster")])
+
+
+def _missing(commands: Sequence[str]) -> str | None:
+    missing = [command for command in commands if shutil.which(command) is None]
+    if _postgres_bin() is None:
+        missing.append("PostgreSQL's initdb")
+    if os.getuid() == 0 and shutil.which("runuser") is None:
+        missing.append("runuser")
+    return f"{', '.join(missing)} not installed (see docs/scale.md)" if missing else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def _postgres_bin() -> Path | None:
+    found = shutil.which("initdb")
+    # Debian keeps them out of the way.
+    places = (
+        [Path(found).resolve().parent]
+        if found
+        else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    )
+    return places[-1] if places else None
+
+
+@contextmanager
+def postgres(folder: Path, password: str) -> Iterator[int]:
+    """An empty database `postgres` of a user `dagster`; its port."""
+    binaries = _postgres_bin()
+    assert binaries is not None
+    # PostgreSQL refuses to run as root.
+    before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    (port,) = free_ports(1)
+    folder.mkdir()
+    secret = folder / "password"
+    secret.write_text(password)
+    if before:
+        for path in (folder, secret):
+            shutil.chown(path, "postgres")
+    data = str(folder / "data")
+
+    def run(*command: str) -> None:
+        tool, *arguments = command
+        subprocess.run(
+            [*before, str(binaries / tool), *arguments], check=True, cwd="/", capture_output=True
+        )
+
+    run("initdb", "-D", data, "-U", "dagster", "--auth=scram-sha-256", f"--pwfile={secret}")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    # In the background it must not hold this process's pipes.
+    with (folder / "start.log").open("wb") as log:
+        subprocess.run(
+            [*before, str(binaries / "pg_ctl"), "-D", data, "-w", "-o", options,
+             "-l", str(folder / "postgres.log"), "start"],
+            check=True, cwd="/", stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield port
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[Path]:
+    """A cluster of two nodes; its slurm.conf, to which SLURM_CONF must be set."""
+    for name in ("state", "spool/n1", "spool/n2"):
+        (folder / name).mkdir(parents=True)
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        _SLURM_CONF.format(
+            folder=folder,
+            host=socket.gethostname(),
+            user=getpass.getuser(),
+            ports=free_ports(3),
+        )
+    )
+    devices = [folder / "gpu"]
+    devices[0].touch()
+    (folder / "gres.conf").write_text(
+        "\n".join(f"NodeName={node} Name=gpu File={devices[0]}" for node in ("n1", "n2")) + "\n"
+    )
+    # Nothing here makes control groups.
+    (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+    environment = {**os.environ, "SLURM_CONF": str(conf)}
+    commands = (["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"])
+    processes = [_start(command, folder, environment) for command in commands]
+    try:
+        _wait(lambda: _ask(["sinfo", "-h", "-o", "%T %D"], environment) == "idle 2", 60, folder)
+        yield conf
+    finally:
+        _ask(["scancel", "--full", f"--user={getpass.getuser()}"], environment)
+        with suppress(TimeoutError):
+            _wait(lambda: not _ask(["squeue", "-h"], environment), 30, folder)
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@contextmanager
+def ray(folder: Path) -> Iterator[str]:
+    """A Ray of two cores and two pretended GPUs; the address that takes jobs."""
+    folder.mkdir()
+    binaries = Path(sys.executable).parent
+    port, dashboard, client, agent = free_ports(4)
+    address = f"http://127.0.0.1:{dashboard}"
+    command = [
+        str(binaries / "ray"), "start", "--head", "--block", "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
+        "--num-cpus=2", "--num-gpus=2", f"--temp-dir={folder / 'tmp'}",
+        f"--object-store-memory={200 * 2**20}",
+    ]  # fmt: skip
+    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    process = _start(command, folder, {**os.environ, "PATH": path})
+
+    def is_up() -> bool:
+        try:
+            with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    try:
+        _wait(is_up, 120, folder)
+        yield address
+    finally:
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(timeout=30)
+        for left in psutil.wait_procs(started, timeout=20)[1]:
+            left.kill()
+
+
+def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    with (folder / f"{Path(command[0]).name}_{time.monotonic_ns()}.out").open("wb") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+def _ask(command: Sequence[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip()
+
+
+def _wait(until: Callable[[], bool], seconds: float, folder: Path) -> None:
+    give_up = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"it did not come so far in {seconds:.0f} s; see {folder}")
+        time.sleep(0.5)
