@@ -67,12 +67,8 @@ def test_a_status_that_does_not_exist(study: Study) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        spoiled,
-        lambda model: replace(model, weights={}),
-        lambda model: replace(model, outside={"decoder_layers.2.bias": np.array([np.inf])}),
-    ],
-    ids=["not finite", "none", "outside the subspace"],
+    [spoiled, lambda model: replace(model, weights={})],
+    ids=["not finite", "none"],
 )
 def test_weights_of_a_model_that_is_ok(study: Study, change) -> None:
     edit(study, change, 2)
