@@ -173,7 +173,8 @@ class Standing:
             return MISSING
         if record.files is None:
             return "was recorded by an earlier version of the code, without its files"
-        step, n = partition.step, partition.n
+        # Of all that a study may name, only labels are files of one n_clusters each.
+        step, n = partition.step, partition.n if self.study.clustering.labels_file else None
         if record.settings != self._digest(step, n):
             return why_other(record.values, self._values(step, n))
         if gone := _gone(self._root(step), record.files):
