@@ -36,7 +36,7 @@ _NOT_SAID = "a machine that is not said"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Problem:
     """One kind of fault that was found."""
 
     what: str
@@ -49,7 +49,7 @@ class Finding:
     """Does it; None where it takes a person."""
 
 
-def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
+def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Problem]:
     """Look at everything; faults that are mended as they come are not found again further on."""
     yield from _orphans(instance)
     yield from _runs_elsewhere(study, instance)
@@ -77,10 +77,10 @@ def _several(things: Iterable[object], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _orphans(instance: dg.DagsterInstance) -> Iterator[Finding]:
+def _orphans(instance: dg.DagsterInstance) -> Iterator[Problem]:
     if orphans := orphaned_runs(instance):
         runs = (f"{run.run_id[:8]} of process {pid}" for run, pid in orphans)
-        yield Finding(
+        yield Problem(
             f"{_count(len(orphans), 'run')} without a process: {_several(runs)}",
             "their process was killed; Dagster believes that they go on",
             "marked as failed",
@@ -88,23 +88,23 @@ def _orphans(instance: dg.DagsterInstance) -> Iterator[Finding]:
         )
 
 
-def _runs_elsewhere(study: Study, instance: dg.DagsterInstance) -> Iterator[Finding]:
+def _runs_elsewhere(study: Study, instance: dg.DagsterInstance) -> Iterator[Problem]:
     if elsewhere := runs_elsewhere(instance):
         runs = (
             f"{run.run_id[:8]}, process {process.pid} of {process.host or _NOT_SAID}"
             for run, process in elsewhere
         )
-        yield Finding(
+        yield Problem(
             f"{_count(len(elsewhere), 'run')} of other machines or containers: {_several(runs)}",
             "whether they go on cannot be seen from here; they were left alone",
             f"if one has ended: aanet doctor {study.name} there, or Terminate in Dagit, with force",
         )
 
 
-def _locks(study: Study) -> Iterator[Finding]:
+def _locks(study: Study) -> Iterator[Problem]:
     if notes := left_notes(study):
         pids = (f"{_name(note)} by process {holder.pid}" for note, holder in notes.items())
-        yield Finding(
+        yield Problem(
             f"{_count(len(notes), 'note')} of locks that nobody holds: {_several(pids)}",
             "their process was killed in the middle of a partition, which counts as missing",
             "removed",
@@ -112,7 +112,7 @@ def _locks(study: Study) -> Iterator[Finding]:
         )
 
 
-def _doubtful_locks(study: Study) -> Iterator[Finding]:
+def _doubtful_locks(study: Study) -> Iterator[Problem]:
     if notes := doubtful_notes(study):
         holders = (
             f"{_name(note)} by process {holder.pid} of {holder.host or _NOT_SAID}, "
@@ -120,7 +120,7 @@ def _doubtful_locks(study: Study) -> Iterator[Finding]:
             for note, holder in notes.items()
         )
         folder = study.paths.locks
-        yield Finding(
+        yield Problem(
             f"{_count(len(notes), 'note')} of locks of other machines: {_several(holders)}",
             "no lock is held, as far as can be seen from here; the notes were left alone",
             f"if the process has ended: aanet doctor {study.name} there, or remove the note's file "
@@ -128,9 +128,9 @@ def _doubtful_locks(study: Study) -> Iterator[Finding]:
         )
 
 
-def _temporary_files(study: Study) -> Iterator[Finding]:
+def _temporary_files(study: Study) -> Iterator[Problem]:
     if files := abandoned(study.paths.root):
-        yield Finding(
+        yield Problem(
             f"{_count(len(files), 'temporary file')}: {_several(path.name for path in files)}",
             "their process was killed while it wrote them; nothing reads them",
             "removed",
@@ -144,7 +144,7 @@ def _remove_abandoned(study: Study) -> None:
             path.unlink(missing_ok=True)
 
 
-def _doubtful_files(study: Study) -> Iterator[Finding]:
+def _doubtful_files(study: Study) -> Iterator[Problem]:
     states = temporary_files(study.paths.root)
     ages = {
         path: _age(path.stat().st_mtime)
@@ -155,7 +155,7 @@ def _doubtful_files(study: Study) -> Iterator[Finding]:
     if ages:
         names = (f"{path.name}, {age} old" for path, age in ages.items())
         folders = {str(path.parent) for path in ages}
-        yield Finding(
+        yield Problem(
             f"{_count(len(ages), 'temporary file')} of other machines or containers, or of an "
             f"earlier version: {_several(names)}",
             "whether they are being written cannot be seen from here; they were left alone",
@@ -164,11 +164,11 @@ def _doubtful_files(study: Study) -> Iterator[Finding]:
         )
 
 
-def _refusals(study: Study) -> Iterator[Finding]:
+def _refusals(study: Study) -> Iterator[Problem]:
     for partition in partitions_of(study):
         if refusal := read_refusal(study, partition):
             left = f"left of it: {_several(refusal.files)}" if refusal.files else "nothing left"
-            yield Finding(
+            yield Problem(
                 f"{partition}: {refusal.said} ({left})",
                 "it does not count, and nothing reads it",
                 f"mend what the check found, then: aanet run {study.name}",
@@ -185,14 +185,14 @@ def _age(since: float) -> str:
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def _damage(study: Study) -> Iterator[Finding]:
+def _damage(study: Study) -> Iterator[Problem]:
     """Every file that a record names is read, which is what takes time on a large study."""
     for step in steps_of(study):
         damaged = {p: fault for p in step.all_of(study) if (fault := fault_of(study, p))}
         if damaged:
             faults = (f"{partition}: {fault}" for partition, fault in damaged.items())
             what = f"{_count(len(damaged), 'partition')} with other files than recorded"
-            yield Finding(
+            yield Problem(
                 f"{what}: {_several(faults)}",
                 "files were deleted or changed by something other than a run",
                 f"no longer counted as there; made again by: aanet run {study.name}",
@@ -200,18 +200,18 @@ def _damage(study: Study) -> Iterator[Finding]:
             )
 
 
-def _unneeded(study: Study) -> Iterator[Finding]:
+def _unneeded(study: Study) -> Iterator[Problem]:
     for kind, files in unneeded(study).items():
         if kind != ABANDONED:
             names = (path.relative_to(study.paths.root) for path in files)
-            yield Finding(
+            yield Problem(
                 f"{_count(len(files), 'file')} {kind}: {_several(names)}",
                 f"nothing reads them; they take {bytes_of(files) / 1e6:,.1f} MB",
                 f"aanet prune {study.name}",
             )
 
 
-def _stale(study: Study) -> Iterator[Finding]:
+def _stale(study: Study) -> Iterator[Problem]:
     standing = Standing(study)
     for step in steps_of(study):
         # Named where it begins: what was made from something stale or missing follows from that.
@@ -223,17 +223,17 @@ def _stale(study: Study) -> Iterator[Finding]:
         }
         if stale:
             partition, problem = next(iter(stale.items()))
-            yield Finding(
+            yield Problem(
                 f"{_count(len(stale), 'stale partition')} of {step.name}, as {partition}",
                 f"it {problem}; what was made from it is stale, too",
                 f"aanet run {study.name}",
             )
 
 
-def _database(study: Study) -> Iterator[Finding]:
+def _database(study: Study) -> Iterator[Problem]:
     tables = tables_of(study)
     if problem := database_problem(study.paths, tables):
-        yield Finding(
+        yield Problem(
             f"{study.paths.database.name} {problem}",
             "SQL does not see what the Parquet files hold",
             "made anew from the Parquet files",
@@ -241,9 +241,9 @@ def _database(study: Study) -> Iterator[Finding]:
         )
 
 
-def _manifest(study: Study) -> Iterator[Finding]:
+def _manifest(study: Study) -> Iterator[Problem]:
     if problem := manifest_problem(study, manifests(study)):
-        yield Finding(
+        yield Problem(
             f"{manifest_file(study).relative_to(study.paths.root)} {problem}",
             "scripts that read it do not see what the manifest of each n_clusters holds",
             "made anew from those manifests",
@@ -251,10 +251,10 @@ def _manifest(study: Study) -> Iterator[Finding]:
         )
 
 
-def _space(study: Study) -> Iterator[Finding]:
+def _space(study: Study) -> Iterator[Problem]:
     free = shutil.disk_usage(study.paths.root).free
     if free < _LITTLE_SPACE:
-        yield Finding(
+        yield Problem(
             f"{free / 1e9:.1f} GB are free on the disk of {study.paths.root}",
             "a run may stop for lack of room; it can go on once there is some",
             f"make room; aanet prune {study.name} --runs-older-than-days 30 may give some",

@@ -9,7 +9,7 @@ from rich.table import Table
 from aanet_assets.cli.terminal import StudyName, console, load, open_instance, stop
 
 if TYPE_CHECKING:
-    from aanet_assets.cli.doctor import Finding
+    from aanet_assets.cli.doctor import Problem
     from aanet_assets.study.study import Study
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is wrong.")]
@@ -45,7 +45,7 @@ def doctor(study: StudyName, dry_run: DryRun = False) -> None:
         raise typer.Exit(1)
 
 
-def _outcome(finding: "Finding", dry_run: bool) -> tuple[bool, str]:
+def _outcome(finding: "Problem", dry_run: bool) -> tuple[bool, str]:
     """Whether a finding is settled, and the words for what was done or is to be done."""
     import duckdb
 

@@ -132,6 +132,8 @@ def _wrong(error: ValidationError) -> str:
         group = () if error.title in ("Study", "StudyAttributes") else (error.title,)
         field = ".".join(map(str, (*group, *place)))
         said = e["msg"].removeprefix("Value error, ")
+        if e["type"] == "extra_forbidden":
+            said = "there is no such setting: correct its name, or take it out"
         text = f"{field}: {said}" if field else said
         # Where fields do not go together, the value is the whole group or study.
         lines.append(text if isinstance(e["input"], dict) else f"{text} (it is {e['input']!r})")

@@ -9,7 +9,7 @@ import pandas as pd
 from aanet_assets.selection.categories import asked, categorise, limits_of
 from aanet_assets.selection.quality import (
     CARRIED,
-    Cluster,
+    ClusterMetrics,
     clusters_of,
     counted,
     failures_of,
@@ -127,7 +127,7 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
 
 
 def _chosen_k(
-    cluster: Cluster, settings: SelectionSettings, n_clusters: int
+    cluster: ClusterMetrics, settings: SelectionSettings, n_clusters: int
 ) -> tuple[int | None, str]:
     manual = parse_manual_k(settings.manual_k).get((n_clusters, cluster.cluster_id))
     if manual is not None:

@@ -29,7 +29,7 @@ _HOLDS = {
 }
 
 
-class Cluster(NamedTuple):
+class ClusterMetrics(NamedTuple):
     """What of a cluster does not depend on k."""
 
     cluster_id: int
@@ -38,14 +38,16 @@ class Cluster(NamedTuple):
     as far as the statuses tell."""
 
 
-def clusters_of(table: pd.DataFrame) -> list[Cluster]:
+def clusters_of(table: pd.DataFrame) -> list[ClusterMetrics]:
     """The clusters of a consolidated table, by ascending id."""
     columns = dict.fromkeys([*CARRIED, *MODES[ELBOW].columns])
     typed = table.astype({name: TYPES.get(name, "float64") for name in columns})
     found = []
     for cluster_id, rows in typed.sort_values("aanet_k").groupby("cluster_id"):
         values = {name: _plain(rows[name].iloc[0]) for name in columns}
-        found.append(Cluster(int(str(cluster_id)), {**values, "no_elbow": _why_no_elbow(rows)}))
+        found.append(
+            ClusterMetrics(int(str(cluster_id)), {**values, "no_elbow": _why_no_elbow(rows)})
+        )
     return found
 
 

@@ -355,7 +355,7 @@ class SelectionSettings(Settings):
     def _mode_of_today(cls, mode: object) -> object:
         renamed = {"guide": "elbow", "calibrated": "geometric"}
         if isinstance(mode, str) and (now := renamed.get(mode)):
-            raise ValueError(f"selection.mode {mode!r} is called {now!r} now: set mode={now!r}")
+            raise ValueError(f"this mode is called {now!r} now: set mode={now!r}")
         return mode
 
     @field_validator("manual_clusters")

@@ -165,6 +165,13 @@ def test_a_wrong_pick_is_one_sentence(study_module, picks: str, sentence: str) -
     assert output == f"error study 'small' has a wrong value. {sentence} "
 
 
+def test_a_setting_that_does_not_exist_is_one_sentence(study_module) -> None:
+    name = study_module("small_unknown", "aanet={'mode': 'span'}")
+    sentence = "aanet.mode: there is no such setting: correct its name, or take it out"
+    expected = f"error study 'small' has a wrong value. {sentence} (it is 'span') "
+    assert said("status", name, code=1) == expected
+
+
 def test_settings_that_do_not_go_together_are_one_sentence(study_module) -> None:
     name = study_module("small_group", "clustering={'method': 'labels'}")
     expected = "clustering: labels_file goes with method 'labels' and with no other "
