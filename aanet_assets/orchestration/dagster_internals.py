@@ -1,5 +1,9 @@
 """What is used of Dagster beyond its public interface, and why; no other module imports such."""
 
+from pathlib import Path
+
+import dagster as dg
+
 # Parts of a backfill's target: Dagster has no public way of asking for single partitions of
 # several assets at once.
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
@@ -16,10 +20,6 @@ from dagster._core.execution.backfill import (
 # A run launcher: Dagster's guide to writing one names these, and none of them is exported.
 from dagster._core.launcher import LaunchRunContext, RunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-
-# `delete_run` empties the file of a run's events and leaves it as large as it was: its path is
-# needed to remove it.
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
 # The command that works on one run in a process of its own, as Dagster's own launchers start it.
 from dagster._grpc.types import ExecuteRunArgs
@@ -43,6 +43,20 @@ __all__ = [
     "PartitionBackfill",
     "RunLauncher",
     "SerializableErrorInfo",
-    "SqliteEventLogStorage",
     "WorkerStatus",
+    "file_of_events",
 ]
+
+
+def file_of_events(instance: dg.DagsterInstance, run_id: str) -> Path | None:
+    """The file of a run's events; None where they are kept in no file of their own.
+
+    `delete_run` empties it and leaves it as large as it was.
+    """
+    # Takes a third of a second, which every command would pay.
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+
+    storage = instance.event_log_storage
+    return (
+        Path(storage.path_for_shard(run_id)) if isinstance(storage, SqliteEventLogStorage) else None
+    )

@@ -5,11 +5,10 @@ What Dagit knows of a partition is the event of its latest materialisation: runs
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 
-from aanet_assets.orchestration.dagster_internals import SqliteEventLogStorage
+from aanet_assets.orchestration.dagster_internals import file_of_events
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.study.study import Study
 
@@ -54,7 +53,7 @@ def _latest(instance: dg.DagsterInstance, study: Study) -> set[str]:
 
 def bytes_of_runs(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> int:
     """How much room the event logs of runs take."""
-    logs = [log for run_id in run_ids if (log := _log(instance, run_id)) and log.exists()]
+    logs = [log for run_id in run_ids if (log := file_of_events(instance, run_id)) and log.exists()]
     return sum(log.stat().st_size for log in logs)
 
 
@@ -64,12 +63,5 @@ def delete_runs(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> None:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         # Dagster empties the file of a run's events and leaves it as large as it was.
-        if log := _log(instance, run_id):
+        if log := file_of_events(instance, run_id):
             log.unlink(missing_ok=True)
-
-
-def _log(instance: dg.DagsterInstance, run_id: str) -> Path | None:
-    storage = instance.event_log_storage
-    return (
-        Path(storage.path_for_shard(run_id)) if isinstance(storage, SqliteEventLogStorage) else None
-    )

@@ -17,8 +17,7 @@ from aanet_assets.review.strength_plots import (
     to_the_edge,
 )
 from aanet_assets.selection.categories import Limits, limit_name
-from aanet_assets.selection.elbows import STRONGEST_FALL
-from aanet_assets.selection.rules import ELBOW, MODES, Category
+from aanet_assets.selection.rules import ELBOW, MODES, STRONGEST_FALL, Category
 from aanet_assets.selection.wording import said
 
 LEFT_OUT_PER_AXIS = 2

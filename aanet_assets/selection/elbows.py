@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from aanet_assets.selection.rules import STRONGEST_FALL
+
 FEWEST_KS = 3
 """An elbow lies between a first k and a last one."""
-STRONGEST_FALL = 1 / math.sqrt(2)
-"""Largest strength of a loss that never rises."""
 
 
 def too_few_ks(ks: Sequence[int], mode: str) -> str | None:

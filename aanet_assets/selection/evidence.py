@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from aanet_assets.selection.elbows import STRONGEST_FALL, elbow, is_falling
+from aanet_assets.selection.elbows import elbow, is_falling
+from aanet_assets.selection.rules import STRONGEST_FALL
 
 NEIGHBOURS = 100
 """Null clusters, those nearest in size, that say what a statistic is like at a size."""

@@ -4,9 +4,11 @@
 which gets them as JSON. A rule is changed, added or taken out here, and nowhere else.
 """
 
+import math
 from typing import NamedTuple
 
-from aanet_assets.selection.elbows import STRONGEST_FALL
+STRONGEST_FALL = 1 / math.sqrt(2)
+"""Largest elbow strength of a loss that never rises."""
 
 
 class Rule(NamedTuple):

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
-
-import pandas as pd
+from typing import TYPE_CHECKING, Generic
 
 from aanet_assets.storage.step import A, Partition, Step, parts_read, upstream
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class UndeclaredReadError(RuntimeError):
@@ -67,7 +68,7 @@ class Run(Generic[A]):
             for found in self._read_of(file, file.template, {})
         ]
 
-    def read(self, table: Table, **numbers: int) -> pd.DataFrame:
+    def read(self, table: Table, **numbers: int) -> "pd.DataFrame":
         """A table that the step reads: the rows of all partitions that it reads.
 
         Or of its own, where the step writes it.
@@ -83,7 +84,7 @@ class Run(Generic[A]):
             *(table.file(each.step.paths(self.study).tables, each.at.stem) for each in found)
         )
 
-    def write(self, table: Table, frame: pd.DataFrame) -> Path:
+    def write(self, table: Table, frame: "pd.DataFrame") -> Path:
         """Replace this partition of a table of the step.
 
         Raises:

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aanet_assets.storage.files import replacing
 
-_NULLABLE = {
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(),
-}
+if TYPE_CHECKING:
+    import pandas as pd  # every command reads the declarations; those that read no rows go without
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Table:
         """Parquet file of the partition with this stem, under the folder of all tables."""
         return tables / self.name / f"{stem}.parquet"
 
-    def write(self, path: Path, frame: pd.DataFrame) -> Path:
+    def write(self, path: Path, frame: "pd.DataFrame") -> Path:
         """Write one partition; `frame` has exactly the table's columns, in any order.
 
         Raises:
@@ -86,9 +83,16 @@ class Table:
             pq.write_table(rows.replace_schema_metadata(None), temporary)
         return path
 
-    def read(self, *files: Path) -> pd.DataFrame:
+    def read(self, *files: Path) -> "pd.DataFrame":
         """Some partitions, with nullable integers, booleans and strings."""
-        return pa.concat_tables(map(self.rows, files)).to_pandas(types_mapper=_NULLABLE.get)
+        import pandas as pd
+
+        nullable = {
+            pa.int64(): pd.Int64Dtype(),
+            pa.bool_(): pd.BooleanDtype(),
+            pa.string(): pd.StringDtype(),
+        }
+        return pa.concat_tables(map(self.rows, files)).to_pandas(types_mapper=nullable.get)
 
     def rows(self, path: Path) -> pa.Table:
         """A Parquet file, as far as it has the table's columns.

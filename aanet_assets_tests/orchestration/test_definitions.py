@@ -19,7 +19,8 @@ def test_loading_the_studies_imports_no_heavy_library() -> None:
     code = (
         "import sys; from aanet_assets.defs import "
         "toy, toy_large, smollm2, gpt2_small, gemma_2_9b; "
-        "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib'}; "
+        "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib', "
+        "'pandas', 'scipy', 'alembic'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from aanet_assets.selection.elbows import (
     NO_ELBOW,
-    STRONGEST_FALL,
     elbow,
     elbow_columns,
     is_falling,
     too_few_ks,
 )
+from aanet_assets.selection.rules import STRONGEST_FALL
 
 ROOT2 = math.sqrt(2)
 

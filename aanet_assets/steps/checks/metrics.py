@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
-from aanet_assets.selection.elbows import FALLING_COLUMNS, STRONGEST_FALL
+from aanet_assets.selection.elbows import FALLING_COLUMNS
+from aanet_assets.selection.rules import STRONGEST_FALL
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 
