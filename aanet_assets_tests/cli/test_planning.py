@@ -5,6 +5,7 @@ from transformers import AutoModel, Gemma2Config
 
 from aanet_assets.activations.sae import Hook
 from aanet_assets.activations.size import config_of, size_of
+from aanet_assets.cli.hardware import dealt, parse_hardware, rows_on
 from aanet_assets.cli.planning import make_plan, rows_of
 from aanet_assets.defs import gemma_2_9b, gpt2_small
 from aanet_assets.steps.activations import SHARD
@@ -66,3 +67,34 @@ def test_what_is_not_known_is_said() -> None:
     silent = Study.model_validate({**study.model_dump(), "hub": hub.model_dump()})
     rows = dict((what, amount) for what, amount, _ in rows_of(make_plan(silent)))
     assert rows["activation cache"] == "not known yet"
+
+
+def test_a_grid_is_dealt_largest_first() -> None:
+    assert sorted(dealt([5, 4, 3, 3, 3], 2)) == [8, 10]
+    assert sorted(dealt([1], 3)) == [0, 0, 1]
+
+
+def test_on_other_hardware_more_nodes_take_less_time_and_what_is_not_known_is_said() -> None:
+    study = gemma_2_9b.study
+    plan = make_plan(study)
+    one, two = (
+        {row[0]: row[1:] for row in rows_on(study, plan, parse_hardware("8xH100", nodes))}
+        for nodes in (1, 2)
+    )
+    assert (one["runs at once"][0], two["runs at once"][0]) == ("8", "16")
+    assert one["memory of a GPU"][::2] == ("13.3 GB of 80.0 GB", "data sheet")
+    # A GPU never has less than a whole shard, and replicates of one n_clusters are one run.
+    assert one["activation cache"] == two["activation cache"]
+    assert one["time of the AANets"][0] == "not known"
+    assert one["longest run"][1].startswith("48,384 AANets")
+    narrow = rows_on(study, plan._replace(working_memory=10**11), parse_hardware("8xh100", 1))
+    assert narrow[1][1].startswith("does not fit")
+    cores = {row[0]: row[1:] for row in rows_on(study, plan, parse_hardware("2xcpu", 8))}
+    assert cores["time of the AANets"][2] == "measured"
+    assert cores["memory of a node"][0] == "26.7 GB"
+
+
+@pytest.mark.parametrize("on", ["8xtpu", "0xh100", "h100", "8h100", "-1xcpu", ""])
+def test_hardware_that_is_none(on: str) -> None:
+    with pytest.raises(ValueError, match="names no hardware.*8xh100 or 64xcpu.*a100, h100"):
+        parse_hardware(on, 1)
