@@ -57,7 +57,7 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
         ValueError: it is no causal language model, or runs some layers more than once.
     """
     if config.is_encoder_decoder:
-        raise _unreadable(config, "it has an encoder and a decoder")
+        raise unreadable(config, "it has an encoder and a decoder")
     text = config.get_text_config()
     causal = any(
         type(part) in mapping
@@ -65,11 +65,24 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
         for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
     )
     if not causal or type(config) not in MODEL_MAPPING:
-        raise _unreadable(config, "it is no causal language model")
+        raise unreadable(config, "it is no causal language model")
     # After such a layer, there are as many residual streams as it has runs.
     if loops := [name for name in text.to_dict() if "loop" in name]:
-        raise _unreadable(config, f"some of its layers run more than once ({', '.join(loops)})")
+        raise unreadable(config, f"some of its layers run more than once ({', '.join(loops)})")
     return cast(type[PreTrainedModel], MODEL_MAPPING[type(config)])
+
+
+def class_with_head(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class of the whole model that predicts the next token.
+
+    Raises:
+        ValueError: its residual stream cannot be read, or it has no such head.
+    """
+    class_of(config)
+    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
+        if type(config) in mapping:
+            return cast(type[PreTrainedModel], mapping[type(config)])
+    raise unreadable(config, "it has no head that predicts the next token")
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -84,7 +97,7 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
             # Of the ways to attend, the one that asks nothing of the values of a mask.
             model = kind._from_config(config, attn_implementation="eager")
     except Exception as error:
-        raise _unreadable(config, _first_line(error)) from None
+        raise unreadable(config, _first_line(error)) from None
     body = body_of(model)
     seen: list[Tensor] = []
 
@@ -118,7 +131,7 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
         and len(_lists(part)) == 1
     ]
     if len(found) != 1:
-        raise _unreadable(model.config, "its language model has no single list of layers")
+        raise unreadable(model.config, "its language model has no single list of layers")
     return found[0]
 
 
@@ -133,11 +146,16 @@ def stream_into(inputs: tuple, named: dict) -> Tensor:
     return inputs[0] if inputs else named["hidden_states"]
 
 
+def stream_out_of(output: Tensor | tuple) -> Tensor:
+    """The residual stream in what a layer returns."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
 def check_stream(stream: Tensor, tokens: Tensor, body: PreTrainedModel) -> None:
     """ValueError if a layer's input or output is not one vector per token."""
     expected = (*tokens.shape, body.config.hidden_size)
     if stream.shape != expected:
-        raise _unreadable(
+        raise unreadable(
             body.config,
             f"its layers hand on values of shape {tuple(stream.shape)} in place of one vector per "
             f"token, {expected}",
@@ -153,7 +171,8 @@ def _lists(body: PreTrainedModel) -> list[nn.ModuleList]:
     ]
 
 
-def _unreadable(config: PreTrainedConfig, why: str) -> ValueError:
+def unreadable(config: PreTrainedConfig, why: str) -> ValueError:
+    """The error that says of a model why it cannot be read."""
     names = ", ".join(config.architectures or [type(config).__name__])
     return ValueError(
         f"the model is a {names} ({config.model_type}), which cannot be read: {why}; {_SUPPORTED}"

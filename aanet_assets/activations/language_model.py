@@ -17,6 +17,7 @@ from aanet_assets.activations.architecture import (
     layers_of,
     load_config,
     stream_into,
+    stream_out_of,
 )
 from aanet_assets.activations.sae import Hook
 from aanet_assets.study.study import Study
@@ -26,7 +27,7 @@ LARGE = 512
 """Widths from which a model on the CPU works on all cores."""
 
 
-class _FarEnough(Exception):  # noqa: N818 - no error: it ends a forward pass
+class FarEnough(Exception):  # noqa: N818 - no error: it ends a forward pass
     """All that was asked for has been seen."""
 
 
@@ -54,17 +55,12 @@ class ResidualReader:
         self, study: Study, hook: Hook, centred: bool = False, others: Iterable[Hook] = ()
     ):
         config = load_config(study)
-        text = config.get_text_config()
         self.hook, hooks = hook, {hook, *others}
-        if max(hooks).layer >= text.num_hidden_layers:
-            raise ValueError(
-                f"the SAE reads layer {max(hooks).layer}; {study.model} has layers 0 to "
-                f"{text.num_hidden_layers - 1}"
-            )
+        require_layer(study, config, max(hooks))
         self._last = max(hooks, key=layers_below)
         self.body = _load(study, config, layers_below(self._last))
         self.device, self.centred = study.device, centred
-        self.threads = None if text.hidden_size >= LARGE else 1
+        self.threads = threads_for(config)
         self._seen: dict[Hook, Tensor] = {}
         layers = layers_of(self.body)
         for layer in layers[layers_below(self._last) :]:
@@ -86,14 +82,14 @@ class ResidualReader:
 
     def _after(self, hook: Hook) -> Callable[..., None]:
         def keep(_layer: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
-            self._keep(hook, output if isinstance(output, Tensor) else output[0])
+            self._keep(hook, stream_out_of(output))
 
         return keep
 
     def _keep(self, hook: Hook, stream: Tensor) -> None:
         self._seen[hook] = stream
         if hook == self._last:
-            raise _FarEnough
+            raise FarEnough
 
     def __call__(self, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq d_model"]:
         """Residual stream in float32."""
@@ -109,7 +105,7 @@ class ResidualReader:
             ValueError: there is none: tokens alone do not run the layer, or not in one stream.
         """
         self._seen = {}
-        with torch_threads(self.threads), suppress(_FarEnough):
+        with torch_threads(self.threads), suppress(FarEnough):
             self.body(input_ids=tokens.to(self.device), use_cache=False)
         if self._last not in self._seen:
             raise ValueError(
@@ -130,7 +126,25 @@ def layers_below(hook: Hook) -> int:
 
 
 def _end(_layer: nn.Module, _inputs: tuple) -> None:
-    raise _FarEnough
+    raise FarEnough
+
+
+def require_layer(study: Study, config: PreTrainedConfig, hook: Hook) -> None:
+    """Refuse a point of a layer that the model does not have.
+
+    Raises:
+        ValueError: says which layers it has.
+    """
+    layers = config.get_text_config().num_hidden_layers
+    if hook.layer >= layers:
+        raise ValueError(
+            f"the SAE reads layer {hook.layer}; {study.model} has layers 0 to {layers - 1}"
+        )
+
+
+def threads_for(config: PreTrainedConfig) -> int | None:
+    """Threads on which a model works best on the CPU; None for all."""
+    return None if config.get_text_config().hidden_size >= LARGE else 1
 
 
 def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel:
@@ -153,13 +167,29 @@ def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel
     lower: type[PreTrainedModel] = type(
         kind.__name__, (kind,), {"__init__": build, "__module__": kind.__module__}
     )
+    load_weights(lower, study, config)
+    assert body is not None
+    body.to(study.device).eval()
+    # Their number is as before, whoever counts them, and a point before the first can be read.
+    layers.extend(above)
+    return body
+
+
+def load_weights(
+    kind: type[PreTrainedModel], study: Study, config: PreTrainedConfig
+) -> PreTrainedModel:
+    """A study's model as one of the classes for its config, in the study's dtype, on the CPU.
+
+    Raises:
+        ValueError: its files lack some of the weights.
+    """
     # PyTorch's fused attention leaves out Gemma 2's soft-capping of scores.
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     # A bar over weights would garble the one over partitions; the weights of the layers above
     # would be reported as unexpected.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    found: Any = lower.from_pretrained(
+    found: Any = kind.from_pretrained(
         **study.pretrained,
         config=config,
         dtype=getattr(torch, study.dtype),
@@ -171,11 +201,7 @@ def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel
             f"the files of {study.model} lack {len(missing)} weights that its config asks for, "
             f"{missing[0]} among them: it would run on random ones; get the model again"
         )
-    assert body is not None
-    body.to(study.device).eval()
-    # Their number is as before, whoever counts them, and a point before the first can be read.
-    layers.extend(above)
-    return body
+    return found[0]
 
 
 def _drop_all_but(model: nn.Module, body: nn.Module) -> None:
