@@ -9,7 +9,8 @@ from aanet_assets.storage.table import Table
 
 _WRITTEN = "This page is written by `make docs` from the declarations in `aanet_assets/steps`."
 _PARTITIONS = {
-    "Whole": "none", "ByShard": "shards", "ByN": "n_clusters", "ByNK": "n_clusters x k",
+    "Whole": "none", "ByShard": "shards", "ByHeldoutShard": "held-out shards",
+    "ByN": "n_clusters", "ByNK": "n_clusters x k",
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def save_block(path: Path, block: Block, n_latents: int) -> None:
 
 
 def join_blocks(blocks: Sequence[Path], path: Path) -> None:
-    """Write a shard out of the files of its blocks, in memory for one of them.
+    """Write one file out of those of its blocks, array by array, in memory for one of them.
 
     Raises:
         IndexError: there are no blocks.
@@ -74,7 +74,7 @@ def join_blocks(blocks: Sequence[Path], path: Path) -> None:
         # Arrays of the whole shard grow in files of their own, which are then mapped, not read.
         scratch = Path(stack.enter_context(TemporaryDirectory(dir=blocks[0].parent)))
         arrays = {}
-        for name in ARRAYS:
+        for name in files[0].keys():  # noqa: SIM118 - no dictionary
             shapes = [file.get_slice(name).get_shape() for file in files]
             length = sum(shape[0] for shape in shapes)
             first = files[0].get_tensor(name)
@@ -103,6 +103,14 @@ def chunk_tokens(path: Path) -> Int[np.ndarray, "chunks seq"]:
     """Token ids of a block or shard, without its codes."""
     with safe_open(path, framework="numpy") as file:
         return file.get_tensor("tokens")
+
+
+def read_chunks(
+    path: Path,
+) -> tuple[Int[np.ndarray, "chunks seq"], Bool[np.ndarray, "chunks seq"]]:
+    """Token ids and special positions of a shard, without its codes."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("tokens"), file.get_tensor("special")
 
 
 def read_shard(path: Path) -> Shard:

@@ -20,6 +20,11 @@ class Size(NamedTuple):
     """Parameters that are loaded: embeddings, and layers up to the hook."""
     multiplied: int
     """Those of them that every token is multiplied with: all but the embeddings."""
+    with_head: int
+    """Parameters that are loaded for predictions: everything, and a head that is not tied."""
+    to_predict: int
+    """Those that every token is multiplied with on the way to its prediction."""
+    vocabulary: int
     d_model: int
     heads: int
     largest: int
@@ -54,11 +59,15 @@ def size_of(config: PreTrainedConfig, hook: Hook) -> Size:
     body, text = body_of(whole), config.get_text_config()
     layers = list(layers_of(body))
     in_layers = sum(map(_parameters, layers[: layers_below(hook)]))
-    embeddings = _parameters(body) - sum(map(_parameters, layers))
+    in_all_layers, head = sum(map(_parameters, layers)), text.vocab_size * text.hidden_size
+    embeddings, everything = _parameters(body) - in_all_layers, _parameters(whole)
     return Size(
-        everything=_parameters(whole),
+        everything=everything,
         read=embeddings + in_layers,
         multiplied=in_layers,
+        with_head=everything + (0 if text.tie_word_embeddings else head),
+        to_predict=in_all_layers + head,
+        vocabulary=text.vocab_size,
         d_model=text.hidden_size,
         # State-space models have none.
         heads=getattr(text, "num_attention_heads", 0),

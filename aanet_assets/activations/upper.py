@@ -4,13 +4,13 @@ All that runs is the model's own code: norms, soft caps and scales of logits are
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from aanet_assets.activations.architecture import (
     body_of,
@@ -30,7 +30,8 @@ from aanet_assets.activations.language_model import (
     threads_for,
 )
 from aanet_assets.activations.sae import Hook
-from aanet_assets.study.study import Study
+from aanet_assets.activations.stand_in import from_hub
+from aanet_assets.study.study import Study, resolve
 from aanet_assets.study.threads import torch_threads
 
 _PROBE = 8
@@ -48,9 +49,11 @@ class WholeModel:
     """
 
     def __init__(self, study: Study):
-        self.config = load_config(study)
-        self.model = load_weights(class_with_head(self.config), study, self.config)
-        self.model.eval().to(torch.device(study.device))
+        is_local = resolve(study.model).is_dir()
+        with nullcontext() if is_local else from_hub(f"the language model {study.model}"):
+            self.config = load_config(study)
+            loaded: Any = load_weights(class_with_head(self.config), study, self.config)
+        self.model: PreTrainedModel = loaded.to(study.device).eval()
         self.body = body_of(self.model)
         self.vocabulary: int = self.config.get_text_config().vocab_size
         """Tokens that have a logit."""
@@ -131,8 +134,8 @@ class UpperReader:
     """
 
     def __init__(self, study: Study, hook: Hook):
-        require_layer(study, load_config(study), hook)
         self.whole = WholeModel(study)
+        require_layer(study, self.whole.config, hook)
         text = self.whole.config.get_text_config()
         layers = layers_of(self.whole.body)
         self._has_upper = layers_below(hook) < len(layers)

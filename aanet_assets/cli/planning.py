@@ -51,6 +51,9 @@ class Plan(NamedTuple):
     """Of the language model up to the hook, in the study's dtype."""
     working_memory: int
     """Weights, SAE and one batch on the device."""
+    prediction_memory: int
+    """All weights, and the logits of one pass, on the device."""
+    prediction_disk: int
     cache_disk: int | None
     """None where L0 is not known."""
     rows_disk: int
@@ -59,6 +62,8 @@ class Plan(NamedTuple):
     """AANets exported at full width."""
     flops: float
     """Of the passes through model and SAE."""
+    prediction_flops: float
+    """Of the passes of held-out tokens through the whole model."""
     speed: float
     """Floating-point operations per second that they are taken to run at."""
     speed_from: str
@@ -66,6 +71,11 @@ class Plan(NamedTuple):
     """AANets of stage 1."""
     replicates: int
     """Further AANets: replicates, and those of null clusters."""
+
+    @property
+    def prediction_seconds(self) -> float:
+        """Time of the predictions."""
+        return self.prediction_flops / self.speed
 
     @property
     def cache_seconds(self) -> float:
@@ -85,12 +95,16 @@ def make_plan(study: Study) -> Plan:
         ValueError: model or SAE are neither here nor described by the study, or its corpus's local
             files hold less than it asks for.
     """
+    from aanet_assets.activations.predictions import chunks_at_once
     from aanet_assets.activations.size import config_of, size_of
 
     latents = _latents(study)
     size = size_of(config_of(study), parse_hook(latents.hook))
     cache = study.cache
-    tokens = (cache.training_shards + cache.heldout_shards) * cache.chunks_per_shard * cache.seq_len
+    per_shard = cache.chunks_per_shard * cache.seq_len
+    tokens, heldout = len(study.shards) * per_shard, len(study.heldout_shards) * per_shard
+    logits = chunks_at_once(study, size.vocabulary) * cache.seq_len * size.vocabulary
+    groups = min(study.predictions.groups, size.vocabulary)
     width = BYTES[study.dtype]
     batch = cache.batch_chunks * cache.seq_len
     per_token = (
@@ -112,6 +126,9 @@ def make_plan(study: Study) -> Plan:
         latents=latents,
         weights=width * size.read,
         working_memory=width * size.read + 4 * sae + batch * per_token,
+        # In the model's type, in float32, as probabilities, and those once more by groups.
+        prediction_memory=width * size.with_head + (width + 4 * 4) * logits,
+        prediction_disk=(2 * groups + 4) * heldout,
         cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 10)),
         rows_disk=sum(
             4 * latents.number * min(study.rows.max_rows, tokens) * (1 + shuffles)
@@ -121,6 +138,7 @@ def make_plan(study: Study) -> Plan:
         if study.aanet.export_pt
         else 0,
         flops=2.0 * multiplied * tokens,
+        prediction_flops=2.0 * size.to_predict * heldout,
         speed=speed,
         speed_from=speed_from,
         aanets=clusters * len(study.ks),
@@ -238,7 +256,22 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             "not known yet" if plan.cache_disk is None else decimal(plan.cache_disk),
             l0,
         ),
-        ("time of the cache", duration(plan.cache_seconds), _arithmetic(plan)),
+        ("time of the cache", duration(plan.cache_seconds), _arithmetic(plan, plan.flops)),
+        (
+            "predictions",
+            decimal(plan.prediction_disk),
+            "at most, of the held-out tokens (predictions.groups)",
+        ),
+        (
+            "memory of predictions",
+            decimal(plan.prediction_memory),
+            f"all {plan.size.with_head / 1e6:,.1f} million parameters, and logits of one pass",
+        ),
+        (
+            "time of predictions",
+            duration(plan.prediction_seconds),
+            _arithmetic(plan, plan.prediction_flops),
+        ),
         (
             "training rows",
             decimal(plan.rows_disk),
@@ -264,8 +297,8 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
     ]
 
 
-def _arithmetic(plan: Plan) -> str:
-    return f"{plan.flops:.2g} operations at {plan.speed / 1e12:,.3g} TFLOP/s ({plan.speed_from})"
+def _arithmetic(plan: Plan, flops: float) -> str:
+    return f"{flops:.2g} operations at {plan.speed / 1e12:,.3g} TFLOP/s ({plan.speed_from})"
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from aanet_assets.storage import warehouse
 from aanet_assets.storage.files import abandoned
 from aanet_assets.storage.inputs import input_files
 from aanet_assets.storage.locks import nothing_being_made
-from aanet_assets.storage.partitions import At, ByN, ByNK, ByShard, Whole
+from aanet_assets.storage.partitions import At, ByHeldoutShard, ByN, ByNK, ByShard, Whole
 from aanet_assets.storage.records import read_record
 from aanet_assets.storage.refusals import REFUSED
 from aanet_assets.storage.step import Partition, Step
@@ -29,7 +29,8 @@ ABANDONED = "temporary files of processes that are gone"
 
 
 _STEMS: dict[type[At], str] = {
-    Whole: "all", ByShard: "shard{shard}", ByN: "n{n}", ByNK: "n{n}_k{k}",
+    Whole: "all", ByShard: "shard{shard}", ByHeldoutShard: "shard{shard}", ByN: "n{n}",
+    ByNK: "n{n}_k{k}",
 }  # fmt: skip
 _BESIDE = ("records/", "locks/")
 

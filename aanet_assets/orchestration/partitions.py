@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from aanet_assets.storage.partitions import At, ByN, ByNK, Whole
+from aanet_assets.storage.partitions import At, ByNK, ByShard, Whole
 from aanet_assets.storage.step import Part, Step
 from aanet_assets.study.study import Study
 
@@ -23,9 +23,10 @@ def partitions_def(study: Study, kind: type[At]) -> dg.PartitionsDefinition | No
 
 
 def dependency(study: Study, step: Step, part: Part) -> dg.AssetDep:
-    """The edge from what a step reads; all but shards are mapped by Dagster itself."""
+    """The edge from what a step reads; all but shards for what has none are mapped by Dagster."""
     mapping, read = None, part.step
-    if read.partitions not in (Whole, ByN, ByNK):
-        shards = [str(shard) for shard in part.shards(study)]
+    if issubclass(read.partitions, ByShard) and not issubclass(step.partitions, ByShard):
+        found = read.partitions.all_of(study)
+        shards = [str(at.key) for at in found if at.shard in part.shards(study)]
         mapping = dg.SpecificPartitionsPartitionMapping(shards)
     return dg.AssetDep(read.asset_key(study), partition_mapping=mapping)

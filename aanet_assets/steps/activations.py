@@ -127,7 +127,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 def activation_cache(run: Run[ByShard]) -> Outcome:
     """Token ids and sparse SAE codes of one range of documents.
 
-    The language model runs here and nowhere else, up to the SAE's layer. BOS and other special
+    The language model runs here up to the SAE's layer and no further. BOS and other special
     tokens carry no codes. The last shards are held out: they give vertex samples and train nothing.
     """
     import pandas as pd

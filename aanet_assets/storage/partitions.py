@@ -1,4 +1,4 @@
-"""What a partition is of: everything, one shard, one n_clusters, or one n_clusters and k."""
+"""What a partition is of: everything, one shard (held out or any), one n_clusters, or one and k."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -67,6 +67,16 @@ class ByShard(At):
     @classmethod
     def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
         for shard in study.shards:
+            yield cls(shard)
+
+
+@dataclass(frozen=True, order=True)
+class ByHeldoutShard(ByShard):
+    """One shard of the activation cache that trains nothing."""
+
+    @classmethod
+    def all_of(cls, study: Study) -> Iterator[Self]:  # noqa: D102
+        for shard in study.heldout_shards:
             yield cls(shard)
 
 

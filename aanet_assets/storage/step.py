@@ -198,8 +198,14 @@ def upstream(study: Study, partition: Partition) -> list[Partition]:
         read, numbers = part.step, partition.at.numbers
         if read.partitions is Whole:
             found.append(read.at())
-        elif read.partitions is ByShard:
-            found += [read.at(shard=shard) for shard in part.shards(study)]
+        elif issubclass(read.partitions, ByShard):
+            found += [
+                one
+                for one in read.all_of(study)
+                if one.at.shard in part.shards(study)
+                # What is itself of one shard reads that one.
+                and one.at.shard == numbers.get("shard", one.at.shard)
+            ]
         elif read.partitions is ByN:
             found.append(read.at(n=numbers["n"]))
         elif "k" in numbers:

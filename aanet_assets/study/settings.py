@@ -168,6 +168,15 @@ class FitSettings(Settings):
     token a share unexplained that is less than this times the hook's own; 0 refuses none."""
 
 
+class PredictionSettings(Settings):
+    """How the language model's predictions at held-out tokens are kept."""
+
+    groups: Annotated[int, Field(ge=4)] = 1_024
+    """Groups of tokens into which probabilities are summed: the half of them are one frequent token
+    each, and the other half hold all other tokens. A vocabulary that is no larger is kept whole.
+    Each takes two bytes per held-out token."""
+
+
 CLUSTERING_METHODS = Literal[
     "kmeans", "k_subspaces", "spectral_decoder", "spectral_cooccurrence", "labels"
 ]

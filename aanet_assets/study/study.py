@@ -19,6 +19,7 @@ from aanet_assets.study.settings import (
     FitSettings,
     HubSettings,
     LocalSettings,
+    PredictionSettings,
     RefitSettings,
     RowSettings,
     SaeSettings,
@@ -61,6 +62,8 @@ class Activations(Settings):
     """Chunks and shards."""
     fit: FitSettings = FitSettings()
     """What an SAE that fits does; one that does not is refused before any shard is made."""
+    predictions: PredictionSettings = PredictionSettings()
+    """What is kept of the model's next-token distributions."""
     truth: TruthSettings | None = None
     """Set when the corpus is sampled from a process whose answer is known."""
     local: LocalSettings | None = None

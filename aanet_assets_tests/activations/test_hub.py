@@ -124,7 +124,9 @@ def test_a_revision_that_is_given_is_resolved_and_counts(study: Study, cache: Pa
         for step in steps_of(study)
         if settings_digest(study, step) != settings_digest(tagged, step)
     }
-    assert different == {"sae_fit", "activation_cache", "vertex_samples"}
+    assert different == {
+        "sae_fit", "activation_cache", "token_groups", "predictions", "vertex_samples",
+    }  # fmt: skip
 
 
 def test_the_hub_is_asked_first_and_a_commit_is_never_asked_for(

@@ -10,6 +10,7 @@ from aanet_assets.cli.planning import make_plan, rows_of
 from aanet_assets.defs import gemma_2_9b, gpt2_small
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.clusters import ROWS
+from aanet_assets.steps.predictions import PREDICTIONS
 from aanet_assets.study.settings import HubSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
@@ -26,7 +27,11 @@ def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
     assert plan.aanets == sum(study.n_clusters) * len(study.ks)
     rows = sum(ROWS.under(study.paths.root, n=n).stat().st_size for n in study.n_clusters)
     assert rows <= plan.rows_disk * 1.1
-    assert plan.cache_seconds > 0
+    assert plan.cache_seconds > plan.prediction_seconds > 0
+    predicted = sum(
+        PREDICTIONS.under(study.paths.root, shard=s).stat().st_size for s in study.heldout_shards
+    )
+    assert predicted == pytest.approx(plan.prediction_disk, rel=0.1)
 
 
 def test_parameters_are_those_of_the_loaded_model() -> None:
@@ -34,12 +39,17 @@ def test_parameters_are_those_of_the_loaded_model() -> None:
         vocab_size=50, hidden_size=16, intermediate_size=40, num_hidden_layers=4,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8,
     )  # fmt: skip
-    size = size_of(config, Hook(1, "post"))
+    size_at = Hook(1, "post")
+    size = size_of(config, size_at)
     whole = AutoModel.from_config(config)
     assert size.everything == sum(p.numel() for p in whole.parameters())
     layers = [sum(p.numel() for p in layer.parameters()) for layer in whole.layers]
     assert size.multiplied == sum(layers[:2])
     assert size.read == size.everything - sum(layers[2:])
+    assert size.with_head == size.everything, "the head is the embeddings"
+    assert size.to_predict == sum(layers) + 50 * 16
+    untied = size_of(Gemma2Config(**{**config.to_dict(), "tie_word_embeddings": False}), size_at)
+    assert untied.with_head == size.everything + 50 * 16
     assert size_of(config, Hook(2, "pre")) == size
     assert (size.d_model, size.heads, size.largest) == (16, 2, 40)
 

@@ -130,7 +130,7 @@ def test_runs_that_use_a_gpu_wait_for_it_in_one_pool() -> None:
         for defs, module in (("gemma", gemma_2_9b), ("toy", toy))
     }
     users = {
-        "sae_fit", "activation_cache", "aanet_models", "replicates", "refit_models",
+        "sae_fit", "activation_cache", "predictions", "aanet_models", "replicates", "refit_models",
         "vertex_samples",
     }  # fmt: skip
     assert {name for name, pool in pools["gemma"].items() if pool == "cuda"} == users

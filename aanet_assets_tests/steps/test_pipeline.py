@@ -23,6 +23,12 @@ from aanet_assets.steps.evidence import null_clusters
 from aanet_assets.steps.ground_truth import RECOVERY, recovery
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.metrics import consolidated_metrics
+from aanet_assets.steps.predictions import (
+    PREDICTION_FIT,
+    TOKEN_GROUPS,
+    predictions,
+    token_groups,
+)
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.obeyed import settings_digest
 from aanet_assets.storage.step import Partition, ancestors, parts_read, upstream
@@ -86,6 +92,8 @@ def test_every_output_is_told_to_be_its_partitions() -> None:
     ("partition", "expected"),
     [
         (activation_cache.at(shard=2), {"corpus": 1, "sae_fit": 1}),
+        (token_groups.at(), {"activation_cache": 2}),
+        (predictions.at(shard=2), {"activation_cache": 1, "token_groups": 1}),
         (clustering.at(n=7), {"activation_cache": 2}),
         (aanet_models.at(n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
         (aanet_exports.at(n=7, k=3), {"clustering": 1, "aanet_models": 1}),
@@ -105,6 +113,10 @@ def test_what_a_partition_reads(partition: Partition, expected: dict[str, int]) 
     own = partition.at.numbers
     for name, value in ((name, p.at.numbers[name]) for p in found for name in p.at.numbers):
         assert value == own.get(name, value)
+
+
+def test_predictions_are_of_held_out_shards_alone() -> None:
+    assert [one.at.shard for one in predictions.all_of(STUDY)] == [2]
 
 
 def test_vertex_samples_compare_heldout_shards_with_those_that_train() -> None:
@@ -152,7 +164,8 @@ def test_vertex_samples_compare_heldout_shards_with_those_that_train() -> None:
             {"null_clusters", "reproducibility", "review_page"},
         ),
         ({"device": "cuda", "description": "x"}, set()),
-        ({"dtype": "float16"}, {"sae_fit", "activation_cache"}),
+        ({"dtype": "float16"}, {"sae_fit", "activation_cache", "predictions"}),
+        ({"predictions": {"groups": 16}}, {"token_groups"}),
         ({"fit": {"max_unexplained": 0.9}}, {"sae_fit"}),
     ],
 )
@@ -204,5 +217,5 @@ def test_a_study_without_a_known_truth_has_no_corpus_and_no_recovery() -> None:
 def test_the_database_of_a_study_has_no_tables_of_activations_that_it_shares() -> None:
     other = STUDY.sharing("other", ks=(2, 3))
     missing = set(tables_of(STUDY)) - set(tables_of(other))
-    assert missing == {SAE_FIT, CACHE_SHARDS}
+    assert missing == {SAE_FIT, CACHE_SHARDS, TOKEN_GROUPS, PREDICTION_FIT}
     assert steps_of(other) == steps_of(STUDY)
