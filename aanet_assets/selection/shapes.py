@@ -50,10 +50,10 @@ def shapes_of(
     most = trust.shape_rows
     if len(rows) > most:
         rows = rows[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
-    axes = _principal_axes(rows)
+    axes = principal_axes(rows)
     if axes is None:
         return []
-    whitened, explained = axes
+    whitened, explained = axes.whitened, axes.explained
     near = int(np.ceil(trust.near_share * len(rows)))
     found = []
     for k in ks:
@@ -74,12 +74,11 @@ def interior(rows: Float[np.ndarray, "rows rank"]) -> float | None:
     Share of rows within the radius (in whitened coordinates) that holds 10% of such a Gaussian,
     over 0.1. None for rows that do not vary.
     """
-    axes = _principal_axes(rows)
+    axes = principal_axes(rows)
     if axes is None:
         return None
-    whitened = axes[0]
-    squares = np.square(whitened).sum(axis=1)
-    return float((squares < chi2.ppf(CORE, whitened.shape[1])).mean() / CORE)
+    squares = np.square(axes.whitened).sum(axis=1)
+    return float((squares < chi2.ppf(CORE, axes.whitened.shape[1])).mean() / CORE)
 
 
 def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, " members"]) -> float | None:
@@ -98,13 +97,24 @@ def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, " members"]) 
     return float((total**2 / squares[written]).mean()) if written.any() else None
 
 
-def _principal_axes(
-    rows: Float[np.ndarray, "rows rank"],
-) -> tuple[Float[np.ndarray, "rows axes"], Float[np.ndarray, " axes"]] | None:
-    """Whitened principal coordinates and cumulative shares of variance; None for no spread."""
+class PrincipalAxes(NamedTuple):
+    """Directions in which rows vary, from the widest on."""
+
+    whitened: Float[np.ndarray, "rows axes"]
+    """Coordinates of unit variance."""
+    explained: Float[np.ndarray, " axes"]
+    """Cumulative shares of the variance."""
+    mean: Float[np.ndarray, " rank"]
+    axes: Float[np.ndarray, "rank axes"]
+    """Orthonormal columns."""
+
+
+def principal_axes(rows: Float[np.ndarray, "rows rank"]) -> PrincipalAxes | None:
+    """Principal components of rows; None where they do not vary."""
     if len(rows) < 2:
         return None
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    centred = rows.astype(np.float64) - mean
     variance, axes = np.linalg.eigh(centred.T @ centred / len(rows))
     variance, axes = variance[::-1], axes[:, ::-1]
     # Where rows are equal, what is left of the variance is rounding.
@@ -114,4 +124,5 @@ def _principal_axes(
     if not kept.any():
         return None
     whitened = centred @ axes[:, kept] / np.sqrt(variance[kept])
-    return whitened, np.cumsum(variance[kept]) / variance.clip(min=0).sum()
+    explained = np.cumsum(variance[kept]) / variance.clip(min=0).sum()
+    return PrincipalAxes(whitened, explained, mean, axes[:, kept])

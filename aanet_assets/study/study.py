@@ -1,7 +1,8 @@
 """The study: one frozen object that says everything the pipeline needs to know.
 
 A study module builds one (`Study(...)`) and hands it to `build_defs`. Checks that need no file
-happen here, when the study is built; those that read the model or the SAE are in `activations/preflight.py`.
+happen here, when the study is built; those that read the model or the SAE are in
+`activations/preflight.py`.
 """
 
 from pathlib import Path

@@ -106,5 +106,5 @@ def test_on_other_hardware_more_nodes_take_less_time_and_what_is_not_known_is_sa
 
 @pytest.mark.parametrize("on", ["8xtpu", "0xh100", "h100", "8h100", "-1xcpu", ""])
 def test_hardware_that_is_none(on: str) -> None:
-    with pytest.raises(ValueError, match="names no hardware.*8xh100 or 64xcpu.*a100, h100"):
+    with pytest.raises(ValueError, match=r"names no hardware.*8xh100 or 64xcpu.*a100, h100"):
         parse_hardware(on, 1)

@@ -1,0 +1,136 @@
+"""Whether the model uses the coordinates: what it predicts when they are changed at one token.
+
+The part x_c that the cluster writes is replaced by a point of its simplex, and the layers above are
+run as they are.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aanet_assets.belief.measures import divergence
+
+Predict = Callable[
+    [Int[np.ndarray, " tokens"], Float[np.ndarray, "tokens edits d_model"]],
+    Float[np.ndarray, "tokens edits groups"],
+]
+"""(tokens by number, residual streams put in their place, several each) -> predictions."""
+
+
+class Edited(NamedTuple):
+    """Tokens of a cluster, without what it writes there."""
+
+    tokens: Int[np.ndarray, " tokens"]
+    without: Float[np.ndarray, "tokens d_model"]
+    """Residual stream less x_c."""
+
+
+class MixtureUnderEdits(NamedTuple):
+    """How predictions follow coordinates b* that are put in place of a token's own."""
+
+    int_r2: float
+    """1 - sum |p(b*) - sum_i b*_i p(e_i)|^2 / sum |p(b*) - mean over b*|^2, token by token: whether
+    predictions are mixtures of those at the vertices."""
+    context: float
+    """Share of the variance of p(b*) that is due to which token it was."""
+    moved: float
+    """Mean divergence of p(b*) from its mean over b*, in nats: whether they move at all."""
+
+
+def mixture_under_edits(
+    predict: Predict,
+    edited: Edited,
+    vertices: Float[np.ndarray, "k d_model"],
+    points: int,
+    seed: int,
+) -> MixtureUnderEdits:
+    """Put points of the simplex, drawn from Dirichlet(1), in place of the cluster's part.
+
+    Args:
+        vertices: in the residual stream.
+        points: how many, the same ones at each token.
+    """
+    k = len(vertices)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(k), points)
+    places = np.concatenate([vertices, weights @ vertices])
+    found = predict(edited.tokens, edited.without[:, None] + places)
+    at_vertices, inside = found[:, :k], found[:, k:]
+    mixed = np.einsum("pk,tkg->tpg", weights, at_vertices)
+    mean = inside.mean(axis=1, keepdims=True)
+    over_tokens = inside - inside.mean(axis=0, keepdims=True)
+    over_all = inside - inside.mean(axis=(0, 1))
+    spread = np.square(inside - mean).sum()
+    total = np.square(over_all).sum()
+    return MixtureUnderEdits(
+        float(1 - np.square(inside - mixed).sum() / spread) if spread else np.nan,
+        float(np.square(over_tokens).sum() / total) if total else np.nan,
+        float(divergence(inside, np.broadcast_to(mean, inside.shape)).mean()),
+    )
+
+
+class Steering(NamedTuple):
+    """Tokens near one vertex are put at another: the share of the way to a distribution there."""
+
+    reached: float
+    """1 - KL(target, after) / KL(target, before), both summed over tokens and pairs of vertices."""
+    kl_before: float
+    """Mean KL(target, before) in nats."""
+    kl_after: float
+    random: float
+    """The same share for a random direction of the same length."""
+    random_in_span: float
+    """For a random direction of the same length within the cluster's subspace."""
+    removed: float
+    """With nothing put in the place of what the cluster writes."""
+
+
+def steering(
+    predict: Predict,
+    near: list[Edited],
+    written: list[Float[np.ndarray, "tokens d_model"]],
+    vertices: Float[np.ndarray, "k d_model"],
+    basis: Float[np.ndarray, "d_model rank"],
+    targets: Float[np.ndarray, "k groups"],
+    seed: int,
+) -> Steering:
+    """Steer tokens from each vertex to every other one, and by directions that mean nothing.
+
+    Args:
+        near: tokens near each vertex.
+        written: what the cluster writes there, x_c.
+        basis: orthonormal columns that span the cluster's decoder rows.
+        targets: distribution that each vertex stands for.
+    """
+    rng = np.random.default_rng(seed)
+    sums = np.zeros((5, 2))
+    for source, (edited, own) in enumerate(zip(near, written, strict=True)):
+        others = [i for i in range(len(vertices)) if i != source]
+        steps = vertices[others] - own[:, None]
+        lengths = np.linalg.norm(steps, axis=-1, keepdims=True)
+        drawn = rng.standard_normal(steps.shape)
+        in_span = rng.standard_normal((*steps.shape[:2], basis.shape[1])) @ basis.T
+        streams = np.concatenate(
+            [
+                own[:, None],
+                np.zeros_like(own)[:, None],
+                own[:, None] + steps,
+                own[:, None] + drawn / np.linalg.norm(drawn, axis=-1, keepdims=True) * lengths,
+                own[:, None] + in_span / np.linalg.norm(in_span, axis=-1, keepdims=True) * lengths,
+            ],
+            axis=1,
+        )
+        found = predict(edited.tokens, edited.without[:, None] + streams)
+        before, gone, after = found[:, :1], found[:, 1:2], found[:, 2:]
+        by_kind = np.split(after, 3, axis=1)
+        wanted = np.broadcast_to(targets[others], by_kind[0].shape)
+        for row, predicted in enumerate((before, *by_kind, gone)):
+            apart = divergence(wanted, np.broadcast_to(predicted, wanted.shape))
+            sums[row] += apart.sum(), apart.size
+    totals, counts = sums.T
+    reached = 1 - totals / totals[0]
+    return Steering(
+        *(float(x) for x in (reached[1], totals[0] / counts[0], totals[1] / counts[1])),
+        *(float(x) for x in reached[2:]),
+    )

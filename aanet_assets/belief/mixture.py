@@ -1,0 +1,177 @@
+"""Whether next-token distributions are mixtures over the vertices: p(x' | context) = sum_i b_i V_i.
+
+A simplex of beliefs predicts so, whatever the process: states are hidden, and what follows from a
+belief is the mean of what follows from the states. Half of the documents fits, the other half
+tests.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize
+
+from aanet_assets.belief.measures import FLOOR, divergence, interval, r_squared, summed_by
+
+ROUNDS = 100
+"""Of expectation and maximisation: after them the divergence falls by less than 1e-4 of itself."""
+
+
+class PredictionScores(NamedTuple):
+    """How much of the divergence between predictions and their mean coordinates explain."""
+
+    kl_explained: float
+    """1 - KL(p, sum b_i V_i) / KL(p, mean p)."""
+    kl_explained_low: float
+    """Lower end of its 95% interval, by documents."""
+    kl_explained_high: float
+    """Upper end."""
+    mixture_r2: float
+    """R^2 of the probabilities by the mixture."""
+    token_kl_explained: float
+    """The same share from the current token alone."""
+    permuted_kl_explained: float
+    """The same from coordinates that have changed places among tokens that are equal."""
+
+
+class LatentScores(NamedTuple):
+    """The same from activations of the cluster's latents, which bound it from above."""
+
+    latents_kl_explained: float
+    """By a softmax regression on all of them."""
+    best_latent_kl_explained: float
+    """The same on the best single one."""
+
+
+def fit_mixture(
+    coordinates: Float[np.ndarray, "tokens k"], p: Float[np.ndarray, "tokens groups"]
+) -> Float[np.ndarray, "k groups"]:
+    """Distributions V of the vertices with the least sum of KL(p_t, sum_i b_ti V_i).
+
+    A convex problem; each round multiplies V by its gradient and makes it distributions again,
+    which is expectation and maximisation of a mixture whose weights are known.
+    """
+    v = coordinates.T @ p + FLOOR
+    v /= v.sum(axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        v = v * (coordinates.T @ (p / np.maximum(coordinates @ v, FLOOR**2)))
+        v /= np.maximum(v.sum(axis=1, keepdims=True), FLOOR**2)
+    return v
+
+
+def prediction_scores(
+    coordinates: Float[np.ndarray, "tokens k"],
+    p: Float[np.ndarray, "tokens groups"],
+    token_ids: Int[np.ndarray, " tokens"],
+    documents: Int[np.ndarray, " tokens"],
+    seed: int,
+) -> PredictionScores:
+    """Scores on the documents with odd numbers of what is fitted on those with even ones."""
+    fits = documents % 2 == 0
+    test, mean = ~fits, p[fits].mean(axis=0)
+    unexplained = divergence(p[test], mean)
+
+    def share(predicted: Float[np.ndarray, "test groups"]) -> float:
+        return float(1 - divergence(p[test], predicted).sum() / unexplained.sum())
+
+    vertices = fit_mixture(coordinates[fits], p[fits])
+    mixture = coordinates[test] @ vertices
+    left = divergence(p[test], mixture)
+    numbers = np.unique(documents[test], return_inverse=True)[1]
+    count = int(numbers.max()) + 1
+    by_document = [summed_by(each, numbers, count) for each in (left, unexplained)]
+    low, high = interval(lambda w: 1 - (w @ by_document[0]) / (w @ by_document[1]), count, seed)
+    permuted = _permuted_within(token_ids[test], np.random.default_rng(seed))
+    return PredictionScores(
+        kl_explained=float(1 - left.sum() / unexplained.sum()),
+        kl_explained_low=low,
+        kl_explained_high=high,
+        mixture_r2=r_squared(p[test], mixture),
+        token_kl_explained=share(_by_token(p[fits], token_ids[fits], token_ids[test], mean)),
+        permuted_kl_explained=share(mixture[permuted]),
+    )
+
+
+def latent_scores(
+    latents: Float[np.ndarray, "tokens members"],
+    p: Float[np.ndarray, "tokens groups"],
+    documents: Int[np.ndarray, " tokens"],
+) -> LatentScores:
+    """What all of a cluster's latents explain, and the single one that explains most."""
+    fits = documents % 2 == 0
+    test, mean = ~fits, p[fits].mean(axis=0)
+    unexplained = divergence(p[test], mean).sum()
+
+    def share(columns: Float[np.ndarray, "tokens columns"]) -> float:
+        predicted = _softmax_regression(columns[fits], p[fits], columns[test])
+        return float(1 - divergence(p[test], predicted).sum() / unexplained)
+
+    # A regression of each of many latents would take long, and a straight line tells which is best.
+    linear = [_linear_r2(latents[:, [i]], p, fits) for i in range(latents.shape[1])]
+    return LatentScores(share(latents), share(latents[:, [int(np.argmax(linear))]]))
+
+
+def _by_token(
+    p: Float[np.ndarray, "fits groups"],
+    seen: Int[np.ndarray, " fits"],
+    asked: Int[np.ndarray, " test"],
+    mean: Float[np.ndarray, " groups"],
+) -> Float[np.ndarray, "test groups"]:
+    """Mean prediction at each token, one of the mean's weight added; the mean at unseen ones."""
+    names, index = np.unique(seen, return_inverse=True)
+    sums = np.zeros((len(names) + 1, p.shape[1]))
+    np.add.at(sums, index, p)
+    counts = np.append(np.bincount(index, minlength=len(names)), 0)
+    means = (sums + mean) / (counts + 1)[:, None]
+    place = np.searchsorted(names, asked).clip(max=len(names) - 1)
+    return means[np.where(names[place] == asked, place, len(names))]
+
+
+def _permuted_within(
+    token_ids: Int[np.ndarray, " tokens"], rng: np.random.Generator
+) -> Int[np.ndarray, " tokens"]:
+    """Places of tokens after those of equal ones are permuted."""
+    places = np.arange(len(token_ids))
+    for token in np.unique(token_ids):
+        own = np.flatnonzero(token_ids == token)
+        places[own] = rng.permutation(own)
+    return places
+
+
+def _linear_r2(
+    x: Float[np.ndarray, "tokens columns"],
+    p: Float[np.ndarray, "tokens groups"],
+    fits: Bool[np.ndarray, " tokens"],
+) -> float:
+    design = np.column_stack([np.ones(len(x)), x])
+    weights = np.linalg.lstsq(design[fits], p[fits], rcond=None)[0]
+    return r_squared(p[~fits], design[~fits] @ weights)
+
+
+def _softmax_regression(
+    x: Float[np.ndarray, "fits columns"],
+    p: Float[np.ndarray, "fits groups"],
+    asked: Float[np.ndarray, "test columns"],
+) -> Float[np.ndarray, "test groups"]:
+    """Predictions softmax(W x) with the least mean divergence, and a trace of ridge."""
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    design, question = (
+        np.column_stack([np.ones(len(each)), (each - mean) / spread]) for each in (x, asked)
+    )
+    shape = design.shape[1], p.shape[1]
+
+    def loss(flat: Float[np.ndarray, " weights"]) -> tuple[float, Float[np.ndarray, " weights"]]:
+        weights = flat.reshape(shape)
+        logs = _log_softmax(design @ weights)
+        gradient = design.T @ (np.exp(logs) - p) / len(p) + 2e-5 * weights
+        return float(-(p * logs).sum() / len(p) + 1e-5 * np.square(flat).sum()), gradient.ravel()
+
+    start = np.zeros(shape)
+    start[0] = np.log(np.maximum(p.mean(axis=0), FLOOR))
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return np.exp(_log_softmax(question @ found.x.reshape(shape)))
+
+
+def _log_softmax(logits: Float[np.ndarray, "rows groups"]) -> Float[np.ndarray, "rows groups"]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
