@@ -8,12 +8,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
+from typer.core import TyperGroup
 
 from aanet_assets.cli import project, submitting, upkeep
 from aanet_assets.cli.terminal import (
@@ -37,7 +38,19 @@ if TYPE_CHECKING:
 # numerical library is loaded; a value set by the user stands.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+class _Commands(TyperGroup):
+    """All commands; what a study needs of another machine may not be there at any time."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConnectionError as error:
+            raise stop(error) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -196,7 +209,11 @@ def list_studies() -> None:
         except StudyModuleError as error:
             table.add_row(name, f"[red]{escape(str(error))}[/]", "")
         else:
-            table.add_row(name, escape(subject.description), _how_much(subject))
+            try:
+                how_much = _how_much(subject)
+            except ConnectionError as error:
+                how_much = f"[red]{escape(str(error))}[/]"
+            table.add_row(name, escape(subject.description), how_much)
     console.print(table)
 
 
@@ -204,7 +221,9 @@ def _how_much(study: "Study") -> str:
     """By the records alone; `status` says which of them still belong to the study as it is."""
     from aanet_assets.orchestration.pipeline import partitions_of
     from aanet_assets.storage.records import record_path
+    from aanet_assets.storage.remote import pull
 
+    pull(study)
     wanted = [record_path(study, partition) for partition in partitions_of(study)]
     there = set(study.paths.records.glob("*/*.json"))
     return f"{sum(record in there for record in wanted):,} of {len(wanted):,}"
@@ -281,12 +300,14 @@ def sql(study: StudyName, query: SqlText) -> None:
     """Answer a query on the study's tables (see the README for their names)."""
     import duckdb
 
+    from aanet_assets.orchestration.materialise import fetch_database
     from aanet_assets.orchestration.pipeline import tables_of
     from aanet_assets.storage import warehouse
 
     subject: Study = load(study).study
     tables = tables_of(subject)
     try:
+        fetch_database(subject)
         answer = warehouse.query(subject.paths, tables, query)
         rows = [] if answer is None else answer.fetchall()
     except FileNotFoundError as error:
@@ -322,7 +343,8 @@ def review(
     """Open a study's review page, by default of the clustering that its summary shows."""
     import webbrowser
 
-    from aanet_assets.steps.review import PAGE
+    from aanet_assets.steps.review import PAGE, review_page
+    from aanet_assets.storage.records import fetch_files
 
     subject: Study = load(study).study
     own = subject.n_clusters
@@ -330,6 +352,7 @@ def review(
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")
     shown = (subject.truth.n_clusters,) if subject.truth else ()
     wanted = (*shown, *own[::-1]) if n_clusters is None else (n_clusters,)
+    fetch_files(subject, [review_page.at(n=n) for n in wanted])
     there = [page for n in wanted if (page := PAGE.under(subject.paths.root, n=n)).is_file()]
     if not there:
         raise stop(f"there is no review page yet. Run: aanet run {study}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from aanet_assets.cli.prune import ABANDONED, bytes_of, unneeded
+from aanet_assets.cli.prune import ABANDONED, unneeded
 from aanet_assets.orchestration.orphans import mend_orphans, orphaned_runs, runs_elsewhere
 from aanet_assets.orchestration.pipeline import partitions_of, steps_of, tables_of
 from aanet_assets.steps.vertices import manifests, rewrite_manifest
@@ -206,7 +206,7 @@ def _unneeded(study: Study) -> Iterator[Problem]:
             names = (path.relative_to(study.paths.root) for path in files)
             yield Problem(
                 f"{_count(len(files), 'file')} {kind}: {_several(names)}",
-                f"nothing reads them; they take {bytes_of(files) / 1e6:,.1f} MB",
+                f"nothing reads them; they take {sum(files.values()) / 1e6:,.1f} MB",
                 f"aanet prune {study.name}",
             )
 

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from aanet_assets.activations.sae import parse_hook, read_config
 from aanet_assets.selection.nulls import shuffles_for
 from aanet_assets.steps.activations import SAE_FIT, sae_fit
+from aanet_assets.storage.records import fetch_files
 from aanet_assets.storage.run import Run
 from aanet_assets.study.study import Study, resolve
 
@@ -182,6 +183,7 @@ def _latents(study: Study) -> Latents:
             "large it is: give the study hub=HubSettings(...), as "
             "aanet_assets/defs/gemma_2_9b.py does"
         )
+    fetch_files(study, [sae_fit.at()])
     try:
         measured = Run(study, sae_fit.at()).read(SAE_FIT)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aanet_assets.orchestration.materialise import fetch_database
 from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.selection.verdicts import explain_none_of, select_both
 from aanet_assets.steps.evidence import EVIDENCE, evidence
@@ -26,6 +27,7 @@ from aanet_assets.toy.recovery import summary
 
 def print_report(study: Study, console: Console) -> None:
     """Print the summary of a study that has been run to the end."""
+    fetch_database(study)
     if study.truth is not None:
         _print_recovery(study, study.truth.n_clusters, console)
     _print_selection(study, console)
@@ -137,6 +139,7 @@ def _print_places(study: Study, console: Console) -> None:
         "table": shown(METRICS_CSV.under(root, n=n)),
         "samples": shown(MANIFEST.under(root, n=n).parent),
         "database": shown(study.paths.database),
+        **({"all files": f"{study.remote}/{study.name}"} if study.remote else {}),
         "review": f"aanet review {study.name}",
         "Dagit": "make ui, then http://127.0.0.1:3000",
         "SQL": escape(

@@ -37,12 +37,15 @@ def bear_any_terminal() -> None:
 def load(name: str) -> "LoadedStudy":
     """A study by its name; one clear message where there is none or it cannot be used."""
     from aanet_assets.orchestration.studies import StudyModuleError, load_study
+    from aanet_assets.storage.remote import pull
 
     enter_home()
     try:
-        return load_study(name)
+        loaded = load_study(name)
     except StudyModuleError as error:
         raise stop(error) from None
+    pull(loaded.study)
+    return loaded
 
 
 # Dagster's SQLite takes a path as an address, DuckDB reads a backslash as a folder's end.

@@ -64,7 +64,7 @@ def _outcome(finding: "Problem", dry_run: bool) -> tuple[bool, str]:
 
 def prune(study: StudyName, yes: Yes = False, runs_older_than_days: Days = None) -> None:
     """Remove what the study as it is now no longer needs, after showing what and how much."""
-    from aanet_assets.cli.prune import bytes_of, remove, unneeded
+    from aanet_assets.cli.prune import remove, unneeded
     from aanet_assets.orchestration.old_runs import bytes_of_runs, delete_runs, old_runs
     from aanet_assets.storage.locks import BusyError
 
@@ -81,8 +81,8 @@ def prune(study: StudyName, yes: Yes = False, runs_older_than_days: Days = None)
             return
         table = Table("what", "number", "MB", "as", title=f"study {study}")
         for kind, files in kinds.items():
-            first = files[0].relative_to(subject.paths.root)
-            table.add_row(kind, str(len(files)), _mb(bytes_of(files)), escape(str(first)))
+            first = next(iter(files)).relative_to(subject.paths.root)
+            table.add_row(kind, str(len(files)), _mb(sum(files.values())), escape(str(first)))
         if runs:
             table.add_row(
                 f"runs older than {runs_older_than_days:g} days", str(len(runs)),

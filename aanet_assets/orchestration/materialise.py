@@ -11,19 +11,22 @@ import dagster as dg
 
 from aanet_assets.orchestration.orphans import report_process
 from aanet_assets.orchestration.partitions import dependency, partitions_def
-from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.steps.activations import at_commits, sae_fit
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.locks import making
 from aanet_assets.storage.obeyed import digest_of, settings_values
 from aanet_assets.storage.records import (
-    content_digest,
     contents_read,
     discard_record,
+    fetch_files,
     require_upstream,
+    unsent_files,
     write_record,
 )
 from aanet_assets.storage.refusals import REFUSED, remove_refusal, write_refusal
+from aanet_assets.storage.remote import pull
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import (
     Finding,
@@ -32,6 +35,7 @@ from aanet_assets.storage.step import (
     Step,
     ancestors,
     parts_read,
+    upstream,
 )
 from aanet_assets.study.study import Study
 
@@ -52,12 +56,15 @@ def run_step(
     step = partition.step
     with making(study, partition) as require_held:
         require_upstream(study, partition)
+        above = [up for up in ancestors(study, [partition]) if up.step is sae_fit]
+        fetch_files(study, [*upstream(study, partition), *above])
         made_from = contents_read(study, partition)
         obeyed = settings_values(study, step, partition.n)
         run = Run(_at_commits(study, partition), partition)
+        unsent = unsent_files(study, partition, made_from, obeyed)
         discard_record(study, partition)
         started = time.monotonic()
-        outcome = step.work(run)
+        outcome = step.work(run) if unsent is None else Outcome(unsent)
         findings = step.check(run) if step.check else []
         results = [check_result(finding) for finding in findings]
         failed = [finding for finding in findings if not finding.passed]
@@ -80,9 +87,9 @@ def run_step(
         # Before the record: after a kill in between, the next run makes the database whole, too.
         if tables:
             _update_database(study, step)
-        require_held()
+        content = content_digest(outcome.files)
         record = write_record(
-            study, partition, content_digest(outcome.files), outcome.files, made_from, obeyed
+            study, partition, content, outcome.files, made_from, obeyed, require_held
         )
         _afterwards(study, step)
         yield dg.MaterializeResult(
@@ -127,6 +134,18 @@ def _update_database(study: Study, step: Step) -> None:
     # What is shared is in the database of the study that it is named for, which finds it there
     # when its own next partition is finished.
     if step.home(study) == study.name:
+        warehouse.update(study.paths, tables_of(study))
+
+
+def fetch_database(study: Study) -> None:
+    """Of a study that is kept in object storage, make the local database hold all its tables.
+
+    Raises:
+        RemoteError: they cannot be fetched.
+    """
+    if study.remote is not None:
+        pull(study)
+        fetch_files(study, partitions_of(study), tables_only=True)
         warehouse.update(study.paths, tables_of(study))
 
 

@@ -28,7 +28,7 @@ from aanet_assets.orchestration.driver import Failure, failure_of, was_interrupt
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.pipeline import steps_of
-from aanet_assets.storage.locks import locked
+from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.records import NotReadyError, Standing, require_upstream
 from aanet_assets.storage.step import Partition, upstream
 from aanet_assets.study.study import Study

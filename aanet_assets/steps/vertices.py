@@ -131,9 +131,10 @@ def rewrite_manifest(study: Study) -> None:
 
 def manifests(study: Study) -> dict[int, Path]:
     """The manifests of those n_clusters that are there, by n_clusters."""
-    from aanet_assets.storage.records import read_record
+    from aanet_assets.storage.records import fetch_files, read_record
 
     there = [each for each in vertex_samples.all_of(study) if read_record(study, each)]
+    fetch_files(study, there)
     return {each.at.n: MANIFEST.under(study.paths.root, n=each.at.n) for each in there}
 
 

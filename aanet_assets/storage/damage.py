@@ -1,13 +1,16 @@
 """Whether files still hold what was written, and what to do with a partition whose do not."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
 
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.locks import making
-from aanet_assets.storage.records import content_digest, discard_record, read_record
+from aanet_assets.storage.records import discard_record, fetch_files, read_record
+from aanet_assets.storage.remote import DamagedError, bucket_of
 from aanet_assets.storage.step import Partition
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
@@ -17,16 +20,23 @@ from aanet_assets.study.study import Study
 def fault_of(study: Study, partition: Partition) -> str | None:
     """What is wrong with the files of a partition, all of which are read; None if nothing is.
 
-    A partition without a record has no files that count.
+    A partition without a record has no files that count. Of what is kept in object storage, that
+    is read which has been fetched; fetched anew where it is not as recorded.
     """
     record = read_record(study, partition)
     if record is None or record.files is None:
         return None
-    root = partition.step.paths(study).root
+    root, bucket = partition.step.paths(study).root, bucket_of(study, partition.step)
     for name in record.files:
         if not (root / name).is_file():
-            return f"{name} is missing"
+            return f"{name} is missing" if bucket is None else None
     content = content_digest(root / name for name in record.files)
+    if content != record.content and bucket is not None:
+        for name in record.files:
+            (root / name).unlink()
+        with suppress(DamagedError):
+            fetch_files(study, [partition])
+        content = content_digest(root / name for name in record.files)
     return None if content == record.content else f"stored {record.content}, found {content}"
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +55,21 @@ def hash_of(path: Path) -> str:
             with suppress(OSError):
                 write_json(_place(real), {"path": str(real), "stamp": stamp, "sha256": found})
     return found
+
+
+def read_hash_of(path: Path) -> str:
+    """SHA-256 of a file's content, read now, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(files: Iterable[Path], hashed: Callable[[Path], str] = read_hash_of) -> str:
+    """Hash of names and contents of files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.name.encode())
+        digest.update(bytes.fromhex(hashed(path)))
+    return digest.hexdigest()[:16]
 
 
 def _stamp(path: Path) -> _Stamp:

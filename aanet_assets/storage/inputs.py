@@ -36,6 +36,17 @@ def input_files(study: Study, field: str) -> list[Path]:
     return sorted(_named(study, field).values())
 
 
+def is_input(study: Study, path: Path) -> bool:
+    """Whether a field of the study names this file, whether it is there or not, or its folder."""
+    folders = (study.model, study.sae.directory, study.corpus.dataset)
+    patterns = (study.corpus.files, study.clustering.labels_file)
+    return any(resolve(folder) in path.parents for folder in folders if folder) or any(
+        fnmatchcase(str(path), str(resolve(pattern.replace("{n}", "*"))))
+        for pattern in patterns
+        if pattern
+    )
+
+
 def input_hashes(study: Study, field: str) -> dict[str, str]:
     """SHA-256 of each of those files, by its name relative to the folder that the study names.
 

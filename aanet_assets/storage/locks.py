@@ -4,31 +4,29 @@ The locks are the operating system's: they end with their process, however it en
 stays when its lock is let go, and means nothing then: removing it while another process opens it
 would let two hold "the" lock. A note beside it says who holds it, for the message to others.
 
-Where a disk has no such locks, as some that many machines share, a lease stands in: a file that its
-holder touches every 20 s, and that others take over when they have seen it untouched for a minute.
+A study that is kept in object storage has a lease there besides, which other machines see.
 """
 
-import errno
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from filelock import BaseFileLock, FileLock, SoftFileLease
+from filelock import SoftFileLease
 
+from aanet_assets.storage.bucket import Bucket
+from aanet_assets.storage.file_locks import LEASE, locked
 from aanet_assets.storage.files import write_json
+from aanet_assets.storage.lease import HeldError, Lease, leased, look
 from aanet_assets.storage.processes import has_this_kernel, host, pid_of, process_mark, state_of
-from aanet_assets.storage.records import record_path
+from aanet_assets.storage.remote import bucket_of
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.study import Study
 
-_NOTE = ".json"
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-_LEASE = 60.0
-"""Seconds for which a lease must be seen untouched before another process takes it over."""
+_NOTE, _LEASE = ".json", ".lease"
 
 
 class BusyError(RuntimeError):
@@ -51,31 +49,6 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def locked(path: Path, timeout: float = -1) -> Iterator[BaseFileLock]:
-    """Hold a file's lock; wait for it as long as it takes, or for `timeout` seconds.
-
-    To see whether a lease is still held takes longer than that.
-
-    Raises:
-        TimeoutError: another process holds it.
-    """
-    # The library's own stand-in is a file that would outlive its process.
-    lock: BaseFileLock = FileLock(path, timeout=timeout, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        patience = timeout if timeout < 0 else timeout + 1.5 * _LEASE
-        lock = SoftFileLease(path.with_suffix(".lease"), lease_duration=_LEASE, timeout=patience)
-        lock.acquire()
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
-@contextmanager
 def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
     """Be the only one who works on a partition; yields what makes sure that one still is.
 
@@ -85,13 +58,16 @@ def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
     """
 
     def require_held() -> None:
-        if isinstance(lock, SoftFileLease) and not _is_own(lock):
+        is_lost = isinstance(lock, SoftFileLease) and not _is_own(lock)
+        if is_lost or (lease is not None and not lease.renew()):
+            where = "the disk" if is_lost else study.remote
             raise LostLeaseError(
                 f"{partition} of study {study.name!r}: the lease on it was lost, since this "
-                f"process stood still or could not reach the disk for {_LEASE:.0f} s, and another "
+                f"process stood still or could not reach {where} for {LEASE:.0f} s, and another "
                 "may be making it now: nothing was recorded; run again"
             )
 
+    lease: Lease | None = None
     path, paths = _lock_file(study, partition), partition.step.paths(study)
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_suffix(_NOTE)
@@ -100,16 +76,33 @@ def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
             try:
                 lock = held.enter_context(locked(path, timeout=0))
             except TimeoutError:
-                raise BusyError(_who(study, str(partition), path)) from None
+                raise BusyError(_who(study, str(partition), _holder_of(path))) from None
             mark = process_mark()
             own = Holder(pid_of(mark), mark, host(), time.time())
             write_json(note, own._asdict())
         try:
-            yield require_held
+            with _lease(study, partition, own) as lease:
+                yield require_held
         finally:
             with _gate(paths):
                 note.unlink(missing_ok=True)
                 held.close()
+
+
+@contextmanager
+def _lease(study: Study, partition: Partition, holder: Holder) -> Iterator[Lease | None]:
+    """Hold the partition where its results are kept, if that is not its folder."""
+    bucket = bucket_of(study, partition.step)
+    if bucket is None:
+        yield None
+        return
+    name = _lock_file(study, partition).relative_to(partition.step.paths(study).root)
+    notes = {field: str(value) for field, value in holder._asdict().items()}
+    try:
+        with leased(bucket, name.with_suffix(_LEASE).as_posix(), notes) as lease:
+            yield lease
+    except HeldError as error:
+        raise BusyError(_who(study, str(partition), _holder(error.notes))) from None
 
 
 def _is_own(lease: SoftFileLease) -> bool:
@@ -130,7 +123,12 @@ def nothing_being_made(study: Study) -> Iterator[None]:
     with _gate(study.paths):
         for path in sorted(study.paths.locks.glob("*/*.lock")):
             if _is_held(path):
-                raise BusyError(_who(study, f"{path.parent.name} ({path.stem})", path))
+                raise BusyError(_who(study, f"{path.parent.name} ({path.stem})", _holder_of(path)))
+        if study.remote is not None:
+            bucket = Bucket(f"{study.remote}/{study.name}")
+            for name, found in bucket.list().items():
+                if name.endswith(_LEASE) and found.size and (notes := look(bucket, name)[1]):
+                    raise BusyError(_who(study, name, _holder(notes)))
         yield
 
 
@@ -165,7 +163,7 @@ def _unheld(study: Study) -> dict[Path, Holder]:
 def _notes_without_lock(study: Study) -> Iterator[tuple[Path, Holder]]:
     for note in sorted(study.paths.locks.glob(f"*/*{_NOTE}")):
         if not _is_held(note.with_suffix(".lock")):
-            yield note, _read(note)
+            yield note, _holder(json.loads(note.read_text(encoding="utf-8")))
 
 
 def _has_ended(holder: Holder) -> bool:
@@ -174,9 +172,8 @@ def _has_ended(holder: Holder) -> bool:
 
 
 def _lock_file(study: Study, partition: Partition) -> Path:
-    paths = partition.step.paths(study)
-    record = record_path(study, partition).relative_to(paths.records)
-    return paths.locks / record.with_suffix(".lock")
+    folder = partition.step.paths(study).locks / partition.step.name
+    return folder / f"{partition.at.stem}.lock"
 
 
 @contextmanager
@@ -196,15 +193,17 @@ def _is_held(path: Path) -> bool:
         return True
 
 
-def _read(note: Path) -> Holder:
-    content = json.loads(note.read_text(encoding="utf-8"))
+def _holder_of(lock: Path) -> Holder:
+    return _holder(json.loads(lock.with_suffix(_NOTE).read_text(encoding="utf-8")))
+
+
+def _holder(notes: Mapping[str, Any]) -> Holder:
     return Holder(
-        content["pid"], content.get("mark", ""), content.get("host", ""), content["since"]
+        int(notes["pid"]), notes.get("mark", ""), notes.get("host", ""), float(notes["since"])
     )
 
 
-def _who(study: Study, what: str, lock: Path) -> str:
-    holder = _read(lock.with_suffix(_NOTE))
+def _who(study: Study, what: str, holder: Holder) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(holder.since))
     if state_of(holder.mark) == "unknown":
         by = f"process {holder.pid} of {holder.host or 'an unknown machine'}"

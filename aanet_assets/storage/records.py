@@ -7,7 +7,7 @@ record and its files, or counts as missing and is made again.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,15 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from aanet_assets.storage.changes import short, why_other
 from aanet_assets.storage.files import write_text
+from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.obeyed import digest_of, settings_values
+from aanet_assets.storage.remote import (
+    bucket_of,
+    changing_records,
+    fetch,
+    fetch_tables,
+    pull,
+)
 from aanet_assets.storage.step import Partition, Step, upstream
 from aanet_assets.study.study import Study
 
@@ -43,21 +51,13 @@ class Record(BaseModel):
 
 
 MISSING = "is missing"
+_UNSENT = ".unsent"
+"""Ending of a record that its bucket does not have yet."""
 _ANOTHER = "was made from another"
 
 
 class NotReadyError(RuntimeError):
     """A partition that is to be read is missing, or does not belong to the study as it is now."""
-
-
-def content_digest(files: Iterable[Path]) -> str:
-    """Hash of names and contents of files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def records_folder(study: Study, step: Step) -> Path:
@@ -85,7 +85,48 @@ def _read(path: str) -> Record | None:
 
 def discard_record(study: Study, partition: Partition) -> None:
     """Say that the partition's files are about to change."""
-    record_path(study, partition).unlink(missing_ok=True)
+    path, bucket = record_path(study, partition), bucket_of(study, partition.step)
+    if bucket is None:
+        path.unlink(missing_ok=True)
+        return
+    paths = partition.step.paths(study)
+    path.with_suffix(_UNSENT).unlink(missing_ok=True)
+    with changing_records(paths):
+        bucket.remove([path.relative_to(paths.root).as_posix()])
+        path.unlink(missing_ok=True)
+
+
+def fetch_files(study: Study, partitions: Iterable[Partition], tables_only: bool = False) -> None:
+    """Fetch the files of finished partitions where they are kept in object storage and not here.
+
+    Raises:
+        RemoteError: they cannot be fetched, or are not what was recorded.
+    """
+    for partition in partitions:
+        bucket, record = bucket_of(study, partition.step), read_record(study, partition)
+        if bucket is not None and record is not None and record.files is not None:
+            paths = partition.step.paths(study)
+            if tables_only:
+                fetch_tables(bucket, paths, record.files)
+            else:
+                fetch(bucket, paths, record.files, record.content)
+
+
+def unsent_files(
+    study: Study, partition: Partition, made_from: dict[str, str], obeyed: Mapping[str, Any]
+) -> list[Path] | None:
+    """Files of a partition that was finished here, but could not be uploaded.
+
+    None where there are none, or were it made now it would be made from something else.
+    """
+    record = _read(str(record_path(study, partition).with_suffix(_UNSENT)))
+    if record is None or record.files is None:
+        return None
+    files = [partition.step.paths(study).root / name for name in record.files]
+    if (record.settings, record.upstream) != (digest_of(obeyed), made_from):
+        return None
+    is_whole = all(map(Path.is_file, files)) and content_digest(files) == record.content
+    return files if is_whole else None
 
 
 def contents_read(study: Study, partition: Partition) -> dict[str, str]:
@@ -108,8 +149,9 @@ def write_record(
     files: Iterable[Path],
     made_from: dict[str, str],
     obeyed: Mapping[str, Any] | None = None,
+    require_held: Callable[[], None] = lambda: None,
 ) -> Record:
-    """Say that the partition's files are whole.
+    """Say that the partition's files are whole, after they were uploaded where that is wanted.
 
     Args:
         study: whose partition it is.
@@ -119,6 +161,7 @@ def write_record(
         made_from: what it read before its work.
         obeyed: `settings_values` before its work, since inputs may change meanwhile; those of now
             if None.
+        require_held: raises an error if another process may be making the partition.
     """
     obeyed = obeyed or settings_values(study, partition.step, partition.n)
     root = partition.step.paths(study).root
@@ -129,7 +172,18 @@ def write_record(
         upstream=made_from,
         files={path.relative_to(root).as_posix(): path.stat().st_size for path in sorted(files)},
     )
-    write_text(record_path(study, partition), record.model_dump_json(indent=2))
+    path, text = record_path(study, partition), record.model_dump_json(indent=2)
+    bucket, paths = bucket_of(study, partition.step), partition.step.paths(study)
+    if bucket is None:
+        require_held()
+        write_text(path, text)
+        return record
+    write_text(path.with_suffix(_UNSENT), text)
+    bucket.upload(root, record.files or ())
+    require_held()
+    with changing_records(paths):
+        bucket.write(path.relative_to(root).as_posix(), text)
+        path.with_suffix(_UNSENT).replace(path)
     return record
 
 
@@ -138,6 +192,7 @@ class Standing:
 
     def __init__(self, study: Study):
         self.study = study
+        self._there = pull(study)
         self.origin = cache(self._origin)
         self._own_problem = cache(self._find_own_problem)
         self._upstream = cache(lambda partition: upstream(study, partition))
@@ -145,6 +200,7 @@ class Standing:
         self._digest = cache(lambda step, n: digest_of(self._values(step, n)))
         # Of ten thousand partitions, most of the time would go into the making of paths.
         self._root = cache(lambda step: step.paths(study).root)
+        self._size_of = cache(self._sizes)
         self._folder = cache(lambda step: str(records_folder(study, step)))
         self._record = cache(lambda p: _read(f"{self._folder(p.step)}/{p.at.stem}.json"))
 
@@ -166,6 +222,21 @@ class Standing:
                 return origin
         return None if own is None else partition
 
+    def _sizes(self, step: Step) -> Callable[[str], int | None]:
+        """Tells sizes of a step's files where they are kept; None of those that are not there."""
+        there = self._there.get(step.home(self.study))
+        if there is not None:
+            return lambda name: there[name].size if name in there else None
+        root = self._root(step)
+
+        def on_disk(name: str) -> int | None:
+            try:
+                return os.stat(f"{root}/{name}").st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+        return on_disk
+
     def _find_own_problem(self, partition: Partition) -> str | None:
         """What is wrong with a partition itself, whatever stands with what it is made from."""
         record = self._record(partition)
@@ -177,7 +248,7 @@ class Standing:
         step, n = partition.step, partition.n if self.study.clustering.labels_file else None
         if record.settings != self._digest(step, n):
             return why_other(record.values, self._values(step, n))
-        if gone := _gone(self._root(step), record.files):
+        if gone := _gone(self._size_of(step), record.files):
             return gone
         for up in self._upstream(partition):
             current = self._record(up)
@@ -186,12 +257,11 @@ class Standing:
         return None
 
 
-def _gone(root: Path, files: Mapping[str, int | None]) -> str | None:
+def _gone(size_of: Callable[[str], int | None], files: Mapping[str, int | None]) -> str | None:
     """Which of a partition's files is not there, or not as large as it was; None if none."""
     for name, size in files.items():
-        try:
-            found = os.stat(f"{root}/{name}").st_size
-        except (FileNotFoundError, NotADirectoryError):
+        found = size_of(name)
+        if found is None:
             return f"has lost its file {name}"
         if size not in (None, found):
             return f"had {size:,} bytes in {name}, where {found:,} are now"

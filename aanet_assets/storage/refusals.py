@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.records import record_path
+from aanet_assets.storage.remote import bucket_of
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
 
@@ -27,6 +28,8 @@ def write_refusal(study: Study, partition: Partition, said: str, files: Iterable
     """Note that a partition failed a check, and the files that were left of it."""
     names = sorted(file.relative_to(partition.step.paths(study).root).as_posix() for file in files)
     write_json(_note(study, partition), Refusal(said, names)._asdict())
+    if bucket := bucket_of(study, partition.step):
+        bucket.upload(partition.step.paths(study).root, [_name(study, partition)])
 
 
 def read_refusal(study: Study, partition: Partition) -> Refusal | None:
@@ -43,7 +46,15 @@ def read_refusal(study: Study, partition: Partition) -> Refusal | None:
 
 def remove_refusal(study: Study, partition: Partition) -> None:
     """The partition was made again and passed."""
-    _note(study, partition).unlink(missing_ok=True)
+    note = _note(study, partition)
+    if note.exists():
+        if bucket := bucket_of(study, partition.step):
+            bucket.remove([_name(study, partition)])
+        note.unlink()
+
+
+def _name(study: Study, partition: Partition) -> str:
+    return _note(study, partition).relative_to(partition.step.paths(study).root).as_posix()
 
 
 def _note(study: Study, partition: Partition) -> Path:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.files import replacing
-from aanet_assets.storage.locks import locked
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
 

@@ -33,6 +33,8 @@ from aanet_assets.study.settings import (
     parse_manual_k,
 )
 
+_REMOTE = r"^s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._-]+)*$"
+
 
 class Activations(Settings):
     """A language model, an SAE on one of its layers and a corpus: where sparse codes come from.
@@ -51,6 +53,9 @@ class Activations(Settings):
     newest commit when the asset `sae_fit` is made, which all later work then uses, too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type in which the language model runs."""
+    remote: Annotated[str, Field(pattern=_REMOTE)] | None = None
+    """Where results are kept, as `s3://bucket` or `s3://bucket/prefix`, in a folder for each study;
+    `data/` is then a cache of it. None: they are kept in `data/`."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the language model, the SAE and the AANets run."""
     sae: SaeSettings

@@ -111,7 +111,7 @@ def test_exports_switched_off_go_and_come_back_and_train_nothing(copied: Study) 
     assert record.files == {}
     assert set(unneeded(off)) == {REMOVED}, "all that is left over is of n_clusters 6"
     exports[0].write_bytes(b"")
-    assert unneeded(off)[EARLIER] == exports[:1]
+    assert list(unneeded(off)[EARLIER]) == exports[:1]
     make(copied, "aanet_exports", 7)
     assert {path: path.read_bytes() for path in exports} == kept
     assert times(copied).items() >= stacks.items()

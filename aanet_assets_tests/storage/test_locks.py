@@ -15,7 +15,7 @@ import pytest
 from aanet_assets.steps.aanets import aanet_models
 from aanet_assets.steps.activations import activation_cache
 from aanet_assets.steps.clusters import clustering
-from aanet_assets.storage import locks
+from aanet_assets.storage import file_locks
 from aanet_assets.storage.locks import (
     BusyError,
     LostLeaseError,
@@ -177,7 +177,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(locks, "_LEASE", 1.0)
+    monkeypatch.setattr(file_locks, "LEASE", 1.0)
 
 
 def lease_of(study: Study) -> Path:

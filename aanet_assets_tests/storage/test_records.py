@@ -11,12 +11,12 @@ from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets.steps.activations import activation_cache, sae_fit
 from aanet_assets.steps.clusters import CLUSTERING, cluster_rows, clustering
 from aanet_assets.steps.vertices import vertex_samples
+from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.obeyed import settings_values
 from aanet_assets.storage.records import (
     MISSING,
     NotReadyError,
     Standing,
-    content_digest,
     contents_read,
     discard_record,
     record_path,
