@@ -59,7 +59,7 @@ lint: .venv/installed-dev
 	touch $@
 
 .venv/installed-scale: .venv/installed-dev
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[postgres,ray,k8s,slurm]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[postgres,ray,k8s,slurm,s3]"
 	touch $@
 
 .venv/installed-dev: .venv/installed

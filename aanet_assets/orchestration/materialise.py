@@ -21,6 +21,7 @@ from aanet_assets.storage.records import (
     contents_read,
     discard_record,
     fetch_files,
+    fetch_tables,
     require_upstream,
     unsent_files,
     write_record,
@@ -145,7 +146,7 @@ def fetch_database(study: Study) -> None:
     """
     if study.remote is not None:
         pull(study)
-        fetch_files(study, partitions_of(study), tables_only=True)
+        fetch_tables(study, partitions_of(study))
         warehouse.update(study.paths, tables_of(study))
 
 

@@ -88,6 +88,8 @@ class Bucket:
         Raises:
             RemoteError: an object is not there, or there is no room for them.
         """
+        if not sizes:
+            return
         root.mkdir(parents=True, exist_ok=True)
         needed, free = sum(sizes.values()), shutil.disk_usage(root).free
         room = (

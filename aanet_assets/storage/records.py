@@ -7,13 +7,14 @@ record and its files, or counts as missing and is made again.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from aanet_assets.storage.bucket import Bucket
 from aanet_assets.storage.changes import short, why_other
 from aanet_assets.storage.files import write_text
 from aanet_assets.storage.fingerprints import content_digest
@@ -22,10 +23,11 @@ from aanet_assets.storage.remote import (
     bucket_of,
     changing_records,
     fetch,
-    fetch_tables,
+    missing,
     pull,
 )
 from aanet_assets.storage.step import Partition, Step, upstream
+from aanet_assets.study.layout import StudyPaths
 from aanet_assets.study.study import Study
 
 
@@ -96,20 +98,40 @@ def discard_record(study: Study, partition: Partition) -> None:
         path.unlink(missing_ok=True)
 
 
-def fetch_files(study: Study, partitions: Iterable[Partition], tables_only: bool = False) -> None:
+def fetch_files(study: Study, partitions: Iterable[Partition]) -> None:
     """Fetch the files of finished partitions where they are kept in object storage and not here.
 
     Raises:
         RemoteError: they cannot be fetched, or are not what was recorded.
     """
+    for bucket, paths, records in _kept(study, partitions):
+        fetch(bucket, paths, [(record.files or {}, record.content) for record in records])
+
+
+def fetch_tables(study: Study, partitions: Iterable[Partition]) -> None:
+    """Fetch only those that are tables, as far as none of their sizes are here.
+
+    Raises:
+        RemoteError: they cannot be fetched.
+    """
+    for bucket, paths, records in _kept(study, partitions):
+        start = f"{paths.tables.name}/"
+        files = [record.files or {} for record in records]
+        tables = [{n: size for n, size in of.items() if n.startswith(start)} for of in files]
+        bucket.download(paths.root, missing(paths, tables))
+
+
+def _kept(
+    study: Study, partitions: Iterable[Partition]
+) -> Iterator[tuple[Bucket, StudyPaths, list[Record]]]:
+    """Records of the partitions that are kept in object storage, by where they are."""
+    found: dict[Bucket, tuple[StudyPaths, list[Record]]] = {}
     for partition in partitions:
         bucket, record = bucket_of(study, partition.step), read_record(study, partition)
-        if bucket is not None and record is not None and record.files is not None:
-            paths = partition.step.paths(study)
-            if tables_only:
-                fetch_tables(bucket, paths, record.files)
-            else:
-                fetch(bucket, paths, record.files, record.content)
+        if bucket is not None and record is not None:
+            found.setdefault(bucket, (partition.step.paths(study), []))[1].append(record)
+    for bucket, (paths, records) in found.items():
+        yield bucket, paths, records
 
 
 def unsent_files(

@@ -6,8 +6,8 @@ is fetched by its record; what it wrote is uploaded, the record last.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aanet_assets.storage.bucket import Bucket, Found, RemoteError
@@ -67,9 +67,10 @@ def _known(study: Study, paths: StudyPaths) -> dict[str, str]:
     except FileNotFoundError:
         mark = {"url": None, "records": {}}
     expected = None if study.remote is None else f"{study.remote}/{paths.root.name}"
-    is_used = mark["url"] is not None or any(paths.records.glob("*/*.json"))
-    if mark["url"] == expected or not is_used:
+    if mark["url"] == expected:
         return mark["records"]
+    if mark["url"] is None and not any(paths.records.glob("*/*.json")):
+        return {}
     holds = (
         "holds results that are nowhere else"
         if mark["url"] is None
@@ -122,7 +123,9 @@ def _fetch_inputs(study: Study, paths: StudyPaths, bucket: Bucket) -> None:
     for path in paths.records.glob("*/all.json"):
         record = json.loads(path.read_bytes())
         if any(is_input(study, paths.root / name) for name in record["files"]):
-            fetch(bucket, paths, record["files"], record["content"])
+            # Whoever reads it is told; until then, all else can be looked at.
+            with suppress(DamagedError):
+                fetch(bucket, paths, [(record["files"], record["content"])])
 
 
 @contextmanager
@@ -133,41 +136,49 @@ def changing_records(paths: StudyPaths) -> Iterator[None]:
         yield
 
 
-def fetch(bucket: Bucket, paths: StudyPaths, files: Mapping[str, int | None], content: str) -> None:
-    """Fetch what of a partition is not here, or is of another content.
+Files = Mapping[str, int | None]
+"""Of a partition, by its record: names relative to the study's folder, and sizes in bytes."""
+
+
+def fetch(bucket: Bucket, paths: StudyPaths, partitions: Sequence[tuple[Files, str]]) -> None:
+    """Fetch what of some partitions is not here, or is of another content.
 
     Args:
-        bucket: where it is kept.
-        paths: where it is wanted.
-        files: its files and their sizes, by its record.
-        content: their digest, by its record.
+        bucket: where they are kept.
+        paths: where they are wanted.
+        partitions: files of each, and the digest of their contents.
 
     Raises:
         DamagedError: what is kept is not what was recorded.
         RemoteError: it cannot be fetched.
     """
-    sizes = {name: size or 0 for name, size in files.items()}
-    missing = {name: size for name, size in sizes.items() if _size(paths.root / name) != size}
-    for wanted in (missing, sizes):
-        if wanted:
-            bucket.download(paths.root, wanted)
-        # The first look is at what is here already, of which most has been looked at before.
-        if content_digest((paths.root / name for name in files), hash_of) == content:
-            return
-    raise DamagedError(
-        f"{', '.join(list(files)[:3])} of {bucket.url} have another content than was recorded: "
-        f"aanet doctor {paths.root.name} makes their partition count as missing"
-    )
+
+    def others() -> list[Files]:
+        # Most of what is here has been looked at before.
+        return [
+            files
+            for files, content in partitions
+            if content_digest((paths.root / name for name in files), hash_of) != content
+        ]
+
+    bucket.download(paths.root, missing(paths, [files for files, _ in partitions]))
+    for files in others():
+        bucket.download(paths.root, {name: size or 0 for name, size in files.items()})
+    for files in others():
+        raise DamagedError(
+            f"{', '.join(list(files)[:3])} of {bucket.url} have another content than was recorded: "
+            f"aanet doctor {paths.root.name} makes their partition count as missing"
+        )
 
 
-def fetch_tables(bucket: Bucket, paths: StudyPaths, files: Mapping[str, int | None]) -> None:
-    """Fetch those of a partition's files that are tables, where there are none of their size."""
-    wanted = {
+def missing(paths: StudyPaths, partitions: Iterable[Files]) -> dict[str, int]:
+    """Which files are not here, or not of the size that they have; with those sizes."""
+    return {
         name: size or 0
+        for files in partitions
         for name, size in files.items()
-        if paths.tables in (path := paths.root / name).parents and _size(path) != size
+        if _size(paths.root / name) != size
     }
-    bucket.download(paths.root, wanted)
 
 
 def _size(path: Path) -> int | None:

@@ -1,0 +1,466 @@
+"""Studies in a bucket of a real S3 server (moto's), seen from several folders and processes."""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aanet_assets.cli.prune import REMOVED, remove, unneeded
+from aanet_assets.orchestration.materialise import run_step
+from aanet_assets.orchestration.pipeline import tables_of
+from aanet_assets.steps.inputs import corpus
+from aanet_assets.steps.selection import selected_clusters
+from aanet_assets.storage import bucket as buckets_module
+from aanet_assets.storage import lease as leases
+from aanet_assets.storage import warehouse
+from aanet_assets.storage.bucket import Bucket, RemoteError
+from aanet_assets.storage.lease import HeldError, Lease
+from aanet_assets.storage.locks import BusyError, LostLeaseError, making, nothing_being_made
+from aanet_assets.storage.records import (
+    Standing,
+    fetch_files,
+    read_record,
+    record_path,
+    require_upstream,
+)
+from aanet_assets.storage.refusals import read_refusal, write_refusal
+from aanet_assets.storage.remote import DamagedError, pull
+from aanet_assets.storage.step import Partition
+from aanet_assets.study.study import Study
+from aanet_assets_tests.buckets import Service, forget_clients, make_bucket, service
+from aanet_assets_tests.conftest import PROJECT, Finished, problems, said
+from aanet_assets_tests.small import small_study
+
+CORPUS = corpus.at()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Service]:
+    with service() as running:
+        yield running
+
+
+Enter = Callable[[str], Path]
+
+
+@pytest.fixture
+def enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Enter:
+    """Goes to the project's folder of this name, as to another machine; makes it if need be."""
+
+    def enter(name: str) -> Path:
+        home = tmp_path / name
+        if not home.exists():
+            (home / "data").mkdir(parents=True)
+            (home / "data/inputs").symlink_to(PROJECT / "data/inputs")
+            shutil.copy(PROJECT / "dagster.yaml", home)
+        for variable in ("AANET_HOME", "DAGSTER_HOME"):
+            monkeypatch.setenv(variable, str(home))
+        monkeypatch.chdir(home)
+        return home
+
+    return enter
+
+
+@pytest.fixture
+def study(
+    running: Service,
+    enter: Enter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Study:
+    """The small study, in an empty bucket of its own."""
+    for name, value in running.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    bucket = f"test-{secrets.token_hex(8)}"
+    make_bucket(bucket)
+    enter("first")
+    return small_study(remote=f"s3://{bucket}/some/where")
+
+
+@pytest.fixture
+def filled(study: Study, finished: Finished) -> Study:
+    """All of the small study is in the bucket."""
+    root = finished.study.paths.root
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    bucket_of(study).upload(root, [name for name in names if name.split("/")[0] != "locks"])
+    return study
+
+
+def bucket_of(study: Study) -> Bucket:
+    return Bucket(f"{study.remote}/{study.name}")
+
+
+def make(study: Study, partition: Partition = CORPUS) -> None:
+    list(run_step(study, partition))
+
+
+def local_bytes(study: Study) -> dict[str, bytes]:
+    """Of all files of the study that were fetched or made here, but for locks."""
+    root = study.paths.root
+    files = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and path.name[0] != "."
+    ]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_is_made_in_one_folder_is_there_in_another(study: Study, enter: Enter) -> None:
+    make(study)
+    made = local_bytes(study)
+    enter("second")
+    assert Standing(study).problem(CORPUS) is None
+    assert local_bytes(study) == made, "the corpus is an input whose content is judged"
+
+
+def test_a_second_folder_makes_nothing_answers_sql_and_makes_one_anew(
+    filled: Study, finished: Finished, enter: Enter, study_module: Callable[..., str]
+) -> None:
+    expected = local_bytes_of(finished, ["records/", "tables/", "selected_clusters/"])
+    assert problems(filled) == []
+    assert not list(filled.paths.root.glob("activation_cache/*")), "nothing needed it yet"
+
+    name = study_module("remote", f"remote={filled.remote!r}")
+    query = "SELECT sum(tokens) AS tokens FROM cache_shards"
+    tokens = warehouse.query(finished.study.paths, tables_of(finished.study), query).fetchall()
+    assert str(tokens[0][0]) in said("sql", name, query, code=0)
+    assert "31 of" not in said("list", code=0)
+    assert "All is well." in said("doctor", name, code=0)
+    assert "There is nothing to remove." in said("prune", name, code=0)
+
+    make(filled, selected_clusters.at(n=7))
+    found = local_bytes(filled)
+    assert {name for name in expected if name in found and found[name] != expected[name]} == set()
+    kept = bucket_of(filled).read(expected)
+    assert kept == expected
+    enter("third")
+    assert problems(filled) == []
+
+
+def local_bytes_of(finished: Finished, folders: list[str]) -> dict[str, bytes]:
+    found = local_bytes(finished.study)
+    manifest = "selected_clusters/manifest.json"
+    return {
+        name: content
+        for name, content in found.items()
+        if name.startswith(tuple(folders)) and name != manifest
+    }
+
+
+def test_a_partition_that_another_machine_takes_away_or_changes_is_not_counted_here(
+    filled: Study, enter: Enter
+) -> None:
+    partition = selected_clusters.at(n=7)
+    fetch_files(filled, [partition] if problems(filled) == [] else [])
+    table = filled.paths.tables / "selected_clusters/n7.parquet"
+    assert table.is_file()
+    name = record_path(filled, partition).relative_to(filled.paths.root).as_posix()
+    record = json.loads(bucket_of(filled).read([name])[name])
+    bucket_of(filled).write(name, json.dumps(record | {"content": "0" * 16}))
+    pull(filled)
+    found = read_record(filled, partition)
+    assert found is not None
+    assert found.content == "0" * 16
+    assert not table.exists(), "its rows may be others"
+    with pytest.raises(DamagedError, match="have another content than was recorded"):
+        fetch_files(filled, [partition])
+    bucket_of(filled).remove([name])
+    assert Standing(filled).problem(partition) == "is missing"
+    assert not table.exists()
+
+
+def test_a_lost_object_counts_as_lost_and_another_of_its_size_as_damaged(
+    study: Study, study_module: Callable[..., str]
+) -> None:
+    make(study)
+    file = "corpus/corpus.parquet"
+    size = bucket_of(study).list()[file].size
+    bucket_of(study).remove([file])
+    assert Standing(study).problem(CORPUS) == f"has lost its file {file}"
+    (study.paths.root / file).unlink()
+    bucket_of(study).write(file, "x" * size)
+    pull(study)
+    with pytest.raises(DamagedError, match="aanet doctor small makes their partition count as"):
+        fetch_files(study, [CORPUS])
+    name = study_module("remote", f"remote={study.remote!r}")
+    assert "1 partition with other files than recorded" in said("doctor", name, code=0)
+    assert Standing(study).problem(CORPUS) == "is missing"
+    make(study)
+    assert Standing(study).problem(CORPUS) is None
+
+
+_HOLD = """
+import sys
+from aanet_assets.steps.inputs import corpus
+from aanet_assets.storage.locks import making
+from aanet_assets_tests.small import small_study
+
+with making(small_study(remote=sys.argv[1]), corpus.at()):
+    print("held", flush=True)
+    input()
+"""
+
+
+@contextmanager
+def holder(study: Study, home: Path) -> Iterator[subprocess.Popen]:
+    """Another process, in a folder of its own, that is making the corpus."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(study.remote)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "AANET_HOME": str(home)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_two_folders_do_not_make_one_partition_at_once(study: Study, enter: Enter) -> None:
+    with holder(study, enter("other")) as process:
+        enter("first")
+        with pytest.raises(BusyError, match=f"made right now by process {process.pid}, since"):
+            make(study)
+        with pytest.raises(BusyError, match="made right now"), nothing_being_made(study):
+            pass
+        process.kill()
+        process.wait()
+        make(study)
+    with nothing_being_made(study):
+        pass
+
+
+def test_of_many_that_want_a_lease_one_gets_it(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "process_mark", lambda: f"of {threading.get_ident()}")
+    outcomes: list[str] = []
+    start = threading.Barrier(6)
+
+    def want() -> None:
+        lease = Lease(bucket_of(study), "locks/some.lease", {"mark": leases.process_mark()})
+        start.wait()
+        try:
+            lease.take()
+            outcomes.append("got")
+        except HeldError:
+            outcomes.append("held")
+
+    for _ in range(2):
+        # The second time the one that is there was not renewed for long enough, and all see that.
+        if outcomes:
+            time.sleep(3)
+            monkeypatch.setattr(leases, "LEASE", 2.0)
+        outcomes.clear()
+        threads = [threading.Thread(target=want) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes) == ["got", *["held"] * 5]
+
+
+def test_a_lease_that_was_taken_over_is_lost(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    with making(study, CORPUS) as require_held:
+        require_held()
+        monkeypatch.setattr(leases, "process_mark", lambda: "another")
+        with pytest.raises(HeldError):
+            Lease(bucket_of(study), "locks/corpus/all.lease", {"mark": "another"}).take()
+        monkeypatch.setattr(leases, "LEASE", -1.0)
+        Lease(bucket_of(study), "locks/corpus/all.lease", {"mark": "another"}).take()
+        with pytest.raises(LostLeaseError, match="the lease on it was lost"):
+            require_held()
+    assert leases.look(bucket_of(study), "locks/corpus/all.lease")[0] is not None
+
+
+def no_work(*arguments: object) -> None:
+    raise AssertionError("it was finished already")
+
+
+def test_what_could_not_be_uploaded_is_uploaded_later_without_work(
+    study: Study, running: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = corpus.work
+
+    def cut_off(*arguments):
+        outcome = work(*arguments)
+        running.stop()
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus, "work", cut_off)
+        with pytest.raises(RemoteError, match=r"cannot be reached \(endpoint .*run again when"):
+            make(study)
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        Standing(study)
+    running.start()
+    assert Standing(study).problem(CORPUS) == "is missing"
+    monkeypatch.setattr(corpus, "work", no_work)
+    make(study)
+    assert Standing(study).problem(CORPUS) is None
+    assert not list(study.paths.records.rglob("*.unsent"))
+
+
+def test_what_waits_for_upload_is_made_anew_where_it_would_be_another(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "upload", lambda *_: (_ for _ in ()).throw(RemoteError("gone")))
+        with pytest.raises(RemoteError):
+            make(study)
+    changed = study.model_copy(update={"cache": study.cache.model_copy(update={"seq_len": 9})})
+    make(changed)
+    assert Standing(changed).problem(CORPUS) is None
+    assert Standing(study).problem(CORPUS) is not None
+
+
+def test_a_kill_between_files_and_record_leaves_a_partition_that_is_missing(
+    study: Study, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(study)
+    made = local_bytes(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make(study)
+    assert "corpus/corpus.parquet" in bucket_of(study).list()
+    enter("second")
+    assert Standing(study).problem(CORPUS) == "is missing"
+    make(study)
+    enter("first")
+    assert Standing(study).problem(CORPUS) is None
+    assert {n: b for n, b in local_bytes(study).items() if not n.endswith(".unsent")}.keys() == (
+        made.keys()
+    )
+
+
+def test_bad_input_is_one_sentence(
+    study: Study,
+    running: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    study_module: Callable[..., str],
+) -> None:
+    name = study_module("nowhere", "remote='s3://no-such-bucket'")
+    for command in ("status", "run"):
+        assert "there is no bucket 'no-such-bucket' (endpoint" in said(command, name, code=1)
+
+    name = study_module("remote", f"remote={study.remote!r}")
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_ACCESS_KEY_ID")
+        forget_clients()
+        assert "are missing or refused" in said("status", name, code=1)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        forget_clients()
+        assert "cannot be reached (endpoint http://127.0.0.1:9)" in said("run", name, code=1)
+    forget_clients()
+    set_authentication(running, after=0)
+    try:
+        assert "are missing or refused" in said("status", name, code=1)
+    finally:
+        set_authentication(running, after=10**9)
+    assert "there is no such" not in said("status", name, code=0)
+
+
+def set_authentication(running: Service, after: int) -> None:
+    """Have moto look at credentials, which are nobody's, after so many requests."""
+    address = f"http://127.0.0.1:{running.port}/moto-api/reset-auth"
+    count, kind = str(after).encode(), {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(address, count, kind, method="POST"))
+
+
+@pytest.mark.parametrize(
+    "remote", ["results", "s3://", "gs://results", "s3://results/", "s3://a/*"]
+)
+def test_a_remote_that_is_no_address_is_refused(remote: str) -> None:
+    with pytest.raises(ValueError, match="remote"):
+        small_study(remote=remote)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    filled: Study, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull(filled)
+    partition = selected_clusters.at(n=7)
+    with monkeypatch.context() as patch:
+        usage = shutil._ntuple_diskusage(10, 9, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        patch.setattr(buckets_module.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(RemoteError, match=r"has no room for what is needed of .* 1 are free"):
+            make(filled, partition)
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets_module, "replacing", full)
+        with pytest.raises(RemoteError, match="has no room"):
+            make(filled, partition)
+    make(filled, partition)
+
+
+def test_a_folder_with_results_of_its_own_is_not_taken_for_a_cache(
+    study: Study, enter: Enter
+) -> None:
+    local = small_study()
+    make(local)
+    with pytest.raises(RemoteError, match="holds results that are nowhere else"):
+        Standing(study)
+    assert Standing(local).problem(CORPUS) is None
+    enter("second")
+    make(study)
+    with pytest.raises(RemoteError, match=r"is a cache of s3://.*, and the study's remote is None"):
+        Standing(local)
+    with pytest.raises(RemoteError, match="is a cache of s3://"):
+        Standing(small_study(remote="s3://another"))
+
+
+def test_a_refusal_is_told_everywhere_and_ends_with_the_next_success(
+    study: Study, enter: Enter
+) -> None:
+    pull(study)
+    write_refusal(study, CORPUS, "check letters failed", [])
+    enter("second")
+    pull(study)
+    refusal = read_refusal(study, CORPUS)
+    assert refusal is not None
+    assert refusal.said == "check letters failed"
+    make(study)
+    enter("first")
+    pull(study)
+    assert read_refusal(study, CORPUS) is None
+
+
+def test_prune_removes_what_the_bucket_has_too_much(filled: Study, enter: Enter) -> None:
+    fewer = filled.model_copy(update={"n_clusters": (7,)})
+    gone = unneeded(fewer)[REMOVED]
+    names = {path.relative_to(fewer.paths.root).as_posix() for path in gone}
+    assert "tables/clusters/n6.parquet" in names
+    assert remove(fewer, gone) == sum(gone.values()) > 0
+    assert not names & bucket_of(fewer).list().keys()
+    assert unneeded(fewer) == {}
+    require_upstream(fewer, selected_clusters.at(n=7))
+
+
+def test_a_study_that_shares_activations_finds_them_in_their_own_place(filled: Study) -> None:
+    other = filled.sharing("other", n_clusters=(5,))
+    pull(other)
+    standing = Standing(other)
+    assert standing.problem(CORPUS) is None
+    assert Bucket(f"{filled.remote}/other").list() == {}
