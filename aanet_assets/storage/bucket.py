@@ -29,6 +29,10 @@ class RemoteError(ConnectionError):
     """Object storage cannot be used, or what it holds cannot; the message is for people."""
 
 
+class DamagedError(RemoteError):
+    """What is kept is not what was recorded."""
+
+
 class UnmetError(Exception):
     """An object is not, or no longer, what a conditional request takes it for."""
 
@@ -86,7 +90,8 @@ class Bucket:
         """Replace files of these names, and sizes in bytes, under a folder by the objects.
 
         Raises:
-            RemoteError: an object is not there, or there is no room for them.
+            DamagedError: an object is not there.
+            RemoteError: there is no room for them, or the service cannot be used.
         """
         if not sizes:
             return
@@ -107,9 +112,9 @@ class Bucket:
         try:
             self._each(get, sizes)
         except FileNotFoundError:
-            raise RemoteError(
-                f"an object of {self.url} that a record names is not there: another machine may be "
-                "making its partition anew. Run again; if it stays so: aanet doctor"
+            raise DamagedError(
+                f"an object of {self.url} that a record names is not there any more: if no other "
+                "machine is making its partition anew right now, aanet run does"
             ) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -177,10 +182,10 @@ class Bucket:
             raise
         except NoCredentialsError as error:
             raise RemoteError(self._refusal("AccessDenied", str(error))) from None
-        except (BotoCoreError, ConnectionFault, ConnectionError, TimeoutError) as error:
+        except (BotoCoreError, ConnectionFault, ConnectionError, TimeoutError, ValueError) as error:
             raise RemoteError(
-                f"{self.url} cannot be reached ({_endpoint()}): {' '.join(str(error).split())}. "
-                "What is finished is kept; run again when it can be reached"
+                f"{self.url} cannot be used ({_endpoint()}): {' '.join(str(error).split())}. What "
+                "is finished is kept; run again when it can be used"
             ) from None
         except (ClientError, OSError) as error:
             answer = error if isinstance(error, ClientError) else error.__cause__

@@ -7,10 +7,11 @@ import duckdb
 import pyarrow as pa
 
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.bucket import DamagedError
 from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.locks import making
 from aanet_assets.storage.records import discard_record, fetch_files, read_record
-from aanet_assets.storage.remote import DamagedError, bucket_of
+from aanet_assets.storage.remote import bucket_of
 from aanet_assets.storage.step import Partition
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
@@ -26,18 +27,20 @@ def fault_of(study: Study, partition: Partition) -> str | None:
     record = read_record(study, partition)
     if record is None or record.files is None:
         return None
-    root, bucket = partition.step.paths(study).root, bucket_of(study, partition.step)
-    for name in record.files:
-        if not (root / name).is_file():
-            return f"{name} is missing" if bucket is None else None
-    content = content_digest(root / name for name in record.files)
-    if content != record.content and bucket is not None:
-        for name in record.files:
-            (root / name).unlink()
+    files = [partition.step.paths(study).root / name for name in record.files]
+    is_kept_here = bucket_of(study, partition.step) is None
+    if gone := [file for file in files if not file.is_file()]:
+        return f"{gone[0].name} is missing" if is_kept_here else None
+    content = content_digest(files)
+    if content == record.content:
+        return None
+    if not is_kept_here:
+        for file in files:
+            file.unlink()
         with suppress(DamagedError):
             fetch_files(study, [partition])
-        content = content_digest(root / name for name in record.files)
-    return None if content == record.content else f"stored {record.content}, found {content}"
+            return None
+    return f"stored {record.content}, found {content}"
 
 
 def discard(study: Study, partition: Partition) -> None:

@@ -97,7 +97,11 @@ def _lease(study: Study, partition: Partition, holder: Holder) -> Iterator[Lease
         yield None
         return
     name = _lock_file(study, partition).relative_to(partition.step.paths(study).root)
-    notes = {field: str(value) for field, value in holder._asdict().items()}
+    # Metadata of objects are in ASCII.
+    notes = {
+        field: str(value).encode("ascii", "replace").decode()
+        for field, value in holder._asdict().items()
+    }
     try:
         with leased(bucket, name.with_suffix(_LEASE).as_posix(), notes) as lease:
             yield lease

@@ -1,13 +1,15 @@
 """What a failed check leaves behind: a note of what was wrong, beside files that do not count."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from aanet_assets.storage.bucket import Bucket
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.records import record_path
-from aanet_assets.storage.remote import bucket_of
+from aanet_assets.storage.remote import bucket_of, changing_records
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
 
@@ -27,9 +29,10 @@ class Refusal(NamedTuple):
 def write_refusal(study: Study, partition: Partition, said: str, files: Iterable[Path]) -> None:
     """Note that a partition failed a check, and the files that were left of it."""
     names = sorted(file.relative_to(partition.step.paths(study).root).as_posix() for file in files)
-    write_json(_note(study, partition), Refusal(said, names)._asdict())
-    if bucket := bucket_of(study, partition.step):
-        bucket.upload(partition.step.paths(study).root, [_name(study, partition)])
+    with _changing(study, partition) as (bucket, name):
+        write_json(_note(study, partition), Refusal(said, names)._asdict())
+        if bucket is not None:
+            bucket.upload(partition.step.paths(study).root, [name])
 
 
 def read_refusal(study: Study, partition: Partition) -> Refusal | None:
@@ -46,15 +49,19 @@ def read_refusal(study: Study, partition: Partition) -> Refusal | None:
 
 def remove_refusal(study: Study, partition: Partition) -> None:
     """The partition was made again and passed."""
-    note = _note(study, partition)
-    if note.exists():
-        if bucket := bucket_of(study, partition.step):
-            bucket.remove([_name(study, partition)])
-        note.unlink()
+    with _changing(study, partition) as (bucket, name):
+        note = _note(study, partition)
+        if bucket is not None and note.exists():
+            bucket.remove([name])
+        note.unlink(missing_ok=True)
 
 
-def _name(study: Study, partition: Partition) -> str:
-    return _note(study, partition).relative_to(partition.step.paths(study).root).as_posix()
+@contextmanager
+def _changing(study: Study, partition: Partition) -> Iterator[tuple[Bucket | None, str]]:
+    """The bucket, if results are kept in one, and the note's name there."""
+    paths, bucket = partition.step.paths(study), bucket_of(study, partition.step)
+    with changing_records(paths) if bucket is not None else nullcontext():
+        yield bucket, _note(study, partition).relative_to(paths.root).as_posix()
 
 
 def _note(study: Study, partition: Partition) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aanet_assets.storage.bucket import Bucket, Found, RemoteError
+from aanet_assets.storage.bucket import Bucket, DamagedError, Found, RemoteError
 from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.files import write_json, write_text
 from aanet_assets.storage.fingerprints import content_digest, hash_of
@@ -19,11 +19,8 @@ from aanet_assets.storage.step import Step
 from aanet_assets.study.layout import StudyPaths, data_root
 from aanet_assets.study.study import Study
 
-
-class DamagedError(RemoteError):
-    """What is kept is not what was recorded."""
-
-
+Files = Mapping[str, int | None]
+"""Of a partition, by its record: names relative to the study's folder, and sizes in bytes."""
 _MARK = ".remote.json"
 """In a study's folder: which bucket it is a cache of, and the version of each record in it."""
 
@@ -112,20 +109,29 @@ def _take_over(
 
 def _drop_tables(paths: StudyPaths, record: bytes) -> None:
     """Keep rows of a partition that is another one, or gone, out of the database."""
-    for name in json.loads(record).get("files") or ():
+    for name in _files_in(record):
         if paths.tables in (path := paths.root / name).parents:
             path.unlink(missing_ok=True)
+
+
+def _files_in(record: bytes) -> Files:
+    """The files that a record, or a note on a refusal, names; none in a damaged one."""
+    try:
+        files = json.loads(record)["files"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return files if isinstance(files, dict) else dict.fromkeys(files or ())
 
 
 def _fetch_inputs(study: Study, paths: StudyPaths, bucket: Bucket) -> None:
     """Fetch what the study made for itself to read, as a corpus: its contents are judged."""
     # What makes inputs has no partitions.
     for path in paths.records.glob("*/all.json"):
-        record = json.loads(path.read_bytes())
-        if any(is_input(study, paths.root / name) for name in record["files"]):
+        files = _files_in(record := path.read_bytes())
+        if any(is_input(study, paths.root / name) for name in files):
             # Whoever reads it is told; until then, all else can be looked at.
             with suppress(DamagedError):
-                fetch(bucket, paths, [(record["files"], record["content"])])
+                fetch(bucket, paths, [(files, json.loads(record)["content"])])
 
 
 @contextmanager
@@ -134,10 +140,6 @@ def changing_records(paths: StudyPaths) -> Iterator[None]:
     paths.locks.mkdir(parents=True, exist_ok=True)
     with locked(paths.locks / "records.lock"):
         yield
-
-
-Files = Mapping[str, int | None]
-"""Of a partition, by its record: names relative to the study's folder, and sizes in bytes."""
 
 
 def fetch(bucket: Bucket, paths: StudyPaths, partitions: Sequence[tuple[Files, str]]) -> None:

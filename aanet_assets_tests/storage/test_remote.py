@@ -18,13 +18,11 @@ import pytest
 
 from aanet_assets.cli.prune import REMOVED, remove, unneeded
 from aanet_assets.orchestration.materialise import run_step
-from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.storage import bucket as buckets_module
 from aanet_assets.storage import lease as leases
-from aanet_assets.storage import warehouse
-from aanet_assets.storage.bucket import Bucket, RemoteError
+from aanet_assets.storage.bucket import Bucket, DamagedError, RemoteError
 from aanet_assets.storage.lease import HeldError, Lease
 from aanet_assets.storage.locks import BusyError, LostLeaseError, making, nothing_being_made
 from aanet_assets.storage.records import (
@@ -35,7 +33,7 @@ from aanet_assets.storage.records import (
     require_upstream,
 )
 from aanet_assets.storage.refusals import read_refusal, write_refusal
-from aanet_assets.storage.remote import DamagedError, pull
+from aanet_assets.storage.remote import pull
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
 from aanet_assets_tests.buckets import Service, forget_clients, make_bucket, service
@@ -90,9 +88,9 @@ def study(
 
 
 @pytest.fixture
-def filled(study: Study, finished: Finished) -> Study:
+def filled(study: Study, home: Path, finished: Finished) -> Study:
     """All of the small study is in the bucket."""
-    root = finished.study.paths.root
+    root = home / "data/small"
     names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     bucket_of(study).upload(root, [name for name in names if name.split("/")[0] != "locks"])
     return study
@@ -106,9 +104,8 @@ def make(study: Study, partition: Partition = CORPUS) -> None:
     list(run_step(study, partition))
 
 
-def local_bytes(study: Study) -> dict[str, bytes]:
-    """Of all files of the study that were fetched or made here, but for locks."""
-    root = study.paths.root
+def local_bytes(root: Path) -> dict[str, bytes]:
+    """Of all files in a study's folder, but for locks."""
     files = [
         path
         for path in root.rglob("*")
@@ -119,44 +116,35 @@ def local_bytes(study: Study) -> dict[str, bytes]:
 
 def test_what_is_made_in_one_folder_is_there_in_another(study: Study, enter: Enter) -> None:
     make(study)
-    made = local_bytes(study)
+    made = local_bytes(study.paths.root)
     enter("second")
     assert Standing(study).problem(CORPUS) is None
-    assert local_bytes(study) == made, "the corpus is an input whose content is judged"
+    assert local_bytes(study.paths.root) == made, "the corpus is an input whose content is judged"
 
 
 def test_a_second_folder_makes_nothing_answers_sql_and_makes_one_anew(
-    filled: Study, finished: Finished, enter: Enter, study_module: Callable[..., str]
+    filled: Study, home: Path, enter: Enter, study_module: Callable[..., str]
 ) -> None:
-    expected = local_bytes_of(finished, ["records/", "tables/", "selected_clusters/"])
+    before = local_bytes(home / "data/small")
+    expected = {name: content for name, content in before.items() if "n7" in name}
     assert problems(filled) == []
     assert not list(filled.paths.root.glob("activation_cache/*")), "nothing needed it yet"
 
     name = study_module("remote", f"remote={filled.remote!r}")
     query = "SELECT sum(tokens) AS tokens FROM cache_shards"
-    tokens = warehouse.query(finished.study.paths, tables_of(finished.study), query).fetchall()
-    assert str(tokens[0][0]) in said("sql", name, query, code=0)
-    assert "31 of" not in said("list", code=0)
+    assert str(3 * 1_500 * 17) in said("sql", name, query, code=0)
+    assert "55 of 55" in said("list", code=0)
+    assert "scripts that read it" in said("doctor", name, code=0)
     assert "All is well." in said("doctor", name, code=0)
     assert "There is nothing to remove." in said("prune", name, code=0)
+    assert "0 made, 1 already there" in said("run", name, "--until", "sae_fit", code=0)
 
     make(filled, selected_clusters.at(n=7))
-    found = local_bytes(filled)
-    assert {name for name in expected if name in found and found[name] != expected[name]} == set()
+    assert list(filled.paths.root.glob("tables/clusters/n7.parquet")), "what it reads was fetched"
     kept = bucket_of(filled).read(expected)
-    assert kept == expected
+    assert [name for name, content in kept.items() if content != expected[name]] == []
     enter("third")
     assert problems(filled) == []
-
-
-def local_bytes_of(finished: Finished, folders: list[str]) -> dict[str, bytes]:
-    found = local_bytes(finished.study)
-    manifest = "selected_clusters/manifest.json"
-    return {
-        name: content
-        for name, content in found.items()
-        if name.startswith(tuple(folders)) and name != manifest
-    }
 
 
 def test_a_partition_that_another_machine_takes_away_or_changes_is_not_counted_here(
@@ -190,6 +178,7 @@ def test_a_lost_object_counts_as_lost_and_another_of_its_size_as_damaged(
     bucket_of(study).remove([file])
     assert Standing(study).problem(CORPUS) == f"has lost its file {file}"
     (study.paths.root / file).unlink()
+    assert Standing(study).problem(CORPUS) == f"has lost its file {file}"
     bucket_of(study).write(file, "x" * size)
     pull(study)
     with pytest.raises(DamagedError, match="aanet doctor small makes their partition count as"):
@@ -304,9 +293,9 @@ def test_what_could_not_be_uploaded_is_uploaded_later_without_work(
 
     with monkeypatch.context() as patch:
         patch.setattr(corpus, "work", cut_off)
-        with pytest.raises(RemoteError, match=r"cannot be reached \(endpoint .*run again when"):
+        with pytest.raises(RemoteError, match=r"cannot be used \(endpoint .*run again when"):
             make(study)
-    with pytest.raises(RemoteError, match="cannot be reached"):
+    with pytest.raises(RemoteError, match="cannot be used"):
         Standing(study)
     running.start()
     assert Standing(study).problem(CORPUS) == "is missing"
@@ -333,7 +322,7 @@ def test_a_kill_between_files_and_record_leaves_a_partition_that_is_missing(
     study: Study, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(study)
-    made = local_bytes(study)
+    made = local_bytes(study.paths.root)
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -344,9 +333,9 @@ def test_a_kill_between_files_and_record_leaves_a_partition_that_is_missing(
     make(study)
     enter("first")
     assert Standing(study).problem(CORPUS) is None
-    assert {n: b for n, b in local_bytes(study).items() if not n.endswith(".unsent")}.keys() == (
-        made.keys()
-    )
+    assert {
+        n: b for n, b in local_bytes(study.paths.root).items() if not n.endswith(".unsent")
+    }.keys() == (made.keys())
 
 
 def test_bad_input_is_one_sentence(
@@ -355,26 +344,29 @@ def test_bad_input_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     study_module: Callable[..., str],
 ) -> None:
-    name = study_module("nowhere", "remote='s3://no-such-bucket'")
-    for command in ("status", "run"):
-        assert "there is no bucket 'no-such-bucket' (endpoint" in said(command, name, code=1)
+    def refusal(of: Study = study, **environment: str | None) -> str:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value) if value is not None else patch.delenv(name)
+            forget_clients()
+            with pytest.raises(RemoteError) as error:
+                pull(of)
+        forget_clients()
+        return str(error.value)
 
-    name = study_module("remote", f"remote={study.remote!r}")
-    with monkeypatch.context() as patch:
-        patch.delenv("AWS_ACCESS_KEY_ID")
-        forget_clients()
-        assert "are missing or refused" in said("status", name, code=1)
-    with monkeypatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        forget_clients()
-        assert "cannot be reached (endpoint http://127.0.0.1:9)" in said("run", name, code=1)
-    forget_clients()
+    name = study_module("nowhere", "remote='s3://no-such-bucket'")
+    assert "there is no bucket 'no-such-bucket' (endpoint" in said("status", name, code=1)
+    assert "are missing or refused" in refusal(AWS_ACCESS_KEY_ID=None)
+    nobody = "http://127.0.0.1:9"
+    assert f"cannot be used (endpoint {nobody})" in refusal(AWS_ENDPOINT_URL=nobody)
+    assert "cannot be used (endpoint nonsense): Invalid" in refusal(AWS_ENDPOINT_URL="nonsense")
+    assert "profile (nobody) could not be found" in refusal(AWS_PROFILE="nobody")
     set_authentication(running, after=0)
     try:
-        assert "are missing or refused" in said("status", name, code=1)
+        assert "are missing or refused" in refusal()
     finally:
         set_authentication(running, after=10**9)
-    assert "there is no such" not in said("status", name, code=0)
+    assert pull(study) == {"small": {}}
 
 
 def set_authentication(running: Service, after: int) -> None:
