@@ -27,10 +27,11 @@ def fault_of(study: Study, partition: Partition) -> str | None:
     record = read_record(study, partition)
     if record is None or record.files is None:
         return None
-    files = [partition.step.paths(study).root / name for name in record.files]
+    root = partition.step.paths(study).root
+    files = [root / name for name in record.files]
     is_kept_here = bucket_of(study, partition.step) is None
     if gone := [file for file in files if not file.is_file()]:
-        return f"{gone[0].name} is missing" if is_kept_here else None
+        return f"{gone[0].relative_to(root)} is missing" if is_kept_here else None
     content = content_digest(files)
     if content == record.content:
         return None
