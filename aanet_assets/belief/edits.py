@@ -84,6 +84,9 @@ class Steering(NamedTuple):
     """For a random direction of the same length within the cluster's subspace."""
     removed: float
     """With nothing put in the place of what the cluster writes."""
+    other_cluster: float
+    """From one vertex of another cluster towards another of it, by the same length; NaN without
+    another cluster."""
 
 
 def steering(
@@ -94,6 +97,7 @@ def steering(
     basis: Float[np.ndarray, "d_model rank"],
     targets: Float[np.ndarray, "k groups"],
     seed: int,
+    others: Float[np.ndarray, "vertices d_model"] | None = None,
 ) -> Steering:
     """Steer tokens from each vertex to every other one, and by directions that mean nothing.
 
@@ -102,35 +106,36 @@ def steering(
         written: what the cluster writes there, x_c.
         basis: orthonormal columns that span the cluster's decoder rows.
         targets: distribution that each vertex stands for.
+        others: vertices of another cluster.
     """
     rng = np.random.default_rng(seed)
-    sums = np.zeros((5, 2))
+    meaningless = 2 if others is None else 3
+    sums = np.zeros((3 + meaningless, 2))
     for source, (edited, own) in enumerate(zip(near, written, strict=True)):
-        others = [i for i in range(len(vertices)) if i != source]
-        steps = vertices[others] - own[:, None]
+        goals = [i for i in range(len(vertices)) if i != source]
+        steps = vertices[goals] - own[:, None]
         lengths = np.linalg.norm(steps, axis=-1, keepdims=True)
-        drawn = rng.standard_normal(steps.shape)
-        in_span = rng.standard_normal((*steps.shape[:2], basis.shape[1])) @ basis.T
-        streams = np.concatenate(
-            [
-                own[:, None],
-                np.zeros_like(own)[:, None],
-                own[:, None] + steps,
-                own[:, None] + drawn / np.linalg.norm(drawn, axis=-1, keepdims=True) * lengths,
-                own[:, None] + in_span / np.linalg.norm(in_span, axis=-1, keepdims=True) * lengths,
-            ],
-            axis=1,
-        )
-        found = predict(edited.tokens, edited.without[:, None] + streams)
-        before, gone, after = found[:, :1], found[:, 1:2], found[:, 2:]
-        by_kind = np.split(after, 3, axis=1)
-        wanted = np.broadcast_to(targets[others], by_kind[0].shape)
-        for row, predicted in enumerate((before, *by_kind, gone)):
+        directions = [
+            rng.standard_normal(steps.shape),
+            rng.standard_normal((*steps.shape[:2], basis.shape[1])) @ basis.T,
+        ]
+        if others is not None:
+            towards = np.roll(others, 1, axis=0) - others
+            directions.append(np.resize(towards, steps.shape))
+        moves = [
+            direction / np.linalg.norm(direction, axis=-1, keepdims=True) * lengths
+            for direction in directions
+        ]
+        streams = [own[:, None], np.zeros_like(own)[:, None]]
+        streams += [own[:, None] + move for move in (steps, *moves)]
+        found = predict(edited.tokens, edited.without[:, None] + np.concatenate(streams, axis=1))
+        kinds = np.split(found[:, 2:], 1 + meaningless, axis=1)
+        wanted = np.broadcast_to(targets[goals], kinds[0].shape)
+        for row, predicted in enumerate((found[:, :1], *kinds, found[:, 1:2])):
             apart = divergence(wanted, np.broadcast_to(predicted, wanted.shape))
             sums[row] += apart.sum(), apart.size
     totals, counts = sums.T
     reached = 1 - totals / totals[0]
-    return Steering(
-        *(float(x) for x in (reached[1], totals[0] / counts[0], totals[1] / counts[1])),
-        *(float(x) for x in reached[2:]),
-    )
+    before, after = (totals / counts)[:2].tolist()
+    _, steered, drawn, in_span, *other, removed = reached.tolist()
+    return Steering(steered, before, after, drawn, in_span, removed, other[0] if other else np.nan)

@@ -65,8 +65,13 @@ def prediction_scores(
     token_ids: Int[np.ndarray, " tokens"],
     documents: Int[np.ndarray, " tokens"],
     seed: int,
+    draws: int,
 ) -> PredictionScores:
-    """Scores on the documents with odd numbers of what is fitted on those with even ones."""
+    """Scores on the documents with odd numbers of what is fitted on those with even ones.
+
+    Args:
+        draws: resamplings for the interval; without any it is NaN.
+    """
     fits = documents % 2 == 0
     test, mean = ~fits, p[fits].mean(axis=0)
     unexplained = divergence(p[test], mean)
@@ -77,15 +82,13 @@ def prediction_scores(
     vertices = fit_mixture(coordinates[fits], p[fits])
     mixture = coordinates[test] @ vertices
     left = divergence(p[test], mixture)
-    numbers = np.unique(documents[test], return_inverse=True)[1]
-    count = int(numbers.max()) + 1
-    by_document = [summed_by(each, numbers, count) for each in (left, unexplained)]
-    low, high = interval(lambda w: 1 - (w @ by_document[0]) / (w @ by_document[1]), count, seed)
+    sums = np.stack([summed_by(each, documents[test]) for each in (left, unexplained)], axis=1)
+    low, high = interval(sums, seed, draws) if draws else (np.nan, np.nan)
     permuted = _permuted_within(token_ids[test], np.random.default_rng(seed))
     return PredictionScores(
         kl_explained=float(1 - left.sum() / unexplained.sum()),
-        kl_explained_low=low,
-        kl_explained_high=high,
+        kl_explained_low=1 - high,
+        kl_explained_high=1 - low,
         mixture_r2=r_squared(p[test], mixture),
         token_kl_explained=share(_by_token(p[fits], token_ids[fits], token_ids[test], mean)),
         permuted_kl_explained=share(mixture[permuted]),

@@ -80,7 +80,7 @@ def operators(
     for place, group in enumerate(groups):
         own = follows == group
         moments = solve_triangular(root, weighed[own].T @ after[own], trans="T")
-        found[place] = np.stack([nnls(root, column)[0] for column in moments.T], axis=1)
+        found[place] = np.stack([nnls(root, moments[:, j])[0] for j in range(len(gram))], axis=1)
     return found
 
 
@@ -183,9 +183,11 @@ def chain_of(t: Float[np.ndarray, "groups k k"]) -> Chain:
     if not (stays > 0).all():
         raise ValueError("no token follows one of the vertices")
     transitions = total / stays[:, None]
-    values, vectors = np.linalg.eig(transitions.T)
-    lead = np.abs(vectors[:, int(np.argmax(values.real))].real)
-    return Chain(transitions, lead / lead.sum(), stays)
+    # pi P = pi and sum pi = 1, in one system.
+    k = len(transitions)
+    system = np.vstack([transitions.T - np.eye(k), np.ones(k)])
+    stationary = np.linalg.lstsq(system, np.eye(k + 1)[k], rcond=None)[0]
+    return Chain(transitions, stationary, stays)
 
 
 def resampled_chains(steps: Steps, groups: Sequence[int], seed: int) -> list[Chain]:

@@ -151,13 +151,14 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
 
 def _memory(plan: Plan, gpu: Gpu | None, hardware: Hardware) -> tuple[str, str, str, str]:
     if gpu is None:
-        whole = plan.working_memory * hardware.each
+        whole = max(plan.working_memory, plan.prediction_memory) * hardware.each
         return ("memory of a node", decimal(whole), "a model and an SAE in every run", COUNTED)
-    fits = "" if plan.working_memory < gpu.memory else "does not fit: "
+    most = max(plan.working_memory, plan.prediction_memory)
+    fits = "" if most < gpu.memory else "does not fit: "
     return (
         "memory of a GPU",
-        f"{fits}{decimal(plan.working_memory)} of {decimal(gpu.memory)}",
-        "weights, SAE and one batch, of what the card has",
+        f"{fits}{decimal(most)} of {decimal(gpu.memory)}",
+        "the cache's or the predictions', whichever is more, of what the card has",
         DATA_SHEET,
     )
 

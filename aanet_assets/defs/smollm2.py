@@ -5,6 +5,7 @@
 
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import (
+    BeliefSettings,
     CacheSettings,
     CorpusSettings,
     LocalSettings,
@@ -30,6 +31,7 @@ study = Study(
     ),
     n_clusters=(64, 128, 256),
     trust=TrustSettings(replicates=1),
+    belief=BeliefSettings(),
     # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken
     # are the strongest reconstruction elbows (category B).
     selection=SelectionSettings(

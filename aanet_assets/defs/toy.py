@@ -6,6 +6,7 @@ decoys whose beliefs fill a disk. The pipeline gets text, model and SAE, and has
 
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import (
+    BeliefSettings,
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -51,6 +52,7 @@ study = Study(
     ),
     # Replicates of so many null clusters would take longer than all the rest.
     trust=TrustSettings(chance=500, replicates=1),
+    belief=BeliefSettings(),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union7"),
 )

@@ -6,6 +6,7 @@ null clusters, and how often it finds the right k. Here everything has replicate
 
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import (
+    BeliefSettings,
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -37,6 +38,7 @@ study = Study(
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
     selection=SelectionSettings(mode="geometric"),
     trust=TrustSettings(replicates=5),
+    belief=BeliefSettings(),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union22", n_clusters=22),
 )

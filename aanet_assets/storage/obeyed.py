@@ -31,7 +31,8 @@ def settings_values(
     dump = study.model_dump(mode="json")
     for name in step.settings:
         group, _, field = name.partition(".")
-        value = dump[group][field] if field else dump[group]
+        # Of a group that the study does without, a field has no value either.
+        value = dump[group][field] if field and dump[group] is not None else dump[group]
         if not field and isinstance(value, dict):
             values |= {f"{group}.{own}": one for own, one in value.items()}
         else:

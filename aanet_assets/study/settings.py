@@ -413,6 +413,41 @@ class TrustSettings(Settings):
     """Seed of the null clusters."""
 
 
+class BeliefSettings(Settings):
+    """Whether the model uses a simplex as beliefs: what is looked at, and how much is enough."""
+
+    tokens: Count = 200_000
+    """Held-out tokens that are looked at, at most: those of the first whole chunks."""
+    scored_tokens: Count = 6_000
+    """Tokens of a cluster that mixtures are fitted to and judged by, at most."""
+    pairs: Count = 200
+    """Times that a token must follow one of a cluster's, with the cluster active again, to have an
+    operator of its own."""
+    edited_tokens: Count = 150
+    """Tokens of a cluster at which its coordinates are replaced."""
+    edit_points: Count = 25
+    """Points of its simplex that take their place."""
+    near_tokens: Count = 100
+    """Tokens nearest to each vertex that are steered to the others, at most."""
+    all_off: bool = False
+    """Whether tokens at which nothing of a cluster is active are points of its simplex, too: where
+    latents exclude one another, "all off" is a state, and a vertex stands at the origin."""
+    min_kl_explained: Annotated[float, Field(le=1)] = 0.95
+    """Least share of the divergence of predictions from their mean that a mixture explains."""
+    min_prediction_r2: Annotated[float, Field(le=1)] = 0.95
+    """Least R^2 of next-token probabilities by the chain's operators."""
+    min_two_step_r2: Annotated[float, Field(le=1)] = 0.9
+    """Least R^2 of coordinates two tokens later by two operators."""
+    min_int_r2: Annotated[float, Field(le=1)] = 0.9
+    """Least R^2 of predictions under edits by those at the vertices."""
+    max_context: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest share of their variance that may be due to the token that was edited."""
+    min_moved: NonNegative = 0.01
+    """Least mean divergence, in nats, by which edits must move predictions."""
+    seed: int = 45
+    """Seed of all that is drawn."""
+
+
 class RefitSettings(Settings):
     """How stage 3 gets the model of a selected cluster."""
 

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from aanet_assets.study.layout import StudyPaths, data_root
 from aanet_assets.study.settings import (
     AANetSettings,
+    BeliefSettings,
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
@@ -100,6 +101,8 @@ class Study(Activations):
     """Stage 2."""
     trust: TrustSettings = TrustSettings()
     """Null clusters, replicates and evidence."""
+    belief: BeliefSettings | None = None
+    """Whether the model uses the simplices; None asks nothing of it beyond its activations."""
     refit: RefitSettings = RefitSettings()
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()
@@ -164,6 +167,17 @@ class Study(Activations):
         if self.local is None:
             raise ValueError(f"study {self.name!r} has no local: it makes no model, corpus or SAE")
         return self.local
+
+    @property
+    def belief_settings(self) -> BeliefSettings:
+        """What is asked of the model, of studies that ask it.
+
+        Raises:
+            ValueError: this study does not.
+        """
+        if self.belief is None:
+            raise ValueError(f"study {self.name!r} has no belief: it asks nothing of the model")
+        return self.belief
 
     @property
     def revisions(self) -> dict[str, str | None]:

@@ -143,6 +143,12 @@ class UnionProcess:
         """Exact distribution of the next letter after each letter; see `first_letter` too."""
         return self._next(*self.beliefs(letters))
 
+    def after_states(self, component: int) -> Float[np.ndarray, "states vocab"]:
+        """Exact distribution of the next letter from each state of a component that speaks."""
+        count = len(self.components[component].stationary)
+        certain = np.eye(count, self._stationary.shape[1])
+        return self._next(np.full(count, component), certain)
+
     def bayes_loss(self, letters: Int[np.ndarray, "documents length"]) -> float:
         """Least possible loss in nats: mean entropy of the next letter, after each letter."""
         p = self.predictive(letters)

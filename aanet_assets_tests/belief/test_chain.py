@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize, nnls
 
 from aanet_assets.belief.edits import Edited, mixture_under_edits, steering
-from aanet_assets.belief.measures import divergence, interval, r_squared
+from aanet_assets.belief.measures import divergence, interval, r_squared, summed_by
 from aanet_assets.belief.mixture import fit_mixture, latent_scores, prediction_scores
 from aanet_assets.belief.simplices import (
     agreement,
@@ -80,7 +80,7 @@ def test_a_mixture_is_found_and_explains_a_chain_and_no_softmax(chain: Seen) -> 
     vertices = fit_mixture(chain.beliefs, chain.p)
     emits = np.einsum("vij->iv", CHAIN.transitions)
     np.testing.assert_allclose(vertices, emits, atol=2e-3)
-    own = prediction_scores(chain.beliefs, chain.p, chain.letters, chain.documents, 0)
+    own = prediction_scores(chain.beliefs, chain.p, chain.letters, chain.documents, 0, 100)
     assert own.kl_explained > 0.999
     assert own.mixture_r2 > 0.999
     assert own.kl_explained_low <= own.kl_explained <= own.kl_explained_high
@@ -89,7 +89,7 @@ def test_a_mixture_is_found_and_explains_a_chain_and_no_softmax(chain: Seen) -> 
     assert own.permuted_kl_explained < own.token_kl_explained
     raised = np.exp(8 * chain.beliefs)
     softmax = raised / raised.sum(1, keepdims=True)
-    other = prediction_scores(chain.beliefs, softmax, chain.letters, chain.documents, 0)
+    other = prediction_scores(chain.beliefs, softmax, chain.letters, chain.documents, 0, 100)
     assert other.kl_explained < 0.95
 
 
@@ -237,6 +237,7 @@ def test_measures() -> None:
     assert divergence(p, np.array([0.25, 0.25, 0.5])) == pytest.approx(np.log(2))
     assert np.isnan(r_squared(np.ones((3, 1)), np.ones((3, 1))))
     values = np.random.default_rng(0).standard_normal(400)
-    low, high = interval(lambda w: float(w @ values / w.sum()), 400, 0)
+    low, high = interval(np.column_stack([values, np.ones(400)]), 0, 2_000)
     assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.3)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert summed_by(np.array([1.0, 2.0, 4.0]), np.array([5, 9, 5])).tolist() == [5, 2]

@@ -28,7 +28,14 @@ def test_model_corpus_and_sae_are_made_where_the_study_reads_them(
         corpus={"files": "data/local/corpus/*.parquet"},
         truth=None,
         selection={},
-        local={"layer": 1, "latents": 96, "active": 6, "sae_tokens": 8_192, "sae_steps": 200},
+        local={
+            "package": "none",
+            "layer": 1,
+            "latents": 96,
+            "active": 6,
+            "sae_tokens": 8_192,
+            "sae_steps": 200,
+        },
         fit={"tokens": 2_000},
     )
     texts = [text_of(row) for row in UNION7.sample(400, 33, seed=3)]

@@ -1,0 +1,135 @@
+"""The steps that ask the model, on the small study and a real instance; its answer is known."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aanet_assets.belief import evidence
+from aanet_assets.belief.editor import Editor
+from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.steps import belief as steps
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.table import Table
+from aanet_assets.study.settings import BeliefSettings
+from aanet_assets.study.study import Study
+from aanet_assets_tests.conftest import Finished
+
+N = 7
+
+
+@pytest.fixture(scope="module")
+def asked(finished: Finished) -> Study:
+    """The small study with all that is asked of the model made at n_clusters 7."""
+    few = BeliefSettings(edited_tokens=40, edit_points=8, near_tokens=30, pairs=60)
+    study = finished.study.model_copy(update={"belief": few})
+    driver = Driver(study, finished.instance)
+    for name in ("functional_evidence", "vertex_kl"):
+        for partition in plan(study, name, [N]):
+            if not driver.is_there(partition):
+                driver.materialise(partition)
+    return study
+
+
+def read(study: Study, step: object, table: Table) -> pd.DataFrame:
+    """A table of a step at n_clusters 7."""
+    return Run(study, step.at(n=N)).read(table)  # type: ignore[attr-defined]
+
+
+def test_what_is_known_of_the_toy_is_found_again(asked: Study) -> None:
+    mixtures = read(asked, steps.barycentric_prediction, steps.BARYCENTRIC_PREDICTION)
+    known = mixtures[mixtures["component"].notna()].set_index("cluster_id")
+    assert len(known) >= 3
+    assert (known["belief_r2"] > 0.9).all()
+    assert (known["kl_explained"] > 0.9).all()
+    assert (known["kl_explained_low"] <= known["kl_explained"]).all()
+    # What a mixture explains, neither the token nor coordinates of equal tokens do.
+    others = known[["token_kl_explained", "permuted_kl_explained"]].max(axis=1)
+    assert (others < known["kl_explained"]).all()
+    assert (known["sufficiency"] > 0.9).all()
+    updates = read(asked, steps.belief_update, steps.BELIEF_UPDATE).query("not is_null")
+    own = updates.set_index("cluster_id").loc[known.index]
+    assert (own["operator_error"] < 0.3).all()
+    steered = read(asked, steps.vertex_steering, steps.VERTEX_STEERING).query("not is_null")
+    own = steered.set_index("cluster_id").loc[known.index]
+    assert (own["true_reached"] > 0.95).all()
+    assert (own[["random", "other_cluster"]] < 0.5).all(axis=None)
+    chains = read(asked, steps.belief_update, steps.BELIEF_CHAINS)
+    true = chains.dropna(subset=["true_probability"])
+    assert set(true["cluster_id"]) == set(known.index)
+    assert (true["probability"] - true["true_probability"]).abs().max() < 0.15
+    assert (true["low"] <= true["high"]).all()
+
+
+def test_all_clusters_are_there_and_what_is_null_has_a_reason(asked: Study) -> None:
+    table = read(asked, steps.functional_evidence, steps.FUNCTIONAL_EVIDENCE)
+    fits = read(asked, steps.simplex_fits, steps.SIMPLEX_FITS)
+    assert len(table) == len(fits) > N
+    assert not table.duplicated(["cluster_id", "is_null"]).any()
+    real = table[~table["is_null"].astype(bool)]
+    assert len(real) == N
+    # The small study has fewer null clusters than a p-value needs.
+    assert real["kl_explained_p"].isna().all()
+    assert real["unavailable"].str.contains("null clusters, and p-values need 20").all()
+    contrasts = read(asked, steps.vertex_kl, steps.VERTEX_KL).query("not is_null")
+    assert (contrasts["between"] > contrasts["within"]).all()
+
+
+def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study) -> None:
+    run = Run(asked, steps.interventional_mixture.at(n=N))
+    heldout, simplices, _ = steps._placed(run)
+    editor = Editor(asked, heldout, steps._groups(run))
+    tokens = np.array([0, 5, 17, 40])
+    found = editor.predict(tokens, editor.residual(tokens)[:, None])[:, 0]
+    np.testing.assert_allclose(found, heldout.p[tokens], atol=1e-3)
+    changed = editor.predict(tokens, 3 * np.roll(editor.residual(tokens), 1, axis=1)[:, None])
+    assert np.abs(changed[:, 0] - heldout.p[tokens]).max() > 0.05
+    assert {simplex.is_null for simplex in simplices} == {False, True}
+
+
+def test_tokens_stand_where_the_text_says(asked: Study) -> None:
+    heldout, _, truth = steps._placed(Run(asked, steps.belief_update.at(n=N)))
+    assert truth is not None
+    np.testing.assert_array_equal(
+        heldout.text[heldout.chunks, heldout.positions], heldout.token_ids
+    )
+    assert (np.diff(heldout.chunks) >= 0).all()
+    assert heldout.codes.shape[0] == len(heldout.p) == len(heldout.token_ids)
+    fewer = asked.model_copy(
+        update={"belief": asked.belief_settings.model_copy(update={"tokens": 1_000})}
+    )
+    some, _, _ = steps._placed(Run(fewer, steps.belief_update.at(n=N)))
+    assert 1_000 - asked.cache.seq_len < len(some.token_ids) <= 1_000
+    np.testing.assert_array_equal(some.p, heldout.p[: len(some.p)])
+
+
+def tables_of(nulls: int) -> Iterator[pd.DataFrame]:
+    """Statistics of two clusters, one of which stands out, and of null clusters."""
+    rng = np.random.default_rng(0)
+    whole = pd.DataFrame(
+        {
+            "cluster_id": [0, 1, *range(nulls)],
+            "is_null": [False, False, *[True] * nulls],
+            "n_latents": 4,
+            "k": 3,
+            "unavailable": ["", "one vertex has no token", *[""] * nulls],
+        }
+    )
+    yield whole
+    yield whole.assign(
+        unavailable="", **{c: rng.uniform(0, 0.5, len(whole)) for c in evidence.COMPARED}
+    ).assign(kl_explained=[0.99, np.nan, *rng.uniform(0, 0.5, nulls)])
+
+
+def test_p_values_tell_what_stands_out_and_are_not_made_up() -> None:
+    fits, *tables = tables_of(99)
+    found = evidence.gather(fits, tables)
+    assert found["kl_explained_p"].tolist()[0] == pytest.approx(0.01)
+    assert found["kl_explained_p"].isna().tolist() == [False, *[True] * 100]
+    assert found["unavailable"].tolist()[:2] == ["", "one vertex has no token"]
+    fits, *tables = tables_of(19)
+    few = evidence.gather(fits, tables)
+    assert few["kl_explained_p"].isna().all()
+    assert "kl_explained has 19 null clusters, and p-values need 20" in few["unavailable"][0]
+    assert few["unavailable"][1].startswith("one vertex has no token; ")
