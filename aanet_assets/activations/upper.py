@@ -138,7 +138,8 @@ class UpperReader:
         require_layer(study, self.whole.config, hook)
         text = self.whole.config.get_text_config()
         layers = layers_of(self.whole.body)
-        self._has_upper = layers_below(hook) < len(layers)
+        self.has_upper = layers_below(hook) < len(layers)
+        """Whether a layer is above the point: else an edit needs no tokens before it."""
         self._passes = not getattr(text, "num_kv_shared_layers", 0)
         self._given: Tensor | None = None
         self._cache: DynamicCache | None = None
@@ -247,7 +248,7 @@ class UpperReader:
         number = edits.shape[1]
         last, new = tokens[:, -1:].repeat_interleave(number, 0), edits.flatten(0, 1)[:, None]
         cache = None
-        if self._has_upper and tokens.shape[1] > 1:
+        if self.has_upper and tokens.shape[1] > 1:
             # Of a model with a state in place of keys and values, the state cannot be given.
             if self.whole.body._is_stateful:
                 before = residual[:, :-1].repeat_interleave(number, 0)

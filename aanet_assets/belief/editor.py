@@ -53,6 +53,8 @@ class Editor:
         """Next-token distributions with each of these vectors in a token's residual stream."""
         found = np.empty((*streams.shape[:2], self._sums.number))
         positions = self._heldout.positions[tokens]
+        if not self._reader.has_upper:
+            positions = np.zeros_like(positions)
         for position in np.unique(positions):
             own = np.flatnonzero(positions == position)
             size = max(1, LOGITS_AT_ONCE // (streams.shape[1] * self._reader.whole.vocabulary))

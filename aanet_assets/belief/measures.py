@@ -15,6 +15,14 @@ def divergence(
     return np.where(p > 0, p * np.log(np.maximum(p, FLOOR**2) / np.maximum(q, FLOOR)), 0).sum(-1)
 
 
+def all_divergences(
+    p: Float[np.ndarray, "rows groups"],
+) -> Float[np.ndarray, "rows rows"]:
+    """`divergence` of the column's distribution from the row's, for all pairs."""
+    own = (p * np.log(np.maximum(p, FLOOR**2))).sum(axis=1)
+    return own[:, None] - p @ np.log(np.maximum(p, FLOOR)).T
+
+
 def r_squared(
     truth: Float[np.ndarray, "rows outputs"], predicted: Float[np.ndarray, "rows outputs"]
 ) -> float:

@@ -17,7 +17,7 @@ from aanet_assets.activations.rows import load_rows
 from aanet_assets.belief import edits, mixture, update
 from aanet_assets.belief.edits import Edited
 from aanet_assets.belief.heldout import Heldout, Placed, Simplex, placed, tensor_name
-from aanet_assets.belief.measures import divergence
+from aanet_assets.belief.measures import all_divergences
 from aanet_assets.belief.simplices import (
     agreement,
     barycentric,
@@ -270,7 +270,7 @@ def contrast_rows(
             vertices.append(np.full(len(some), vertex))
         which, vertex = np.concatenate(tokens), np.concatenate(vertices)
         p = heldout.p[which].astype(np.float64)
-        apart = np.stack([divergence(one, p) for one in p])
+        apart = all_divergences(p)
         ids, documents = heldout.token_ids[which], heldout.documents[which]
         pair = documents[:, None] != documents
         same_vertex, same_token = vertex[:, None] == vertex, ids[:, None] == ids
