@@ -5,7 +5,7 @@ rows. It lies in the row space of W_c; with an orthonormal basis Q of that space
 is kept as z = x Q, and x = z Q^T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.aanet.extrema import N_EXTREMA, laplacian_extrema, with_extrema
-from aanet_assets.activations.shards import Shard, counted_codes, counted_norms
+from aanet_assets.activations.by_latent import CodesByLatent
+from aanet_assets.activations.shards import Shard
 from aanet_assets.clustering.decoder import unit_rows
 from aanet_assets.clustering.ranks import (
     activation_pca_rank,
@@ -109,13 +110,6 @@ def activity_limit(activation: Float[np.ndarray, " tokens"], settings: RowSettin
     return float(settings.threshold * np.percentile(positive, 95)) if positive.size else 0.0
 
 
-def member_codes(
-    codes: sp.csr_matrix | sp.csc_matrix, latents: Int[np.ndarray, " members"]
-) -> sp.csr_matrix:
-    """Activations of a cluster's latents at all tokens: (tokens, members)."""
-    return codes[:, latents].tocsr()
-
-
 def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, " tokens"]:
     """Sum of the activations of the cluster's latents, token by token."""
     return np.asarray(members.sum(axis=1)).ravel()
@@ -128,31 +122,6 @@ def draw(tokens: Int[np.ndarray, " tokens"], most: int, seed: int) -> Int[np.nda
     return np.sort(np.random.default_rng(seed).choice(tokens, most, replace=False))
 
 
-class TrainingCodes(NamedTuple):
-    """Codes of all training tokens that count, as clusters see them."""
-
-    codes: sp.csc_matrix
-    """(tokens, latents), by column; none at tokens that `rows.max_norm_ratio` leaves out."""
-    activity: Float[np.ndarray, " latents"]
-    """Share of the tokens, all of them, at which each latent is active."""
-    average_l0: float
-    """Mean number of active latents per token, all of them."""
-    norm_limit: float | None
-    """Length of the residual stream above which a token is left out; None where none is."""
-
-
-def training_codes(shards: Sequence[Path], settings: RowSettings) -> TrainingCodes:
-    """Read the codes of all training shards."""
-    codes = counted_codes(shards)
-    kept, limit = without_long_tokens(codes, shards, settings)
-    return TrainingCodes(
-        kept.tocsc(),
-        codes.getnnz(axis=0) / codes.shape[0],
-        codes.nnz / codes.shape[0],
-        limit if np.isfinite(limit) else None,
-    )
-
-
 def row_seed(study: Study, n: int, cluster_id: int, *, null: bool = False) -> int:
     """Fixes the draw of a cluster's rows, their split, and the sample of its extrema."""
     kind = ("null",) if null else ()
@@ -160,44 +129,26 @@ def row_seed(study: Study, n: int, cluster_id: int, *, null: bool = False) -> in
 
 
 def active_rows(
-    codes: sp.csr_matrix, cluster: Cluster, limit: float
+    members: sp.csr_matrix, cluster: Cluster, limit: float
 ) -> tuple[Int[np.ndarray, " active"], Float32[np.ndarray, "active rank"]]:
-    """Tokens at which the cluster's summed activation exceeds `limit`, and its rows there."""
-    members = member_codes(codes, cluster.latents)
-    active = np.flatnonzero(summed_activation(members) > limit)
-    return active, _project(members, active, cluster)
-
-
-def without_long_tokens(
-    codes: sp.csr_matrix, shards: Sequence[Path], settings: RowSettings
-) -> tuple[sp.csr_matrix, float]:
-    """Codes as rows see them: none at tokens that `max_norm_ratio` leaves out.
+    """Tokens at which the cluster's summed activation exceeds `limit`, and its rows there.
 
     Args:
-        codes: of all tokens that count, as `counted_codes` gives them for these shards.
-        shards: all training shards.
-
-    Returns: the codes, and the length of the residual stream above which a token is left out.
+        members: activations of its latents, (tokens, members).
     """
-    if settings.max_norm_ratio is None:
-        return codes, np.inf
-    norms = counted_norms(shards)
-    limit = settings.max_norm_ratio * float(np.median(norms))
-    return _silenced(codes, norms > limit), limit
+    active = np.flatnonzero(summed_activation(members) > limit)
+    return active, _project(members[active], cluster)
 
 
 def without_long_tokens_of(shard: Shard, limit: float) -> Shard:
     """The shard without codes at tokens longer than `limit`; NaN leaves out none."""
-    return replace(shard, codes=_silenced(shard.codes, shard.norms.ravel() > limit))
-
-
-def _silenced(codes: sp.csr_matrix, tokens: Bool[np.ndarray, " tokens"]) -> sp.csr_matrix:
-    if not tokens.any():
-        return codes
-    silenced = codes.copy()
-    silenced.data[np.repeat(tokens, np.diff(codes.indptr))] = 0
-    silenced.eliminate_zeros()
-    return silenced
+    long = shard.norms.ravel() > limit
+    if not long.any():
+        return shard
+    codes = shard.codes.copy()
+    codes.data[np.repeat(long, np.diff(codes.indptr))] = 0
+    codes.eliminate_zeros()
+    return replace(shard, codes=codes)
 
 
 class GatheredRows(NamedTuple):
@@ -215,7 +166,7 @@ class GatheredRows(NamedTuple):
 
 
 def gather_rows(
-    codes: sp.csc_matrix,
+    members: Iterable[sp.csr_matrix],
     cluster: Cluster,
     settings: RowSettings,
     extrema: ExtremaSettings,
@@ -224,23 +175,22 @@ def gather_rows(
     """Draw a cluster's training and held-out rows, find its extrema and its PCA rank.
 
     Args:
-        codes: (tokens, latents), by column.
+        members: activations of its latents, (tokens, members), shard by shard; gone through twice.
         seed: fixes the draw of rows, their split, and the extrema's own sample.
     """
-    members = member_codes(codes, cluster.latents)
-    activation = summed_activation(members)
+    # Of tokens at which nothing fires nothing is kept: those that fire are numbered without them.
+    activation = np.concatenate([sums[sums > 0] for sums in map(summed_activation, members)])
     limit = activity_limit(activation, settings)
     active = np.flatnonzero(activation > limit)
-    rows = _project(members, draw(active, settings.max_rows, seed), cluster)
+    drawn = draw(active, settings.max_rows, seed)
+    firing = draw(np.arange(len(activation)), settings.pca_rows, seed)
+    rows, firing_rows = _rows_at(members, (drawn, firing), cluster)
     held_out = np.zeros(len(rows), dtype=bool)
     chosen = np.random.default_rng(seed).permutation(len(rows))
     held_out[chosen[: int(len(rows) * settings.heldout_share)]] = True
     train = rows[~held_out]
-    firing = draw(np.flatnonzero(activation > 0), settings.pca_rows, seed)
     pca_rank = (
-        min(1, len(firing))
-        if len(cluster.latents) == 1
-        else activation_pca_rank(_project(members, firing, cluster))
+        min(1, len(firing)) if len(cluster.latents) == 1 else activation_pca_rank(firing_rows)
     )
     problem, found = "", np.zeros(0, dtype=np.int64)
     if len(train):
@@ -253,7 +203,7 @@ def gather_rows(
 
 
 def gather_all(
-    study: Study, n: int, codes: sp.csc_matrix, clusters: Sequence[Cluster], *, null: bool = False
+    study: Study, n: int, codes: CodesByLatent, clusters: Sequence[Cluster], *, null: bool = False
 ) -> list[GatheredRows]:
     """Rows of all clusters of one n_clusters, real ones or null ones."""
     what = "null clusters" if null else "gathering rows"
@@ -261,7 +211,8 @@ def gather_all(
     gathered = []
     for cluster in clusters:
         seed = row_seed(study, n, cluster.cluster_id, null=null)
-        gathered.append(gather_rows(codes, cluster, study.rows, study.extrema, seed))
+        members = codes.members(cluster.latents)
+        gathered.append(gather_rows(members, cluster, study.rows, study.extrema, seed))
         progress.advance()
     return gathered
 
@@ -297,10 +248,26 @@ def describe_null(cluster: Cluster, gathered: GatheredRows) -> dict[str, Any]:
     }
 
 
-def _project(
-    members: sp.csr_matrix, tokens: Int[np.ndarray, " rows"], cluster: Cluster
-) -> Float32[np.ndarray, "rows rank"]:
-    return np.asarray(members[tokens] @ cluster.coordinates, dtype=np.float32)
+def _rows_at(
+    members: Iterable[sp.csr_matrix],
+    chosen: Sequence[Int[np.ndarray, " rows"]],
+    cluster: Cluster,
+) -> list[Float32[np.ndarray, "rows rank"]]:
+    """A cluster's rows at each choice of tokens, which are numbered as those at which it fires."""
+    found: list[list[np.ndarray]] = [[] for _ in chosen]
+    begin = 0
+    for part in members:
+        firing = np.flatnonzero(summed_activation(part) > 0)
+        end = begin + len(firing)
+        for tokens, rows in zip(chosen, found, strict=True):
+            first, last = np.searchsorted(tokens, (begin, end))
+            rows.append(_project(part[firing[tokens[first:last] - begin]], cluster))
+        begin = end
+    return [np.concatenate(rows) for rows in found]
+
+
+def _project(members: sp.csr_matrix, cluster: Cluster) -> Float32[np.ndarray, "rows rank"]:
+    return np.asarray(members @ cluster.coordinates, dtype=np.float32)
 
 
 def save_rows(path: Path, clusters: Sequence[ClusterRows]) -> None:

@@ -137,12 +137,6 @@ def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:
     return sp.vstack(parts, format="csr")
 
 
-def counted_norms(paths: Iterable[Path]) -> Float32[np.ndarray, " tokens"]:
-    """Lengths of the residual stream at the same tokens as `counted_codes`."""
-    shards = map(read_shard, paths)
-    return np.concatenate([shard.norms[~shard.special] for shard in shards])
-
-
 def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, " tokens"]:
     """Token ids of the same tokens as `counted_codes`."""
     shards = map(read_shard, paths)

@@ -4,19 +4,32 @@ Every measure reads the two-by-two table of a pair of latents: tokens where both
 only the one or the other (b, c), neither (d).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from scipy.sparse import csr_matrix
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix, vstack
 
-BLOCK_ROWS = 512
+BLOCK_PAIRS = 2**23
+"""Pairs of latents that are counted, or measured, in one go."""
 
 
-def cooccurrence(
-    codes: csr_matrix, threshold: float, kind: str
-) -> Float[np.ndarray, "latents latents"]:
-    """Symmetric affinity of every pair of latents, in [0, 1], float32.
+class Affinity(NamedTuple):
+    """Affinity of every pair of latents, in [0, 1]: `pairs` plus the outer square of `apart`."""
+
+    pairs: csr_matrix
+    """(latents, latents), float32, symmetric; nothing for pairs that need no entry."""
+    apart: Float[np.ndarray, " latents"]
+    """Gives pairs that never fire together theirs: zeros for all kinds but `phi`."""
+
+    def toarray(self) -> Float[np.ndarray, "latents latents"]:
+        """All pairs at once."""
+        return self.pairs.toarray() + np.outer(self.apart, self.apart)
+
+
+def cooccurrence(codes: Iterable[csr_matrix], threshold: float, kind: str) -> Affinity:
+    """Symmetric affinity of every pair of latents.
 
     A latent is active at a token when its code exceeds `threshold`. Kinds:
 
@@ -27,29 +40,84 @@ def cooccurrence(
     - `mutual_information`: of the two indicators, divided by the arithmetic mean of their entropies
 
     The last two are high for latents that avoid one another too. Where a measure is undefined (a
-    latent that never fires or, for the last two, always fires) the affinity is 0.
+    latent that never fires or, for the last two, always fires) the affinity is 0. Pairs that fire
+    together somewhere take 8 bytes each; for `mutual_information` all pairs do.
+
+    Args:
+        codes: (tokens, latents), shard by shard, each of which is looked at once.
+        threshold: of activity.
+        kind: of the affinity.
 
     Raises:
         ValueError: unknown kind, or codes of no token.
     """
     if kind not in MEASURES:
         raise ValueError(f"co-occurrence kind {kind!r} is unknown; it must be one of {[*MEASURES]}")
-    tokens, latents = codes.shape  # pyright: ignore[reportGeneralTypeIssues]
+    counts, fires, tokens = _counts(codes, threshold)
     if tokens == 0:
         raise ValueError("there are no tokens to count co-occurrences on; cache at least one shard")
-    active = codes.copy()
-    active.data = (codes.data > threshold).astype(np.int32)
-    active.eliminate_zeros()
-    by_latent = active.T.tocsr()
-    fires = np.asarray(active.sum(axis=0), dtype=np.float64).ravel()
-    affinity = np.empty((latents, latents), dtype=np.float32)
-    for start in range(0, latents, BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        both = (by_latent[rows] @ active).toarray().astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = MEASURES[kind](both, fires[rows, None], fires[None, :], float(tokens))
-        affinity[rows] = np.clip(np.nan_to_num(values, nan=0, posinf=0, neginf=0), 0, 1)
-    return affinity
+    apart = np.zeros(len(fires))
+    if kind == "phi":
+        # Of two latents that are never active together, |phi| is the product of one number each.
+        np.divide(fires, tokens - fires, out=apart, where=fires < tokens)
+        apart = np.sqrt(apart)
+    start = 0
+    for place, block in enumerate(counts):
+        rows = np.arange(start, start + len(block.indptr) - 1)
+        counts[place] = _measured(block, rows, fires, apart, float(tokens), kind)
+        start += len(rows)
+    return Affinity(vstack(counts, format="csr"), apart)
+
+
+def _counts(
+    codes: Iterable[csr_matrix], threshold: float
+) -> tuple[list[csr_matrix], Float[np.ndarray, " latents"], int]:
+    """Tokens at which pairs of latents fire together, by blocks of rows; each latent alone; all."""
+    blocks: list[csr_matrix] = []
+    fires, tokens = np.zeros(0), 0
+    for part in codes:
+        tokens_here, latents = part.shape  # pyright: ignore[reportGeneralTypeIssues]
+        active = csr_matrix(
+            ((part.data > threshold).astype(np.uint32), part.indices, part.indptr),
+            shape=part.shape,
+            copy=True,
+        )
+        active.eliminate_zeros()
+        by_latent = active.T.tocsr()
+        here = np.diff(by_latent.indptr).astype(np.float64)
+        fires, tokens = (here if tokens == 0 else fires + here), tokens + tokens_here
+        step = max(1, BLOCK_PAIRS // max(latents, 1))
+        for place, start in enumerate(range(0, latents, step)):
+            both = by_latent[start : start + step] @ active
+            both.sort_indices()
+            if place == len(blocks):
+                blocks.append(both)
+            else:
+                blocks[place] = blocks[place] + both
+    return blocks, fires, tokens
+
+
+def _measured(
+    counts: csr_matrix,
+    rows: Int[np.ndarray, " rows"],
+    fires: Float[np.ndarray, " latents"],
+    apart: Float[np.ndarray, " latents"],
+    tokens: float,
+    kind: str,
+) -> csr_matrix:
+    """Affinities, less `apart`, of the pairs in some rows that fire together."""
+    if kind == "mutual_information":
+        i, j = rows.repeat(len(fires)), np.tile(np.arange(len(fires)), len(rows))
+        both = counts.toarray().ravel()
+    else:
+        i, j, both = rows.repeat(np.diff(counts.indptr)), counts.indices, counts.data
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = MEASURES[kind](both.astype(np.float64), fires[i], fires[j], tokens)
+    values = np.clip(np.nan_to_num(values, nan=0, posinf=0, neginf=0), 0, 1) - apart[i] * apart[j]
+    found = values.astype(np.float32)
+    if kind == "mutual_information":
+        return csr_matrix(found.reshape(counts.shape))
+    return csr_matrix((found, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def _jaccard(both: np.ndarray, i: np.ndarray, j: np.ndarray, tokens: float) -> np.ndarray:

@@ -1,15 +1,17 @@
 """The clusterings: from decoder rows or affinities to one label per latent."""
 
 import logging
-import warnings
+import os
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
-from sklearn.cluster import KMeans, SpectralClustering
+from scipy.sparse.linalg import LinearOperator, eigsh
+from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from aanet_assets.clustering.cooccurrence import cooccurrence
+from aanet_assets.clustering.cooccurrence import BLOCK_PAIRS, Affinity, cooccurrence
 from aanet_assets.clustering.decoder import unit_rows, usable_latents
 from aanet_assets.clustering.k_subspaces import k_subspaces
 from aanet_assets.clustering.labels_file import read_labels
@@ -18,32 +20,70 @@ from aanet_assets.study.settings import ClusteringSettings
 
 log = logging.getLogger("aanet")
 
-KMEANS_STARTS = 4
+KMEANS_STARTS, SPECTRAL_STARTS = 4, 10
+NEIGHBOURS = 256
+"""Decoder rows nearest to a row, whose affinity to it `spectral_decoder` sees."""
 
 
 def label_latents(
     decoder: Float[np.ndarray, "latents d_model"],
-    codes: csr_matrix,
+    activity: Float[np.ndarray, " latents"],
+    codes_of: Callable[[Int[np.ndarray, " some"]], Iterable[csr_matrix]],
     n_clusters: int,
     settings: ClusteringSettings,
     activity_threshold: float,
 ) -> Int[np.ndarray, " latents"]:
-    """Cluster of every latent by the study's method, given the codes of the training tokens.
+    """Cluster of every latent by the study's method.
 
     -1 for latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of
     zeros.
 
+    Args:
+        decoder: decoder rows of the SAE.
+        activity: share of training tokens at which each latent is active.
+        codes_of: gives some latents' codes at all training tokens, (tokens, some), shard by shard.
+        n_clusters: how many clusters.
+        settings: say the method.
+        activity_threshold: above which a latent counts as active in co-occurrences.
+
     Raises:
         ValueError, FileNotFoundError: as `cluster_latents` does.
+        ValueError: the method may take more memory than the machine has.
     """
-    activity = codes.getnnz(axis=0) / codes.shape[0]
     usable = usable_latents(
         decoder, activity, settings.min_activity_rate, settings.duplicate_cosine
     )
+    check_memory(int(usable.sum()), n_clusters, settings, physical_memory())
     affinity = None
     if settings.method == "spectral_cooccurrence":
+        codes = codes_of(np.flatnonzero(usable))
         affinity = cooccurrence(codes, activity_threshold, settings.cooccurrence)
     return cluster_latents(decoder, usable, n_clusters, settings, affinity)
+
+
+def check_memory(latents: int, n_clusters: int, settings: ClusteringSettings, there: int) -> None:
+    """Refuse a spectral method that may take more bytes than there are.
+
+    Raises:
+        ValueError: with what it may take.
+    """
+    pairs = {"spectral_decoder": 2 * NEIGHBOURS * latents, "spectral_cooccurrence": latents**2}
+    if settings.method not in pairs:
+        return
+    # Counts and affinities, 8 bytes a pair each; twice the eigenvectors for Lanczos, and a copy.
+    needed = 16 * pairs[settings.method] + 8 * latents * 4 * n_clusters
+    if needed > there:
+        raise ValueError(
+            f"clustering.method {settings.method} may take {needed / 1e9:,.0f} GB for "
+            f"{latents:,} latents and n_clusters {n_clusters:,}, and this machine has "
+            f"{there / 1e9:,.0f} GB: take kmeans or k_subspaces, raise "
+            "clustering.min_activity_rate, or ask for fewer clusters"
+        )
+
+
+def physical_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cluster_latents(
@@ -51,14 +91,15 @@ def cluster_latents(
     usable: Bool[np.ndarray, " latents"],
     n_clusters: int,
     settings: ClusteringSettings,
-    affinity: Float[np.ndarray, "latents latents"] | None,
+    affinity: Affinity | None,
 ) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent, -1 for latents that are not `usable`.
 
-    `affinity` is needed by `spectral_cooccurrence` only. `spectral_decoder` works on the squared
-    cosine between decoder rows: summed over the rows of a subspace it does not depend on the basis
-    they form, and it presses chance alignment (about 1/d_model) down where |cosine| (about
-    1/sqrt(d_model)) would let many weak links outweigh the few strong ones.
+    `affinity`, of the usable latents, is needed by `spectral_cooccurrence` only. `spectral_decoder`
+    works on the squared cosine of each decoder row with the 256 rows nearest to it: summed over the
+    rows of a subspace it does not depend on the basis they form, and it presses chance alignment
+    (about 1/d_model) down where |cosine| (about 1/sqrt(d_model)) would let many weak links outweigh
+    the few strong ones.
 
     Clusters are numbered by their first latent, so equal partitions have equal labels. Labels from
     a file are taken as they are, `usable` or not. Fewer than `n_clusters` labels occur only where
@@ -95,7 +136,7 @@ def _partition(
     usable: np.ndarray,
     n_clusters: int,
     settings: ClusteringSettings,
-    affinity: np.ndarray | None,
+    affinity: Affinity | None,
 ) -> np.ndarray:
     rows = unit_rows(decoder[usable])
     seed = seed_for(settings.seed, settings.method, n_clusters) % 2**32
@@ -109,24 +150,62 @@ def _partition(
     if settings.method == "k_subspaces":
         return k_subspaces(rows, n_clusters, settings)
     if settings.method == "spectral_decoder":
-        return _spectral(np.square(rows @ rows.T), n_clusters, seed)
+        return _spectral(_nearest(rows), n_clusters, seed)
     if affinity is None:
         raise ValueError(
             "spectral_cooccurrence needs the latents' co-occurrence as affinity; none was given"
         )
-    return _spectral(affinity[np.ix_(usable, usable)], n_clusters, seed)
+    return _spectral(affinity, n_clusters, seed)
 
 
-def _spectral(affinity: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    if n_clusters == len(affinity):
-        return np.arange(n_clusters)
-    model = SpectralClustering(
-        n_clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans"
+def _nearest(rows: Float[np.ndarray, "latents d_model"]) -> Affinity:
+    """Squared cosines of each row of length one with those nearest to it, itself among them."""
+    most, latents = min(NEIGHBOURS, len(rows)), len(rows)
+    step = max(1, BLOCK_PAIRS // latents)
+    columns, values = [], []
+    for start in range(0, latents, step):
+        cosines = np.square(rows[start : start + step] @ rows.T)
+        nearest = np.sort(np.argpartition(-cosines, most - 1, axis=1)[:, :most], axis=1)
+        columns.append(nearest.astype(np.int32))
+        values.append(np.take_along_axis(cosines, nearest, axis=1).astype(np.float32))
+    ends = np.arange(0, most * latents + 1, most)
+    found = csr_matrix(
+        (np.concatenate(values).ravel(), np.concatenate(columns).ravel(), ends),
+        shape=(latents, latents),
     )
-    with warnings.catch_warnings():
-        # Groups that share no affinity at all are what one hopes for here.
-        warnings.filterwarnings("ignore", message="Graph is not fully connected")
-        return model.fit_predict(affinity)
+    # A row may be among the nearest of another whose nearest it has not.
+    return Affinity(found.maximum(found.T).tocsr(), np.zeros(latents))
+
+
+def _spectral(affinity: Affinity, n_clusters: int, seed: int) -> Int[np.ndarray, " latents"]:
+    """Normalised spectral clustering, with eigenvectors by Lanczos.
+
+    As scikit-learn's `SpectralClustering` does it: the affinity of a latent with itself does not
+    count, and k-means on the first eigenvectors, scaled by degrees, gives the labels.
+    """
+    pairs, apart = affinity
+    latents = len(apart)
+    if n_clusters == latents:
+        return np.arange(n_clusters)
+    itself = pairs.diagonal().astype(np.float64) + apart**2
+
+    def times(x: Float[np.ndarray, " latents"]) -> Float[np.ndarray, " latents"]:
+        return pairs @ x + apart * (apart @ x) - itself * x
+
+    degrees = times(np.ones(latents))
+    scale = 1 / np.sqrt(np.where(degrees > 0, degrees, 1))
+    operator = LinearOperator(
+        (latents, latents), matvec=lambda x: scale * times(scale * x.ravel()), dtype=np.float64
+    )
+    random = np.random.RandomState(seed)
+    start = random.uniform(-1, 1, latents)
+    vectors = eigsh(operator, n_clusters, which="LA", v0=start)[1]
+    model = KMeans(
+        n_clusters,
+        n_init=SPECTRAL_STARTS,  # pyright: ignore[reportArgumentType]
+        random_state=random,
+    )
+    return model.fit_predict(scale[:, None] * vectors[:, ::-1])
 
 
 def _numbered_by_first(labels: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:

@@ -7,14 +7,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from aanet_assets.aanet.data import ClusterRows
-from aanet_assets.activations.rows import (
-    TrainingCodes,
-    activity_limit,
-    member_codes,
-    summed_activation,
-)
+from aanet_assets.activations.by_latent import CodesByLatent
+from aanet_assets.activations.rows import activity_limit, summed_activation
 from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
-from aanet_assets.selection.shapes import coactivity, interior, shapes_of
+from aanet_assets.selection.shapes import active_together, coactivity, interior, shapes_of
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import RowSettings
@@ -23,7 +19,7 @@ from aanet_assets.study.study import Study
 
 def coactivity_of(
     latents: Int[np.ndarray, " members"],
-    known: TrainingCodes,
+    codes: CodesByLatent,
     lengths: Float[np.ndarray, " latents"],
     settings: RowSettings,
 ) -> float | None:
@@ -32,10 +28,14 @@ def coactivity_of(
     Args:
         lengths: of the decoder rows.
     """
-    members = member_codes(known.codes, latents)
-    summed = summed_activation(members)
-    active = np.flatnonzero(summed > activity_limit(summed, settings))
-    return coactivity(members[active], lengths[latents])
+    sums, together = [], []
+    for members in codes.members(latents):
+        summed = summed_activation(members)
+        fires = summed > 0
+        sums.append(summed[fires])
+        together.append(active_together(members, lengths[latents])[fires])
+    summed = np.concatenate(sums)
+    return coactivity(np.concatenate(together)[summed > activity_limit(summed, settings)])
 
 
 def shape_table(
@@ -43,7 +43,7 @@ def shape_table(
     n: int,
     clusters: pd.DataFrame,
     rows: Sequence[ClusterRows],
-    known: TrainingCodes,
+    codes: CodesByLatent,
     lengths: Float[np.ndarray, " latents"],
 ) -> pd.DataFrame:
     """Fit at every k, coactivity and interior of each cluster.
@@ -62,7 +62,7 @@ def shape_table(
             "cluster_id": cluster["cluster_id"],
             "is_null": cluster["is_null"],
             "n_latents": len(latents),
-            "coactivity": coactivity_of(latents, known, lengths, study.rows),
+            "coactivity": coactivity_of(latents, codes, lengths, study.rows),
             "interior": interior(own.train),
         }
         shapes = shapes_of(own.train, study.ks, seed, study.trust)
@@ -77,19 +77,19 @@ def chance_table(
     study: Study,
     n: int,
     labels: Int[np.ndarray, " latents"],
-    known: TrainingCodes,
+    codes: CodesByLatent,
     lengths: Float[np.ndarray, " latents"],
 ) -> pd.DataFrame:
     """Coactivities of groups of latents of the same sizes and activities, made by chance."""
-    shuffles = shuffles_for(study.trust.chance, n)
+    shuffles, activity = shuffles_for(study.trust.chance, n), codes.activity
     progress = Progress(shuffles * n, "groups", f"chance groups, n_clusters {n}")
     found = []
     for shuffle in range(shuffles):
         seed = seed_for(study.trust.seed, study.name, n, "chance", shuffle)
-        shuffled = matched_shuffle(labels, known.activity, seed)
+        shuffled = matched_shuffle(labels, activity, seed)
         for i in range(n):
             group = np.flatnonzero(shuffled == i)
-            found.append((n, True, len(group), coactivity_of(group, known, lengths, study.rows)))
+            found.append((n, True, len(group), coactivity_of(group, codes, lengths, study.rows)))
             progress.advance()
     columns = ["n_clusters_total", "is_null", "n_latents", "coactivity"]
     return pd.DataFrame(found, columns=columns)

@@ -81,20 +81,27 @@ def interior(rows: Float[np.ndarray, "rows rank"]) -> float | None:
     return float((squares < chi2.ppf(CORE, axes.whitened.shape[1])).mean() / CORE)
 
 
-def coactivity(activations: csr_matrix, lengths: Float[np.ndarray, " members"]) -> float | None:
-    """How many of a cluster's latents are active together, on average over tokens.
+def active_together(
+    activations: csr_matrix, lengths: Float[np.ndarray, " members"]
+) -> Float[np.ndarray, " tokens"]:
+    """How many of a cluster's latents are active together at each token.
 
-    The effective number (sum a)^2 / sum a^2 of the activations at each token, which is 1 where one
-    latent is active alone. `activations` has a row for each token, a column for each latent, and in
-    every row some latent that is active; they are scaled by `lengths`, those of the decoder rows.
-    None for no tokens. Tokens at which nothing is written, by decoder rows of zeros, do not count.
+    The effective number (sum a)^2 / sum a^2 of the activations, which is 1 where one latent is
+    active alone. `activations` has a row for each token, a column for each latent; they are scaled
+    by `lengths`, those of the decoder rows. NaN where nothing is written.
     """
-    if not activations.nnz:
-        return None
     squares = activations.power(2) @ lengths**2
-    written = squares > 0
-    total = (activations @ lengths)[written]
-    return float((total**2 / squares[written]).mean()) if written.any() else None
+    total = activations @ lengths
+    return np.divide(total**2, squares, out=np.full_like(squares, np.nan), where=squares > 0)
+
+
+def coactivity(together: Float[np.ndarray, " tokens"]) -> float | None:
+    """Mean of `active_together` over tokens; None for no tokens.
+
+    Tokens at which nothing is written, by decoder rows of zeros, do not count.
+    """
+    written = together[~np.isnan(together)]
+    return float(written.mean()) if len(written) else None
 
 
 class PrincipalAxes(NamedTuple):

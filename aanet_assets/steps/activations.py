@@ -53,6 +53,7 @@ CACHE_SHARDS = Table(
     *REVISIONS,
 )
 SHARD = File("activation_cache/shard_{shard:05d}.safetensors")
+BY_LATENT = File("codes_by_latent/shard_{shard:05d}.safetensors")
 _BLOCK = File("activation_cache/.shard_{shard:05d}.*.blocks/*")
 _PART_OF_BLOCK = File("activation_cache/.shard_{shard:05d}.*.blocks/*/*")
 
@@ -171,8 +172,39 @@ def _(run: Run[ByShard]) -> list[Finding]:
     return check_shard(run.path(SHARD), cache.seq_len, special, cache.activity_threshold, most)
 
 
-training_cache = activation_cache.part(lambda study: study.training_shards)
-"""The shards that train."""
+@step(
+    ByShard,
+    group="1a_activations",
+    of_activations=True,
+    job="stage1_cache",
+    kinds=("scipy",),
+    reads=(activation_cache,),
+    files=(BY_LATENT,),
+)
+def codes_by_latent(run: Run[ByShard]) -> Outcome:
+    """The codes of one shard once more, latent by latent.
+
+    From here clusters read their own latents' codes, and no step holds those of all tokens.
+    """
+    from aanet_assets.activations.by_latent import write_by_latent
+
+    path = run.path(BY_LATENT)
+    return Outcome([path], {"dagster/row_count": write_by_latent(run.path(SHARD), path)})
+
+
+@codes_by_latent.checks(
+    complete="Every latent and every token has as many codes as in the activation cache.",
+    order="The tokens of a latent come in their order, each once.",
+    values="The codes of a latent add up to the same.",
+)
+def _(run: Run[ByShard]) -> list[Finding]:
+    from aanet_assets.steps.checks.activations import check_by_latent
+
+    return check_by_latent(run.path(BY_LATENT), run.path(SHARD))
+
+
+training_codes = codes_by_latent.part(lambda study: study.training_shards)
+"""The codes of the shards that train."""
 
 
 def training_shards(run: Run) -> list[Path]:
@@ -183,6 +215,11 @@ def training_shards(run: Run) -> list[Path]:
 def heldout_shards(run: Run) -> list[Path]:
     """Files of the shards that train nothing."""
     return [run.path(SHARD, shard=shard) for shard in run.study.heldout_shards]
+
+
+def by_latent(run: Run, shards: range) -> list[Path]:
+    """Files of some shards' codes, latent by latent."""
+    return [run.path(BY_LATENT, shard=shard) for shard in shards]
 
 
 def at_commits(study: Study, fitted: bool) -> Study:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from aanet_assets.steps import pictures
-from aanet_assets.steps.activations import training_cache, training_shards
+from aanet_assets.steps.activations import by_latent, training_codes
 from aanet_assets.steps.columns import (
     ACTIVATION_PCA_RANK,
     AVERAGE_L0,
@@ -50,7 +50,7 @@ ROW_SETTINGS = ("rows", "extrema", "cache.training_shards")
     group="1b_clusters",
     job="stage1_clusters",
     kinds=("scikitlearn",),
-    reads=(training_cache,),
+    reads=(training_codes,),
     settings=("sae", "clustering", "cache.training_shards"),
     files=(CLUSTERING,),
     code_version="2",
@@ -61,15 +61,16 @@ def clustering(run: Run[ByN]) -> Outcome:
     Latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of zeros
     carry label -1.
     """
+    from aanet_assets.activations.by_latent import CodesByLatent
     from aanet_assets.activations.rows import clusters_of, save_clusters
     from aanet_assets.activations.sae import decoder_rows, load_sae
-    from aanet_assets.activations.shards import counted_codes
     from aanet_assets.clustering.methods import label_latents
 
     n, settings = run.at.n, run.study.clustering
+    threshold = run.study.cache.activity_threshold
     decoder = decoder_rows(load_sae(run.study.sae))
-    codes = counted_codes(training_shards(run))
-    labels = label_latents(decoder, codes, n, settings, run.study.cache.activity_threshold)
+    codes = CodesByLatent(by_latent(run, run.study.training_shards))
+    labels = label_latents(decoder, codes.activity, codes.members, n, settings, threshold)
     clusters = clusters_of(labels, decoder, n)
     save_clusters(run.path(CLUSTERING), labels, clusters)
     sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)
@@ -82,7 +83,7 @@ def clustering(run: Run[ByN]) -> Outcome:
             "latents_left_out": int((labels < 0).sum()),
             "decoder_rows_of_zeros": int((~decoder.any(axis=1)).sum()),
             "sizes": dg.MetadataValue.json(sizes),
-            "active_latents_per_token": codes.nnz / codes.shape[0],
+            "active_latents_per_token": codes.average_l0,
         },
     )
 
@@ -96,11 +97,13 @@ def clustering(run: Run[ByN]) -> Outcome:
     warnings={"no_empty_cluster": "Every cluster has latents."},
 )
 def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.activations.by_latent import CodesByLatent
     from aanet_assets.activations.sae import decoder_rows, load_sae
-    from aanet_assets.steps.checks.clusters import activity_rates, check_clustering
+    from aanet_assets.steps.checks.clusters import check_clustering
 
-    activity, decoder = activity_rates(training_shards(run)), decoder_rows(load_sae(run.study.sae))
-    return check_clustering(run.path(CLUSTERING), run.at.n, decoder, activity, run.study.clustering)
+    study, decoder = run.study, decoder_rows(load_sae(run.study.sae))
+    activity = CodesByLatent(by_latent(run, study.training_shards)).activity
+    return check_clustering(run.path(CLUSTERING), run.at.n, decoder, activity, study.clustering)
 
 
 @step(
@@ -108,7 +111,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     group="1b_clusters",
     job="stage1_clusters",
     kinds=("numpy",),
-    reads=(training_cache, clustering),
+    reads=(training_codes, clustering),
     settings=(*ROW_SETTINGS, "clustering.variance_share", "clustering.gap_ratio"),
     tables=(CLUSTERS,),
     files=(ROWS,),
@@ -123,17 +126,18 @@ def cluster_rows(run: Run[ByN]) -> Outcome:
     import pandas as pd
 
     from aanet_assets.activations import rows
+    from aanet_assets.activations.by_latent import CodesByLatent
 
     study, n = run.study, run.at.n
-    known = rows.training_codes(training_shards(run), study.rows)
+    codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)
     clusters = [rows.load_cluster(run.path(CLUSTERING), i) for i in range(n)]
-    gathered = rows.gather_all(study, n, known.codes, clusters)
+    gathered = rows.gather_all(study, n, codes, clusters)
     rows.save_rows(run.path(ROWS), [each.rows for each in gathered])
     described = [
         rows.describe(*pair, study.clustering) for pair in zip(clusters, gathered, strict=True)
     ]
     table = pd.DataFrame(described).assign(
-        n_clusters_total=n, average_l0=known.average_l0, norm_limit=known.norm_limit
+        n_clusters_total=n, average_l0=codes.average_l0, norm_limit=codes.norm_limit
     )[CLUSTERS.names]
     total = sum(len(each.rows.train) for each in gathered)
     shown = {"clusters": pictures.table(table.drop(columns=["latent_indices"]))}

@@ -2,7 +2,7 @@
 
 from aanet_assets.steps import pictures
 from aanet_assets.steps.aanets import STACK, STAGE1_SETTINGS, aanet_models
-from aanet_assets.steps.activations import training_cache, training_shards
+from aanet_assets.steps.activations import by_latent, training_codes
 from aanet_assets.steps.clusters import (
     ACTIVE_TOKENS,
     ACTIVITY_LIMIT,
@@ -128,7 +128,7 @@ def has_replicates(study: Study) -> bool:
     group="1e_evidence",
     job="stage1_clusters",
     kinds=("numpy",),
-    reads=(training_cache, clustering),
+    reads=(training_codes, clustering),
     settings=(*ROW_SETTINGS, "trust.nulls", "trust.seed"),
     tables=(NULL_CLUSTERS,),
     files=(NULL_CLUSTERING, NULL_ROWS),
@@ -143,14 +143,15 @@ def null_clusters(run: Run[ByN]) -> Outcome:
     import pandas as pd
 
     from aanet_assets.activations import rows
+    from aanet_assets.activations.by_latent import CodesByLatent
     from aanet_assets.activations.sae import decoder_rows, load_sae
     from aanet_assets.selection.nulls import null_labels
 
     study, n, decoder = run.study, run.at.n, decoder_rows(load_sae(run.study.sae))
-    known = rows.training_codes(training_shards(run), study.rows)
-    labels = null_labels(study, n, rows.load_labels(run.path(CLUSTERING)), known.activity)
+    codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)
+    labels = null_labels(study, n, rows.load_labels(run.path(CLUSTERING)), codes.activity)
     clusters = [c for i, own in enumerate(labels) for c in rows.clusters_of(own, decoder, n, i * n)]
-    gathered = rows.gather_all(study, n, known.codes, clusters, null=True)
+    gathered = rows.gather_all(study, n, codes, clusters, null=True)
     rows.save_clusters(run.path(NULL_CLUSTERING), labels, clusters)
     rows.save_rows(run.path(NULL_ROWS), [each.rows for each in gathered])
     described = [rows.describe_null(*pair) for pair in zip(clusters, gathered, strict=True)]
@@ -175,7 +176,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     group="1e_evidence",
     job="stage1_clusters",
     kinds=("numpy", "duckdb"),
-    reads=(training_cache, clustering, cluster_rows, null_clusters),
+    reads=(training_codes, clustering, cluster_rows, null_clusters),
     settings=("ks", "rows", "trust.chance", "trust.seed", *SHAPE_SETTINGS),
     tables=(CLUSTER_SHAPES, CHANCE_GROUPS),
     code_version="2",
@@ -189,19 +190,20 @@ def cluster_shapes(run: Run[ByN]) -> Outcome:
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.activations.rows import load_labels, load_rows, training_codes
+    from aanet_assets.activations.by_latent import CodesByLatent
+    from aanet_assets.activations.rows import load_labels, load_rows
     from aanet_assets.activations.sae import decoder_rows, load_sae
     from aanet_assets.selection.shape_tables import chance_table, shape_table
 
     study, n = run.study, run.at.n
     lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
-    known = training_codes(training_shards(run), study.rows)
+    codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)
     real, null = run.read(CLUSTERS).assign(is_null=False), run.read(NULL_CLUSTERS)
     clusters = pd.concat([own.sort_values("cluster_id") for own in (real, null)])
     rows = load_rows(run.path(ROWS), run.path(CLUSTERING), range(n))
     rows += load_rows(run.path(NULL_ROWS), run.path(NULL_CLUSTERING), range(len(null)))
-    shapes = shape_table(study, n, clusters, rows, known, lengths)
-    chance = chance_table(study, n, load_labels(run.path(CLUSTERING)), known, lengths)
+    shapes = shape_table(study, n, clusters, rows, codes, lengths)
+    chance = chance_table(study, n, load_labels(run.path(CLUSTERING)), codes, lengths)
     files = [run.write(CLUSTER_SHAPES, shapes), run.write(CHANCE_GROUPS, chance)]
     best = shapes[~shapes["is_null"].astype(bool)].sort_values("fit", ascending=False)
     shown = best.drop_duplicates("cluster_id").drop(columns=["n_clusters_total", "is_null"])

@@ -2,7 +2,13 @@
 
 from aanet_assets.steps import pictures
 from aanet_assets.steps.aanets import STACK, aanet_models
-from aanet_assets.steps.activations import activation_cache, heldout_shards, training_shards
+from aanet_assets.steps.activations import (
+    activation_cache,
+    by_latent,
+    codes_by_latent,
+    heldout_shards,
+    training_shards,
+)
 from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, cluster_rows, clustering
 from aanet_assets.steps.columns import N_CLUSTERS_TOTAL
 from aanet_assets.steps.inputs import has_truth
@@ -38,11 +44,12 @@ RECOVERY = Table(
     job="stage3",
     kinds=("pandas", "duckdb"),
     when=has_truth,
-    reads=(activation_cache, clustering, cluster_rows, aanet_models, consolidated_metrics),
+    reads=(activation_cache, codes_by_latent, clustering, cluster_rows, aanet_models,
+           consolidated_metrics),
     settings=("truth.process",),
     tables=(RECOVERY,),
     files=(RECOVERY_PLOT,),
-)
+)  # fmt: skip
 def recovery(run: Run[ByN]) -> Outcome:
     """How well clusters and AANets match the process's components, which nothing before has seen.
 
@@ -54,7 +61,8 @@ def recovery(run: Run[ByN]) -> Outcome:
     from aanet_assets.toy.recovery import recover_observed, summary
 
     study, picture = run.study, run.path(RECOVERY_PLOT)
-    seen = observed(study, training_shards(run), heldout_shards(run))
+    shards = training_shards(run), heldout_shards(run)
+    seen = observed(study, *shards, by_latent(run, study.shards))
     stacks = {k: run.path(STACK, k=k) for k in study.ks}
     models = Models(run.path(CLUSTERING), stacks, run.read(CLUSTERS), seen, study.aanet)
     table = recover_observed(seen, models, run.read(CONSOLIDATED_METRICS))

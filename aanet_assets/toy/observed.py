@@ -8,39 +8,48 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
-from scipy.sparse import csr_matrix
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import load_stack, state_dict
 from aanet_assets.aanet.reference import AANet
+from aanet_assets.activations.by_latent import CodesByLatent
 from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
-from aanet_assets.activations.shards import counted_codes, counted_tokens
+from aanet_assets.activations.shards import counted_tokens
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.study.study import Study
 from aanet_assets.toy.process import PROCESSES, UnionProcess
-from aanet_assets.toy.scores import Barycentric
+from aanet_assets.toy.scores import Barycentric, CodesOf
 from aanet_assets.vertices.collect import barycentric_rows
 
 
 class Observed(NamedTuple):
-    """Letters of whole documents, and the codes of each letter, document by document."""
+    """Letters of whole documents, and what gives latents' codes, letter by letter."""
 
     process: UnionProcess
     letters_train: Int[np.ndarray, "train_documents length"]
-    codes_train: csr_matrix
+    codes_train: CodesOf
     letters_heldout: Int[np.ndarray, "heldout_documents length"]
-    codes_heldout: csr_matrix
+    codes_heldout: CodesOf
 
 
-def observed(study: Study, training: Sequence[Path], heldout: Sequence[Path]) -> Observed:
-    """Read the shards of a study of a known process."""
-    length = study.cache.seq_len - 1
+def observed(
+    study: Study, training: Sequence[Path], heldout: Sequence[Path], by_latent: Sequence[Path]
+) -> Observed:
+    """Read the letters of a study of a known process.
+
+    Args:
+        study: says the process, and how long documents are.
+        training: its training shards.
+        heldout: its held-out shards.
+        by_latent: the codes of all of them, latent by latent.
+    """
+    length, first = study.cache.seq_len - 1, len(training)
     return Observed(
         PROCESSES[study.known_truth.process],
         counted_tokens(training).reshape(-1, length),
-        counted_codes(training),
+        CodesByLatent(by_latent[:first]).at_all_tokens,
         counted_tokens(heldout).reshape(-1, length),
-        counted_codes(heldout),
+        CodesByLatent(by_latent[first:]).at_all_tokens,
     )
 
 
@@ -76,5 +85,5 @@ class Models:
         network = AANet(len(cluster.basis), k, settings.widths, settings.simplex_scale)
         network.load_state_dict(state_dict(model, cluster.basis))
         limit = float(self._limits[cluster_id])
-        active, rows = active_rows(self._seen.codes_heldout, cluster, limit)
+        active, rows = active_rows(self._seen.codes_heldout(cluster.latents), cluster, limit)
         return active, barycentric_rows(network, rows, cluster.basis)

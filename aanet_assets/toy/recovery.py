@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
 from aanet_assets.toy.observed import Models, Observed
 from aanet_assets.toy.process import UnionProcess
-from aanet_assets.toy.scores import BarycentricOf, heldout_r2, simplex_scores
+from aanet_assets.toy.scores import BarycentricOf, CodesOf, heldout_r2, simplex_scores
 
 COLUMN_TYPES = {
     "component": "object",
@@ -40,16 +40,17 @@ def recover_observed(seen: Observed, models: Models, table: pd.DataFrame) -> pd.
 def recover(
     process: UnionProcess,
     letters_train: Int[np.ndarray, "train_documents length"],
-    codes_train: csr_matrix,
+    codes_train: CodesOf,
     letters_heldout: Int[np.ndarray, "heldout_documents length"],
-    codes_heldout: csr_matrix,
+    codes_heldout: CodesOf,
     labels: Int[np.ndarray, " latents"],
     table: pd.DataFrame,
     barycentric_of: BarycentricOf,
 ) -> pd.DataFrame:
     """Compare clusters with components; one row per component, in the process's order.
 
-    Codes have one row per letter, document by document. `labels` gives each latent its cluster (-1
+    Codes have one row per letter, document by document; those of one cluster are in memory, beside
+    the letters and beliefs of all tokens. `labels` gives each latent its cluster (-1
     for none), `table` has the elbows of each cluster (`cluster_id`, `aanet_recon_loss_elbow_k`,
     `aanet_archetypal_loss_elbow_k`). Clusters and components are matched one to one so that the
     sum of R^2 is largest; a component left without a cluster has nulls.
@@ -116,36 +117,34 @@ def summary(recovery: pd.DataFrame) -> dict[str, float]:
 class _Tokens(NamedTuple):
     """What is known of every token, in the order of the codes' rows."""
 
+    which: str
     letter: Int[np.ndarray, " tokens"]
     component: Int[np.ndarray, " tokens"]
     belief: Float[np.ndarray, "tokens states"]
-    codes: csr_matrix
+    codes: CodesOf
 
-    def where(self, chosen: Bool[np.ndarray, " tokens"]) -> "_Tokens":
-        """The chosen tokens alone."""
-        return _Tokens(
-            self.letter[chosen],
-            self.component[chosen],
-            self.belief[chosen],
-            csr_matrix(self.codes[chosen]),
-        )
+    def codes_of(self, latents: Int[np.ndarray, " members"]) -> csr_matrix:
+        """Codes of some latents; ValueError where they do not match the letters."""
+        codes = self.codes(latents)
+        n_rows = len(codes.indptr) - 1
+        if n_rows != self.letter.size:
+            raise ValueError(
+                f"{self.which} codes have {n_rows} rows for {self.letter.size} letters; there must "
+                "be one row per letter, BOS left out"
+            )
+        return codes
 
 
 def _tokens(
     process: UnionProcess,
     letters: Int[np.ndarray, "documents length"],
-    codes: csr_matrix,
+    codes: CodesOf,
     which: str,
 ) -> _Tokens:
-    """Beliefs beside codes; ValueError where they do not match."""
-    n_rows = len(codes.indptr) - 1
-    if n_rows != letters.size:
-        raise ValueError(
-            f"{which} codes have {n_rows} rows for {letters.size} letters; there must be "
-            "one row per letter, BOS left out"
-        )
+    """Beliefs beside codes."""
     component, belief = process.beliefs(letters)
-    return _Tokens(letters.ravel(), component.ravel(), belief.reshape(letters.size, -1), codes)
+    belief = belief.reshape(letters.size, -1)
+    return _Tokens(which, letters.ravel(), component.ravel(), belief, codes)
 
 
 def _all_r2(
@@ -155,15 +154,19 @@ def _all_r2(
     r2 = np.empty((len(process.components), int(labels.max()) + 1))
     token_r2 = np.empty(len(process.components))
     one_hot = np.eye(len(process.letters))
-    for i, name in enumerate(process.names):
-        own, test = train.where(train.component == i), heldout.where(heldout.component == i)
-        if not (own.letter.size and test.letter.size):
+    speaks = [(train.component == i, heldout.component == i) for i in range(len(r2))]
+    for i, (own, test) in enumerate(speaks):
+        if not (own.any() and test.any()):
             raise ValueError(
-                f"{name} speaks at {own.letter.size} training and {test.letter.size} held-out "
+                f"{process.names[i]} speaks at {own.sum()} training and {test.sum()} held-out "
                 "tokens; it must speak in both: use more documents"
             )
-        token_r2[i] = heldout_r2(one_hot[own.letter], own.belief, one_hot[test.letter], test.belief)
-        for cluster_id in range(r2.shape[1]):
-            x, x_test = (t.codes[:, labels == cluster_id].toarray() for t in (own, test))
-            r2[i, cluster_id] = heldout_r2(x, own.belief, x_test, test.belief)
+        letters, letters_test = one_hot[train.letter[own]], one_hot[heldout.letter[test]]
+        token_r2[i] = heldout_r2(letters, train.belief[own], letters_test, heldout.belief[test])
+    for cluster_id in range(r2.shape[1]):
+        latents = np.flatnonzero(labels == cluster_id)
+        codes, codes_test = train.codes_of(latents), heldout.codes_of(latents)
+        for i, (own, test) in enumerate(speaks):
+            x, x_test = codes[own].toarray(), codes_test[test].toarray()
+            r2[i, cluster_id] = heldout_r2(x, train.belief[own], x_test, heldout.belief[test])
     return r2, token_r2

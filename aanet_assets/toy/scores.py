@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_matrix
 
 Barycentric = tuple[Int[np.ndarray, " active"], Float[np.ndarray, "active k"]]
 BarycentricOf = Callable[[int, int], Barycentric | None]
 """(cluster_id, k) -> held-out tokens where the cluster is active, and their barycentric
 coordinates; None where there is no such AANet."""
+
+CodesOf = Callable[[Int[np.ndarray, " members"]], csr_matrix]
+"""Latents -> their codes at all tokens, (tokens, members)."""
 
 VERTEX_TOKENS = 200
 """Tokens nearest a vertex that say what the vertex stands for."""

@@ -5,7 +5,7 @@ vector e_i is below a threshold. A sample is a (chunk, vertex) pair: all tokens 
 one vertex. Chunks with equal token ids are one sample of a vertex.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,8 @@ class Collection:
     """Samples per vertex."""
     repeated: list[int] = field(default_factory=list)
     """Chunks per vertex that were near it and passed over, being equal to one of its samples."""
+    taken: list[set[tuple[int, ...]]] = field(default_factory=list)
+    """Token ids of the samples' chunks per vertex."""
 
     def incomplete(self, target: int) -> list[int]:
         """Vertices with fewer samples than `target`."""
@@ -82,50 +84,75 @@ def barycentric_rows(
     return np.concatenate(parts) if parts else np.zeros((0, len(model.vertices)), dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class Search:
+    """What is looked for: tokens near the vertices of one cluster's simplex."""
+
+    cluster: Cluster
+    activity_limit: float
+    model: AANet
+
+    def nothing_yet(self) -> Collection:
+        """An empty collection."""
+        k = len(self.model.vertices)
+        return Collection(counts=[0] * k, repeated=[0] * k, taken=[set() for _ in range(k)])
+
+
 def collect(
     shards: Iterable[Shard],
-    cluster: Cluster,
-    activity_limit: float,
-    model: AANet,
+    searches: Sequence[Search],
     tokenizer: "PreTrainedTokenizerBase",
     settings: VertexSettings,
-) -> Collection:
-    """Go through held-out shards until every vertex has its samples or the tokens run out."""
-    k = len(model.vertices)
-    collection = Collection(counts=[0] * k, repeated=[0] * k)
-    taken: list[set[tuple[int, ...]]] = [set() for _ in range(k)]
+) -> list[Collection]:
+    """Go through held-out shards until every vertex has its samples or the tokens run out.
+
+    All searches look at a shard before the next one is read. Returns a collection for each.
+    """
+    found = [search.nothing_yet() for search in searches]
     for shard in shards:
-        for near in _near_by_chunk(shard, cluster, activity_limit, model, settings, collection):
-            chunk, vertex, positions, distances = near
-            if collection.counts[vertex] >= settings.samples_per_vertex:
-                continue
-            ids = tuple(shard.tokens[chunk].tolist())
-            if ids in taken[vertex]:
-                collection.repeated[vertex] += 1
-                continue
-            taken[vertex].add(ids)
-            sample = _sample(shard, chunk, vertex, positions, distances, tokenizer)
-            collection.samples.append(sample)
-            collection.counts[vertex] += 1
-        finished = not collection.incomplete(settings.samples_per_vertex)
-        if finished or collection.tokens_seen + shard.tokens.shape[1] > settings.max_tokens:
+        wanting = [
+            pair
+            for pair in zip(searches, found, strict=True)
+            if pair[1].incomplete(settings.samples_per_vertex)
+            and pair[1].tokens_seen + shard.tokens.shape[1] <= settings.max_tokens
+        ]
+        if not wanting:
             break
-    return collection
+        for search, collection in wanting:
+            _look_at(shard, search, collection, tokenizer, settings)
+    return found
+
+
+def _look_at(
+    shard: Shard,
+    search: Search,
+    collection: Collection,
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: VertexSettings,
+) -> None:
+    """Add what one shard has to a collection."""
+    for near in _near_by_chunk(shard, search, settings, collection):
+        chunk, vertex, positions, distances = near
+        if collection.counts[vertex] >= settings.samples_per_vertex:
+            continue
+        ids = tuple(shard.tokens[chunk].tolist())
+        if ids in collection.taken[vertex]:
+            collection.repeated[vertex] += 1
+            continue
+        collection.taken[vertex].add(ids)
+        sample = _sample(shard, chunk, vertex, positions, distances, tokenizer)
+        collection.samples.append(sample)
+        collection.counts[vertex] += 1
 
 
 def _near_by_chunk(
-    shard: Shard,
-    cluster: Cluster,
-    activity_limit: float,
-    model: AANet,
-    settings: VertexSettings,
-    collection: Collection,
+    shard: Shard, search: Search, settings: VertexSettings, collection: Collection
 ) -> Iterator[tuple[int, int, Int[np.ndarray, " near"], Float[np.ndarray, " near"]]]:
     """Yield (chunk, vertex, positions, distances), a block of chunks at a time.
 
     The block in which `max_tokens` is reached is cut at the last whole chunk that fits.
     """
-    seq_len = shard.tokens.shape[1]
+    seq_len, cluster = shard.tokens.shape[1], search.cluster
     counted = (~shard.special).sum(axis=1)
     for first in range(0, len(shard.tokens), _CHUNKS_AT_A_TIME):
         if not collection.incomplete(settings.samples_per_vertex):
@@ -134,8 +161,9 @@ def _near_by_chunk(
         fits = np.cumsum(block) + collection.tokens_seen <= settings.max_tokens
         collection.tokens_seen += int(block[fits].sum())
         begin, end = first * seq_len, (first + int(fits.sum())) * seq_len
-        active, rows = active_rows(shard.codes[begin:end], cluster, activity_limit)
-        coordinates = barycentric_rows(model, rows, cluster.basis)
+        members = shard.codes[begin:end][:, cluster.latents]
+        active, rows = active_rows(members, cluster, search.activity_limit)
+        coordinates = barycentric_rows(search.model, rows, cluster.basis)
         distances = np.linalg.norm(coordinates[:, None, :] - np.eye(coordinates.shape[1]), axis=2)
         chunk, position = np.divmod(active + begin, seq_len)
         for vertex in range(coordinates.shape[1]):

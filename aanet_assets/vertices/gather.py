@@ -1,27 +1,28 @@
 """Samples of all selected clusters of one n_clusters: rows, statistics, the manifest."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from aanet_assets.aanet.export import load_aanet
 from aanet_assets.activations.rows import load_cluster, without_long_tokens_of
-from aanet_assets.activations.shards import Shard, read_shard
+from aanet_assets.activations.shards import Shard, chunk_tokens, read_shard
 from aanet_assets.storage.files import write_json, write_json_lines
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.collect import collect
+from aanet_assets.vertices.collect import Search, collect
 from aanet_assets.vertices.original import (
     CLUSTER_FIELDS,
     manifest_fields,
     path_in_project,
     stats_fields,
 )
-from aanet_assets.vertices.repeats import hashes_of, without
+from aanet_assets.vertices.repeats import chunk_hashes, hashes_of, without
 from aanet_assets.vertices.report import sample_rows, stats_rows, status
 from aanet_assets.vertices.selected import Chosen
 
@@ -41,21 +42,29 @@ class ClusterFiles(NamedTuple):
 class Heldout(NamedTuple):
     """Held-out tokens that no AANet has seen, word for word."""
 
-    shards: list[Shard]
+    shards: Iterable[Shard]
+    """Read when their turn comes, once."""
     overlap: dict[str, int]
     """How many held-out chunks there are, and how many of them stand in training text, too."""
 
 
 def unseen(heldout: Sequence[Path], training: Sequence[Path], norm_limit: float) -> Heldout:
-    """Read held-out shards, without the chunks that training shards have, too.
+    """Held-out shards, without the chunks that training shards have, too.
 
     Args:
         norm_limit: length of the residual stream above which a token is left out; NaN for none.
     """
-    read, known = [read_shard(path) for path in heldout], hashes_of(training)
-    shards = [without(without_long_tokens_of(shard, norm_limit), known) for shard in read]
-    chunks, left = (sum(len(shard.tokens) for shard in each) for each in (read, shards))
-    return Heldout(shards, {"heldout_chunks": chunks, "chunks_in_training": chunks - left})
+    known = hashes_of(training)
+    progress = Progress(len(heldout), "held-out shards", "collecting vertex samples")
+
+    def read() -> Iterator[Shard]:
+        for path in heldout:
+            yield without(without_long_tokens_of(read_shard(path), norm_limit), known)
+            progress.advance()
+
+    repeated = [np.isin(chunk_hashes(chunk_tokens(path)), known) for path in heldout]
+    chunks, left_out = sum(map(len, repeated)), sum(int(each.sum()) for each in repeated)
+    return Heldout(read(), {"heldout_chunks": chunks, "chunks_in_training": left_out})
 
 
 @dataclass
@@ -88,24 +97,25 @@ def gather_samples(
         tokenizer: of the model; None where nothing is selected.
     """
     limits = clusters.set_index("cluster_id")["activity_limit"]
-    progress = Progress(len(selection), "clusters", f"collecting vertex samples, n_clusters {n}")
+    # A refit that failed has no model.
+    searches = {
+        chosen: Search(
+            load_cluster(clustering, chosen.cluster_id),
+            float(limits[chosen.cluster_id]),
+            load_aanet(files.model, study.aanet.simplex_scale),
+        )
+        for chosen, files in selection
+        if files.model.exists()
+    }
+    collections = {}
+    if tokenizer is not None:
+        found_of = collect(heldout.shards, [*searches.values()], tokenizer, study.vertices)
+        collections = dict(zip(searches, found_of, strict=True))
     found = Gathered()
     for chosen, files in selection:
         metadata = json.loads(files.metadata.read_text(encoding="utf-8"))
         entry = {**chosen._asdict(), **{name: metadata[name] for name in CLUSTER_FIELDS}}
-        # A refit that failed has no model.
-        collection = (
-            collect(
-                heldout.shards,
-                load_cluster(clustering, chosen.cluster_id),
-                float(limits[chosen.cluster_id]),
-                load_aanet(files.model, study.aanet.simplex_scale),
-                tokenizer,
-                study.vertices,
-            )
-            if tokenizer is not None and files.model.exists()
-            else None
-        )
+        collection = collections.get(chosen)
         entry["collection_status"] = status(collection, study.vertices)
         if collection is not None:
             key = {"n_clusters_total": n, "cluster_id": chosen.cluster_id, "aanet_k": chosen.k}
@@ -135,7 +145,6 @@ def gather_samples(
         stem = files.model.name.removesuffix(".pt")
         entry["files"] = sorted(path.name for path in files.model.parent.glob(f"{stem}[._]*"))
         found.entries.append(entry)
-        progress.advance()
     return found
 
 

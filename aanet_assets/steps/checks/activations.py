@@ -262,3 +262,45 @@ def _active_latents(
         f"{max_l0_share:g} of {n_latents}: outside, the SAE does not belong to this model, layer "
         "or dtype (or set fit.max_l0_share)",
     )
+
+
+def check_by_latent(path: Path, shard: Path) -> list[Finding]:
+    """Check the codes of one shard, latent by latent, against the shard itself."""
+    with safe_open(path, framework="numpy") as file:
+        ends, tokens, values = (file.get_tensor(name) for name in ("ends", "tokens", "values"))
+    arrays, n_latents = _read(shard)
+    counts, latents = arrays["counts"][~arrays["special"].ravel()], arrays["latents"]
+    lengths, expected = np.diff(ends), np.bincount(latents, minlength=n_latents)
+    if not np.array_equal(lengths, expected) or not len(tokens) == len(values) == ends[-1]:
+        wrong = int((lengths != expected).sum()) if len(lengths) == n_latents else n_latents
+        said = f"{wrong:,} of {n_latents:,} latents have other numbers of codes than in the shard"
+        return [Finding("complete", False, said + "; none may")]
+    # Tokens beyond the last fall into one bin after it.
+    at = np.bincount(np.minimum(tokens, len(counts)), minlength=len(counts) + 1)
+    wrong = int((at != np.append(counts, 0)).sum())
+    rises = np.diff(tokens.astype(np.int64)) > 0
+    rises[ends[1:-1][(ends[1:-1] > 0) & (ends[1:-1] < len(tokens))] - 1] = True
+    # The same numbers in the same order, so that sums are equal to the last bit.
+    of_latent = np.repeat(np.arange(n_latents), lengths)
+    sums = np.bincount(of_latent, values, n_latents)
+    other = int((sums != np.bincount(latents, arrays["values"], n_latents)).sum())
+    return [
+        Finding(
+            "complete",
+            not wrong,
+            f"{wrong:,} of {len(counts):,} tokens have other numbers of codes than in the shard; "
+            "none may",
+        ),
+        Finding(
+            "order",
+            bool(rises.all()),
+            f"{int((~rises).sum()):,} of {len(tokens):,} codes do not come after the one before; "
+            "all of a latent must",
+        ),
+        Finding(
+            "values",
+            not other,
+            f"the codes of {other:,} of {n_latents:,} latents add up to another sum than in the "
+            "shard; none may",
+        ),
+    ]

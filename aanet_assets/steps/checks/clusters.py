@@ -1,6 +1,5 @@
 """Checks of a clustering."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,6 @@ from aanet_assets.study.settings import ClusteringSettings
 TOLERANCE = 1e-4
 # Half precision leaves 1e-4 in a space of a few dimensions, and less in a larger one.
 SKEW = 1e-3
-
-
-def activity_rates(shards: Iterable[Path]) -> Float[np.ndarray, " latents"]:
-    """Share of the counted tokens of some shards at which each latent is active."""
-    fired, tokens = np.zeros(0, dtype=np.int64), 0
-    for shard in shards:
-        with safe_open(shard, framework="numpy") as file:
-            counts = np.bincount(
-                file.get_tensor("latents"), minlength=int(file.metadata()["n_latents"])
-            )
-            fired = counts if tokens == 0 else fired + counts
-            tokens += int((~file.get_tensor("special")).sum())
-    return fired / tokens
 
 
 def check_clustering(
