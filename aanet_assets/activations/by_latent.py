@@ -120,11 +120,13 @@ class CodesByLatent:
         ends = self._ends[shard]
         with safe_open(self.files[shard], framework="numpy") as file:
             tokens, values = file.get_slice("tokens"), file.get_slice("values")
-            spans = [slice(int(ends[i]), int(ends[i + 1])) for i in latents]
-            at = np.concatenate([np.zeros(0, np.int32), *(tokens[span] for span in spans)])
-            value = np.concatenate([np.zeros(0, np.float32), *(values[span] for span in spans)])
+            spans = [(int(ends[i]), int(ends[i + 1])) for i in latents]
+            # An empty slice at the very end is an error to safetensors.
+            some = [slice(*span) for span in spans if span[0] < span[1]]
+            at = np.concatenate([np.zeros(0, np.int32), *(tokens[span] for span in some)])
+            value = np.concatenate([np.zeros(0, np.float32), *(values[span] for span in some)])
             long = self._long(file)
-        borders = np.cumsum([0, *(span.stop - span.start for span in spans)])
+        borders = np.cumsum([0, *(stop - start for start, stop in spans)])
         if long is not None:
             value[long[at]] = 0
         by_latent = sp.csc_matrix((value, at, borders), shape=(self._sizes[shard], len(latents)))

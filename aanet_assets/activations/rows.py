@@ -250,9 +250,9 @@ def describe_null(cluster: Cluster, gathered: GatheredRows) -> dict[str, Any]:
 
 def _rows_at(
     members: Iterable[sp.csr_matrix],
-    chosen: Sequence[Int[np.ndarray, " rows"]],
+    chosen: Sequence[Int[np.ndarray, " _"]],
     cluster: Cluster,
-) -> list[Float32[np.ndarray, "rows rank"]]:
+) -> list[Float32[np.ndarray, "_ rank"]]:
     """A cluster's rows at each choice of tokens, which are numbered as those at which it fires."""
     found: list[list[np.ndarray]] = [[] for _ in chosen]
     begin = 0

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from aanet_assets.activations.build import build_shard
-from aanet_assets.activations.shards import counted_codes, counted_norms
-from aanet_assets.steps.activations import SHARD
+from aanet_assets.activations.by_latent import counted_norms
+from aanet_assets.activations.shards import counted_codes
+from aanet_assets.steps.activations import SHARD, codes_by_latent
 from aanet_assets.steps.clusters import CLUSTERS, cluster_rows, clustering
 from aanet_assets.steps.evidence import (
     CLUSTER_SHAPES,
@@ -53,6 +54,7 @@ def study(home, tmp_path_factory: pytest.TempPathFactory) -> Study:
     )  # fmt: skip
     for shard in study.training_shards:
         build_shard(study, shard, SHARD.under(study.paths.root, shard=shard), "digest", 30.0)
+        codes_by_latent.work(Run(study, codes_by_latent.at(shard=shard)))
     clustering.work(Run(study, clustering.at(n=N)))
     return study
 
@@ -75,7 +77,7 @@ def test_every_reader_of_rows_agrees(study: Study) -> None:
     nulls = made(fewer, null_clusters, NULL_CLUSTERS)
     shapes = made(fewer, cluster_shapes, CLUSTER_SHAPES)
 
-    norms, codes = counted_norms(shards), counted_codes(shards)
+    norms, codes = np.concatenate([*map(counted_norms, shards)]), counted_codes(shards)
     limit = 1.2 * np.median(norms)
     short = codes[norms <= limit]
     assert 0.05 < (norms > limit).mean() < 0.5

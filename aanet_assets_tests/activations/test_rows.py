@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aanet_assets.activations.by_latent import CodesByLatent, write_by_latent
 from aanet_assets.activations.rows import (
     Cluster,
     active_rows,
@@ -17,10 +18,9 @@ from aanet_assets.activations.rows import (
     load_rows,
     save_clusters,
     save_rows,
-    without_long_tokens,
     without_long_tokens_of,
 )
-from aanet_assets.activations.shards import counted_codes, read_shard
+from aanet_assets.activations.shards import read_shard
 from aanet_assets.clustering.ranks import orthonormal, span_basis
 from aanet_assets.study.settings import ExtremaSettings, RowSettings
 from aanet_assets_tests.shards import write_shard
@@ -37,11 +37,16 @@ def planted(seed: int = 0, tokens: int = 400, latents: int = 12, d_model: int = 
     return codes, decoder, Cluster(3, members, columns, coordinates)
 
 
+def in_parts(codes: np.ndarray, cluster: Cluster) -> list[sp.csr_matrix]:
+    """Its latents' codes, as if of three shards."""
+    return [sp.csr_matrix(part) for part in np.array_split(codes[:, cluster.latents], 3)]
+
+
 @given(seed=st.integers(0, 100), limit=st.floats(0, 1.5))
 def test_active_rows_are_the_dense_products(seed: int, limit: float) -> None:
     codes, decoder, cluster = planted(seed)
-    tokens, rows = active_rows(sp.csr_matrix(codes), cluster, limit)
     own = codes[:, cluster.latents]
+    tokens, rows = active_rows(sp.csr_matrix(own), cluster, limit)
     expected = np.flatnonzero(own.sum(axis=1) > limit)
     np.testing.assert_array_equal(tokens, expected)
     full_width = own[expected] @ decoder[cluster.latents]
@@ -61,7 +66,7 @@ def test_a_relative_limit_is_a_share_of_the_95th_percentile_of_positive_sums() -
 def test_gathered_rows_split_what_is_active_without_overlap() -> None:
     codes, decoder, cluster = planted()
     settings = RowSettings(threshold=0.1, heldout_share=0.25)
-    found = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
+    found = gather_rows(in_parts(codes, cluster), cluster, settings, ExtremaSettings(), seed=5)
     own = codes[:, cluster.latents]
     expected = (own[own.sum(axis=1) > 0.1] @ decoder[cluster.latents]) @ cluster.basis
     assert found.active_tokens == len(expected)
@@ -71,16 +76,16 @@ def test_gathered_rows_split_what_is_active_without_overlap() -> None:
     np.testing.assert_allclose(together[order[0]], expected[order[1]], atol=1e-5)
     assert found.rows.extrema.shape == (8, 3)
     assert found.extrema_problem == ""
-    again = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=5)
+    again = gather_rows(in_parts(codes, cluster), cluster, settings, ExtremaSettings(), seed=5)
     np.testing.assert_array_equal(found.rows.train, again.rows.train)
-    other = gather_rows(sp.csc_matrix(codes), cluster, settings, ExtremaSettings(), seed=6)
+    other = gather_rows(in_parts(codes, cluster), cluster, settings, ExtremaSettings(), seed=6)
     assert not np.array_equal(found.rows.train, other.rows.train)
 
 
 def test_a_cluster_that_never_fires_has_no_rows_and_rank_zero() -> None:
     codes, _, cluster = planted()
     codes[:, cluster.latents] = 0
-    found = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5)
+    found = gather_rows(in_parts(codes, cluster), cluster, RowSettings(), ExtremaSettings(), seed=5)
     assert found.rows.train.shape == found.rows.heldout.shape == (0, 3)
     assert found.pca_rank == 0
 
@@ -89,7 +94,7 @@ def test_a_single_latent_has_pca_rank_one() -> None:
     codes, decoder, _ = planted()
     columns = span_basis(decoder[[2]])
     single = Cluster(0, np.array([2]), columns, decoder[[2]] @ orthonormal(columns))
-    found = gather_rows(sp.csc_matrix(codes), single, RowSettings(), ExtremaSettings(), seed=5)
+    found = gather_rows(in_parts(codes, single), single, RowSettings(), ExtremaSettings(), seed=5)
     assert found.pca_rank == 1
 
 
@@ -110,7 +115,9 @@ def test_files_give_back_what_was_written(tmp_path) -> None:
     loaded = load_cluster(tmp_path / "c.safetensors", 3)
     np.testing.assert_array_equal(loaded.basis, cluster.basis)
     np.testing.assert_array_equal(loaded.latents, [0, 2, 4])
-    rows = gather_rows(sp.csc_matrix(codes), cluster, RowSettings(), ExtremaSettings(), seed=5).rows
+    rows = gather_rows(
+        in_parts(codes, cluster), cluster, RowSettings(), ExtremaSettings(), seed=5
+    ).rows
     save_rows(tmp_path / "r.safetensors", [rows])
     (back,) = load_rows(tmp_path / "r.safetensors", tmp_path / "c.safetensors", [3])
     np.testing.assert_array_equal(back.basis, loaded.basis)
@@ -139,20 +146,21 @@ def lengths_and_codes(tmp_path, seed: int = 0):
 
 def test_long_tokens_are_no_rows_where_the_settings_say_so(tmp_path) -> None:
     paths, lengths, dense = lengths_and_codes(tmp_path)
-    codes = counted_codes(paths)
-    same, limit = without_long_tokens(codes, paths, RowSettings())
-    assert same is codes
-    assert limit == np.inf
-    before = codes.copy()
-    kept, limit = without_long_tokens(codes, paths, RowSettings(max_norm_ratio=1.3))
+    files = [tmp_path / f"by_latent_{i}" for i in range(len(paths))]
+    for path, file in zip(paths, files, strict=True):
+        write_by_latent(path, file)
+    latents = np.arange(12)
+    whole = CodesByLatent(files)
+    assert whole.norm_limit is None
+    np.testing.assert_allclose(whole.at_all_tokens(latents).toarray(), dense, rtol=1e-3)
+    codes = CodesByLatent(files, max_norm_ratio=1.3)
+    limit = codes.norm_limit
     assert limit == pytest.approx(1.3 * np.median(lengths))
-    long = lengths > limit
+    assert limit is not None
+    kept, long = codes.at_all_tokens(latents), lengths > limit
     assert 10 < long.sum() < 100
     np.testing.assert_allclose(kept.toarray(), np.where(long[:, None], 0, dense), rtol=1e-3)
-    assert np.array_equal(codes.toarray(), before.toarray()), "the codes themselves stay"
-    _, _, cluster = planted()
-    active, _ = active_rows(kept, cluster, 0.1)
-    assert not set(active) & set(np.flatnonzero(long))
+    np.testing.assert_array_equal(codes.activity, whole.activity)
     # A held-out shard is judged by the length that training tokens gave.
     shard = read_shard(paths[0])
     counted = without_long_tokens_of(shard, limit).codes[~shard.special.ravel()]

@@ -18,7 +18,6 @@ from aanet_assets.activations.rows import (
     Cluster,
     activity_limit,
     gather_rows,
-    member_codes,
     summed_activation,
 )
 from aanet_assets.clustering.cooccurrence import cooccurrence
@@ -30,7 +29,7 @@ from aanet_assets.selection.elbows import elbow
 from aanet_assets.selection.evidence import gather_evidence
 from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
 from aanet_assets.selection.replicates import replicate_rows, tasks_of
-from aanet_assets.selection.shapes import coactivity, interior, shapes_of
+from aanet_assets.selection.shapes import active_together, coactivity, interior, shapes_of
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.toy.recovery import recover
@@ -77,17 +76,19 @@ def make_toy(process_name: str, sae_seed: int, transformer: Path | None) -> Toy:
     decoder, settings = sae.W_dec.detach().numpy(), study.clustering
     activity = codes.getnnz(axis=0) / len(codes.indptr[1:])
     usable = usable_latents(decoder, activity, 0, settings.duplicate_cosine)
-    affinity = cooccurrence(codes, study.cache.activity_threshold, settings.cooccurrence)
+    affinity = cooccurrence(
+        [codes[:, usable]], study.cache.activity_threshold, settings.cooccurrence
+    )
     labels = cluster_latents(decoder, usable, n, settings, affinity)
     return Toy(name, recipe, model, sae, letters, codes, decoder, activity, labels)
 
 
 def together(toy: Toy, latents: np.ndarray) -> float | None:
     """Coactivity of a group of latents where it is active."""
-    own = member_codes(toy.codes, latents)
+    own = toy.codes[:, latents]
     summed = summed_activation(own)
-    active = np.flatnonzero(summed > activity_limit(summed, study.rows))
-    return coactivity(own[active], np.linalg.norm(toy.decoder[latents], axis=1))
+    active = summed > activity_limit(summed, study.rows)
+    return coactivity(active_together(own[active], np.linalg.norm(toy.decoder[latents], axis=1)))
 
 
 def chance(process_name: str, sae_seed: int, transformer: Path | None) -> pd.DataFrame:
@@ -107,7 +108,7 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
     toy = make_toy(process_name, sae_seed, transformer)
     process, n, name = toy.recipe.process, len(toy.recipe.process.components), toy.name
     null = matched_shuffle(toy.labels, toy.activity, sae_seed)
-    by_latent, shapes, losses = toy.codes.tocsc(), [], []
+    shapes, losses = [], []
     for is_null, labels in ((False, toy.labels), (True, null)):
         gathered = []
         for cluster_id in range(n):
@@ -116,7 +117,7 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
             coordinates = toy.decoder[latents] @ orthonormal(columns)
             cluster = Cluster(cluster_id, latents, columns, coordinates)
             seed = seed_for(sae_seed, name, is_null, cluster_id)
-            found = gather_rows(by_latent, cluster, study.rows, study.extrema, seed)
+            found = gather_rows([toy.codes[:, latents]], cluster, study.rows, study.extrema, seed)
             gathered.append(found.rows)
             known = {
                 "cluster_id": cluster_id,
@@ -138,7 +139,14 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
         aanet_recon_loss_elbow_k=None, aanet_archetypal_loss_elbow_k=None
     )
     truth = recover(
-        process, toy.letters, toy.codes, held, held_codes, toy.labels, no_elbows, lambda *_: None
+        process,
+        toy.letters,
+        lambda latents: toy.codes[:, latents],
+        held,
+        lambda latents: held_codes[:, latents],
+        toy.labels,
+        no_elbows,
+        lambda *_: None,
     )
     known = truth[["cluster_id", "true_k", "r2"]].assign(is_null=False)
     table = table.merge(known, on=KEYS, how="left")

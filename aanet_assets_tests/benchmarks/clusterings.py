@@ -76,7 +76,7 @@ def run(folder: Path, job: str) -> None:
         usable = usable_latents(decoder, activity, 0, settings.duplicate_cosine)
         affinity = None
         if job == "spectral_cooccurrence":
-            affinity = cooccurrence(codes, 1e-6, settings.cooccurrence)
+            affinity = cooccurrence([codes[:, usable]], 1e-6, settings.cooccurrence)
             print(f"  co-occurrence after {time.monotonic() - started:.0f} s", flush=True)
         labels = cluster_latents(decoder, usable, CLUSTERS, settings, affinity)
         np.save(folder / f"{job}.npy", labels)
@@ -97,7 +97,9 @@ def write_rows(folder: Path, decoder: np.ndarray, codes, settings: ClusteringSet
         coordinates = decoder[latents] @ orthonormal(columns)
         clusters.append(Cluster(cluster_id, latents, columns, coordinates))
         cluster_geometry(unit_rows(coordinates), settings)
-        found = gather_rows(codes, clusters[-1], RowSettings(), ExtremaSettings(), cluster_id)
+        found = gather_rows(
+            [codes[:, latents].tocsr()], clusters[-1], RowSettings(), ExtremaSettings(), cluster_id
+        )
         rows.append(found.rows)
     save_clusters(folder / "clustering.safetensors", labels, clusters)
     save_rows(folder / "rows.safetensors", rows)

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from aanet_assets.activations import sae
-from aanet_assets.activations.shards import counted_codes
-from aanet_assets.steps.activations import SHARD
-from aanet_assets.steps.checks import clusters
+from aanet_assets.activations.by_latent import CodesByLatent
 from aanet_assets.steps.clusters import CLUSTERING, clustering
 from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets.study.study import Study
@@ -52,12 +50,6 @@ def test_a_good_clustering_passes(checked) -> None:
     assert checked() == {}
 
 
-def test_activity_is_the_share_of_counted_tokens(study: Study) -> None:
-    shards = [SHARD.under(study.paths.root, shard=shard) for shard in study.training_shards]
-    active = counted_codes(shards).toarray() > 0
-    np.testing.assert_array_equal(clusters.activity_rates(shards), active.mean(axis=0))
-
-
 @pytest.mark.parametrize("label", [7, -2])
 def test_labels_that_are_no_clusters(checked, label: int) -> None:
     said = checked(labelled(3, label))
@@ -93,7 +85,7 @@ def test_a_latent_that_is_not_in_use_has_a_cluster(
     checked, study: Study, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:
     activity = np.where(np.arange(32) == 4, rate, 0.5)
-    monkeypatch.setattr(clusters, "activity_rates", lambda shards: activity)
+    monkeypatch.setattr(CodesByLatent, "activity", activity)
     least = {"min_activity_rate": 0.02 if rate else 0.0}
     failed = checked(settings=study.clustering.model_copy(update=least))
     assert "1 latents of a cluster never fire or fire too rarely" in failed["usable_latents_only"]

@@ -78,7 +78,7 @@ def test_spectral_finds_planted_blocks_from_every_cooccurrence(kind: str) -> Non
     speaks = rng.integers(0, 4, 4000)
     fires = rng.uniform(size=(4000, 24)) < np.where(speaks[:, None] == truth, 0.4, 0.02)
     codes = csr_matrix(fires.astype(np.float32))
-    affinity = cooccurrence(codes, 1e-6, kind)
+    affinity = cooccurrence([codes], 1e-6, kind)
     settings = ClusteringSettings(method="spectral_cooccurrence")
     decoder = rng.normal(size=(24, 8))
     labels = cluster_latents(decoder, everything(decoder), 4, settings, affinity)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from aanet_assets.selection.shapes import coactivity, interior, shapes_of
+from aanet_assets.selection.shapes import active_together, coactivity, interior, shapes_of
 from aanet_assets.steps.evidence import cluster_shapes, replicates
 from aanet_assets.study.settings import TrustSettings
 
@@ -95,16 +95,18 @@ def test_the_middle_of_a_gaussian_is_as_full_as_that_of_a_gaussian() -> None:
 
 def test_coactivity_is_the_effective_number_of_latents() -> None:
     ones, alone = np.ones(3), csr_matrix(np.diag([1.0, 2.0, 5.0]))
-    assert coactivity(alone, ones) == pytest.approx(1)
-    assert coactivity(csr_matrix(np.full((4, 3), 2.0)), ones) == pytest.approx(3)
+    assert coactivity(active_together(alone, ones)) == pytest.approx(1)
+    assert coactivity(active_together(csr_matrix(np.full((4, 3), 2.0)), ones)) == pytest.approx(3)
     mixed = csr_matrix([[1.0, 1.0, 0.0], [3.0, 0.0, 0.0]])
-    assert coactivity(mixed, ones) == pytest.approx(1.5)
+    assert coactivity(active_together(mixed, ones)) == pytest.approx(1.5)
     # (2 + 1)^2 / (4 + 1) with the first decoder row twice as long.
-    assert coactivity(mixed, np.array([2.0, 1, 1])) == pytest.approx((9 / 5 + 1) / 2)
-    assert coactivity(csr_matrix((0, 3)), ones) is None
+    assert coactivity(active_together(mixed, np.array([2.0, 1, 1]))) == pytest.approx(
+        (9 / 5 + 1) / 2
+    )
+    assert coactivity(active_together(csr_matrix((0, 3)), ones)) is None
     # A decoder row of zeros writes nothing, whatever its latent does.
-    assert coactivity(alone, np.array([1.0, 1, 0])) == pytest.approx(1)
-    assert coactivity(alone, np.zeros(3)) is None
+    assert coactivity(active_together(alone, np.array([1.0, 1, 0]))) == pytest.approx(1)
+    assert coactivity(active_together(alone, np.zeros(3))) is None
 
 
 def test_what_decides_the_fit_are_settings() -> None:

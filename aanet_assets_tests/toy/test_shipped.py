@@ -54,14 +54,16 @@ def test_its_clusters_are_the_components(model, sae):
         np.ones(32, dtype=bool),
         7,
         ClusteringSettings(method="spectral_cooccurrence"),
-        cooccurrence(codes[0], 1e-6, "phi"),
+        cooccurrence([codes[0]], 1e-6, "phi"),
     )
     no_elbows = pd.DataFrame(
         columns=["cluster_id", "aanet_recon_loss_elbow_k", "aanet_archetypal_loss_elbow_k"]
     )
+    codes_of = [lambda latents, own=own: own[:, latents] for own in codes]
     table = recover(
-        UNION7, letters[0], codes[0], letters[1], codes[1], labels, no_elbows, lambda c, k: None
-    )
+        UNION7, letters[0], codes_of[0], letters[1], codes_of[1], labels, no_elbows,
+        lambda c, k: None,
+    )  # fmt: skip
     assert sorted(table["cluster_id"]) == list(range(7))
     assert summary(table)["mean_r2"] > 0.93
     assert summary(table)["max_leak"] < 0.10

@@ -12,7 +12,7 @@ from aanet_assets.activations.corpus import load_tokenizer
 from aanet_assets.activations.rows import Cluster
 from aanet_assets.activations.shards import Shard
 from aanet_assets.study.settings import VertexSettings
-from aanet_assets.vertices.collect import collect
+from aanet_assets.vertices.collect import Collection, Search, collect
 from aanet_assets.vertices.report import stats_rows, status
 from aanet_assets_tests.small import small_study
 
@@ -46,6 +46,14 @@ def planted(seed: int) -> tuple[Shard, Cluster, AANet]:
     return shard, Cluster(0, latents, basis, coordinates), model.eval()
 
 
+def found_by(shards: list[Shard], cluster: Cluster, model, tokenizer, settings) -> Collection:
+    """What one search finds, beside another of the same."""
+    search = Search(cluster, LIMIT, model)
+    found, same = collect(shards, [search, search], tokenizer, settings)
+    assert found == same
+    return found
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return load_tokenizer(small_study())
@@ -55,7 +63,7 @@ def tokenizer():
 def test_samples_are_those_a_slow_walk_finds(seed: int, tokenizer) -> None:
     shard, cluster, model = planted(seed)
     settings = VertexSettings(distance=0.8, samples_per_vertex=1000)
-    found = collect([shard], cluster, LIMIT, model, tokenizer, settings)
+    found = found_by([shard], cluster, model, tokenizer, settings)
     expected: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
     for chunk in range(CHUNKS):
         for place in range(SEQ):
@@ -90,7 +98,7 @@ def test_samples_are_those_a_slow_walk_finds(seed: int, tokenizer) -> None:
 def test_a_vertex_gets_no_more_than_its_target(tokenizer) -> None:
     shard, cluster, model = planted(0)
     settings = VertexSettings(distance=0.8, samples_per_vertex=2)
-    found = collect([shard, shard], cluster, LIMIT, model, tokenizer, settings)
+    found = found_by([shard, shard], cluster, model, tokenizer, settings)
     assert max(found.counts) == 2
     assert len(found.samples) == sum(found.counts)
     short = [vertex for vertex, count in enumerate(found.counts) if count < 2]
@@ -105,16 +113,16 @@ def test_a_vertex_gets_no_more_than_its_target(tokenizer) -> None:
 def test_no_token_beyond_the_limit_is_looked_at(tokenizer) -> None:
     shard, cluster, model = planted(0)
     settings = VertexSettings(distance=0.8, samples_per_vertex=1000, max_tokens=100)
-    found = collect([shard, shard], cluster, LIMIT, model, tokenizer, settings)
+    found = found_by([shard, shard], cluster, model, tokenizer, settings)
     assert found.tokens_seen == 96  # twelve chunks of eight tokens that count
-    first = collect(
+    first = found_by(
         [
             Shard(
                 *(getattr(shard, n)[:12] for n in _PARALLEL),
                 codes=shard.codes[: 12 * SEQ],
             )
         ],
-        cluster, LIMIT, model, tokenizer, settings,
+        cluster, model, tokenizer, settings,
     )  # fmt: skip
     assert found.samples == first.samples
 

@@ -6,10 +6,9 @@ from safetensors.numpy import save_file
 
 from aanet_assets.activations.shards import Shard
 from aanet_assets.study.settings import VertexSettings
-from aanet_assets.vertices.collect import collect
 from aanet_assets.vertices.repeats import chunk_hashes, hashes_of, without
 from aanet_assets.vertices.report import stats_rows, status
-from aanet_assets_tests.vertices.test_collect import LIMIT, SEQ, planted, tokenizer
+from aanet_assets_tests.vertices.test_collect import SEQ, found_by, planted, tokenizer
 
 __all__ = ["tokenizer"]
 
@@ -24,10 +23,10 @@ def taken(shard: Shard, chunks: np.ndarray) -> Shard:
 def test_equal_chunks_are_one_sample_of_a_vertex(tokenizer) -> None:
     shard, cluster, model = planted(0)
     settings = VertexSettings(distance=0.8, samples_per_vertex=200)
-    once = collect([shard], cluster, LIMIT, model, tokenizer, settings)
+    once = found_by([shard], cluster, model, tokenizer, settings)
     order = np.repeat(np.arange(len(shard.tokens)), 30)
     repeated = taken(shard, order)
-    found = collect([repeated, repeated], cluster, LIMIT, model, tokenizer, settings)
+    found = found_by([repeated, repeated], cluster, model, tokenizer, settings)
     assert found.samples == once.samples
     assert found.counts == once.counts
     assert sum(once.repeated) == 0
@@ -54,8 +53,8 @@ def test_different_chunks_that_read_alike_are_counted_as_one_text(tokenizer) -> 
         ),
         codes=sp.vstack([shard.codes, shard.codes], format="csr"),
     )
-    found = collect([alike], cluster, LIMIT, model, tokenizer, settings)
-    once = collect([shard], cluster, LIMIT, model, tokenizer, settings)
+    found = found_by([alike], cluster, model, tokenizer, settings)
+    once = found_by([shard], cluster, model, tokenizer, settings)
     texts = [row["different_texts"] for row in stats_rows(found, settings)]
     assert texts == once.counts
 
