@@ -101,7 +101,8 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
         speed, known = gpu.flops * UTILISATION["cuda"], DATA_SHEET
         at = f"{UTILISATION['cuda']:.0%} of an {hardware.what}"
     per_shard = plan.flops / shards / speed
-    storage = (plan.cache_disk or 0) + plan.rows_disk + plan.models_disk
+    cache = (plan.cache_disk or 0) + (plan.by_latent_disk or 0)
+    storage = cache + plan.rows_disk + plan.models_disk
     return [
         (
             "runs at once",
@@ -142,7 +143,7 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
         (
             "shared folder",
             decimal(storage),
-            "cache, training rows (at most) and exported AANets"
+            "cache, its codes by latent, training rows (at most) and exported AANets"
             + ("" if plan.cache_disk else "; without the cache, whose L0 is not known yet"),
             COUNTED,
         ),

@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 from rich.filesize import decimal
 
+from aanet_assets.activations.by_latent import CODE_BYTES
 from aanet_assets.activations.sae import parse_hook, read_config
 from aanet_assets.selection.nulls import shuffles_for
 from aanet_assets.steps.activations import SAE_FIT, sae_fit
@@ -57,6 +58,8 @@ class Plan(NamedTuple):
     prediction_disk: int
     cache_disk: int | None
     """None where L0 is not known."""
+    by_latent_disk: int | None
+    """The same codes latent by latent."""
     rows_disk: int
     """Training rows of all clusterings, at most."""
     models_disk: int
@@ -131,6 +134,7 @@ def make_plan(study: Study) -> Plan:
         prediction_memory=width * size.with_head + (width + 4 * 4) * logits,
         prediction_disk=(2 * groups + 4) * heldout,
         cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 10)),
+        by_latent_disk=None if latents.l0 is None else int(tokens * (CODE_BYTES * latents.l0 + 4)),
         rows_disk=sum(
             4 * latents.number * min(study.rows.max_rows, tokens) * (1 + shuffles)
             for shuffles in shuffles_of_n.values()
@@ -257,6 +261,11 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             "activation cache",
             "not known yet" if plan.cache_disk is None else decimal(plan.cache_disk),
             l0,
+        ),
+        (
+            "codes by latent",
+            "not known yet" if plan.by_latent_disk is None else decimal(plan.by_latent_disk),
+            "the same codes once more, for clusters to read their own",
         ),
         ("time of the cache", duration(plan.cache_seconds), _arithmetic(plan, plan.flops)),
         (

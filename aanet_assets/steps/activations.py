@@ -172,6 +172,10 @@ def _(run: Run[ByShard]) -> list[Finding]:
     return check_shard(run.path(SHARD), cache.seq_len, special, cache.activity_threshold, most)
 
 
+training_cache = activation_cache.part(lambda study: study.training_shards)
+"""The shards that train."""
+
+
 @step(
     ByShard,
     group="1a_activations",

@@ -51,6 +51,29 @@ def test_other_columns_of_a_dataset_may_differ(tmp_path: Path) -> None:
     assert found == [["2020-01-01"], ["2021-05-05", "c"]]
 
 
+def test_a_shard_opens_the_row_groups_of_its_documents_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, opened = [f"text {i}" for i in range(60)], []
+    for part in range(2):
+        table = pa.table({"text": texts[30 * part : 30 * part + 30]})
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=5)
+    read = pq.ParquetFile.iter_batches
+
+    def told(file: pq.ParquetFile, *args, row_groups: list[int], **more):
+        opened.extend(row_groups)
+        return read(file, *args, row_groups=row_groups, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", told)
+    corpus = CorpusSettings(files=f"{tmp_path}/*.parquet")
+    for shard in range(5):
+        opened.clear()
+        numbers = range(12 * shard, 12 * shard + 12)
+        assert list(documents(corpus, shard, 12)) == [texts[i] for i in numbers]
+        # Six groups of five in a file.
+        assert opened == [group % 6 for group in sorted({i // 5 for i in numbers})]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "txt"])
 def test_texts_and_their_order_are_those_of_the_library(tmp_path: Path, kind: str) -> None:
     texts = ["one", "", "drei ß", "4\t\u2028x\x85", "five", None, "  ", "acht", "\x0b9\x1c"]

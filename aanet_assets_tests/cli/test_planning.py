@@ -8,7 +8,7 @@ from aanet_assets.activations.size import config_of, size_of
 from aanet_assets.cli.hardware import dealt, parse_hardware, rows_on
 from aanet_assets.cli.planning import make_plan, rows_of
 from aanet_assets.defs import gemma_2_9b, gpt2_small
-from aanet_assets.steps.activations import SHARD
+from aanet_assets.steps.activations import BY_LATENT, SHARD
 from aanet_assets.steps.clusters import ROWS
 from aanet_assets.steps.predictions import PREDICTIONS
 from aanet_assets.study.settings import HubSettings
@@ -24,6 +24,11 @@ def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
         for s in (*study.training_shards, *study.heldout_shards)
     ]
     assert plan.cache_disk == pytest.approx(sum(p.stat().st_size for p in shards), rel=0.1)
+    assert plan.by_latent_disk is not None
+    by_latent = [BY_LATENT.under(study.paths.root, shard=shard) for shard in study.shards]
+    # Shards of so few tokens number them in two bytes each.
+    size = sum(path.stat().st_size for path in by_latent)
+    assert 0.6 * plan.by_latent_disk < size < 1.1 * plan.by_latent_disk
     assert plan.aanets == sum(study.n_clusters) * len(study.ks)
     rows = sum(ROWS.under(study.paths.root, n=n).stat().st_size for n in study.n_clusters)
     assert rows <= plan.rows_disk * 1.1
