@@ -115,11 +115,11 @@ def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, " tokens"]:
     return np.asarray(members.sum(axis=1)).ravel()
 
 
-def draw(tokens: Int[np.ndarray, " tokens"], most: int, seed: int) -> Int[np.ndarray, " drawn"]:
-    """At most `most` of the tokens, at random, in their own order."""
-    if len(tokens) <= most:
-        return tokens
-    return np.sort(np.random.default_rng(seed).choice(tokens, most, replace=False))
+def draw(count: int, most: int, seed: int) -> Int[np.ndarray, " drawn"]:
+    """At most `most` of the numbers below `count`, at random, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def row_seed(study: Study, n: int, cluster_id: int, *, null: bool = False) -> int:
@@ -182,8 +182,8 @@ def gather_rows(
     activation = np.concatenate([sums[sums > 0] for sums in map(summed_activation, members)])
     limit = activity_limit(activation, settings)
     active = np.flatnonzero(activation > limit)
-    drawn = draw(active, settings.max_rows, seed)
-    firing = draw(np.arange(len(activation)), settings.pca_rows, seed)
+    drawn = active[draw(len(active), settings.max_rows, seed)]
+    firing = draw(len(activation), settings.pca_rows, seed)
     rows, firing_rows = _rows_at(members, (drawn, firing), cluster)
     held_out = np.zeros(len(rows), dtype=bool)
     chosen = np.random.default_rng(seed).permutation(len(rows))

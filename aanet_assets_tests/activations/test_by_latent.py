@@ -80,13 +80,14 @@ def test_one_shard_at_a_time_gives_what_all_codes_at_once_do(
     limit = activity_limit(sums, choice)
     active = np.flatnonzero(sums > limit)
     assert (found.active_tokens, found.activity_limit) == (len(active), limit)
-    rows = own[draw(active, most, seed)] @ cluster.coordinates
+    rows = own[active[draw(len(active), most, seed)]] @ cluster.coordinates
     held_out = np.zeros(len(rows), dtype=bool)
     chosen = np.random.default_rng(seed).permutation(len(rows))
     held_out[chosen[: int(len(rows) * 0.3)]] = True
     np.testing.assert_array_equal(found.rows.train, rows[~held_out])
     np.testing.assert_array_equal(found.rows.heldout, rows[held_out])
-    firing = draw(np.flatnonzero(sums > 0), most, seed)
+    fires = np.flatnonzero(sums > 0)
+    firing = fires[draw(len(fires), most, seed)]
     if members > 1:
         assert found.pca_rank == activation_pca_rank(own[firing] @ cluster.coordinates)
 

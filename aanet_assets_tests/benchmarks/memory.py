@@ -162,7 +162,7 @@ def place_by_latent(study: Study, folder: Path) -> None:
 def work(study: Study, step: str, shard: int | None = None) -> None:
     """Make all partitions of a step, or one shard, as `aanet run` does."""
     own = step_named(study, step)
-    with dg.DagsterInstance.local_temp() as instance:
+    with dg.DagsterInstance.get() as instance:
         driver = Driver(study, instance)
         for partition in own.all_of(study) if shard is None else [own.at(shard=shard)]:
             driver.materialise(partition)

@@ -5,12 +5,13 @@ import logging
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import unit_rows
 from aanet_assets.clustering.k_subspaces import k_subspaces
-from aanet_assets.clustering.methods import cluster_latents
+from aanet_assets.clustering.methods import NEIGHBOURS, check_memory, cluster_latents
 from aanet_assets.clustering.ranks import decoder_rank
 from aanet_assets.study.settings import ClusteringSettings
 
@@ -133,3 +134,40 @@ def test_what_cannot_be_clustered_is_refused() -> None:
     settings = ClusteringSettings(method="spectral_cooccurrence")
     with pytest.raises(ValueError, match="needs the latents' co-occurrence as affinity"):
         cluster_latents(decoder, usable, 2, settings, None)
+
+
+@pytest.mark.parametrize("kind", ["phi", "jaccard"])
+def test_sparse_spectral_clustering_is_that_of_the_dense_affinity(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    group = rng.integers(0, 6, 90)
+    speaks = rng.integers(0, 6, 3000)
+    fires = rng.uniform(size=(3000, 90)) < np.where(speaks[:, None] == group, 0.2, 0.005)
+    affinity = cooccurrence([csr_matrix(fires.astype(np.float32))], 0.0, kind)
+    assert affinity.pairs.nnz < 0.9 * 90**2, "some pairs never fire together"
+    settings = ClusteringSettings(method="spectral_cooccurrence")
+    decoder = np.eye(90)
+    labels = cluster_latents(decoder, everything(decoder), 6, settings, affinity)
+    dense = SpectralClustering(6, affinity="precomputed", random_state=0)
+    assert adjusted_rand_score(dense.fit_predict(affinity.toarray()), labels) == 1
+
+
+def test_many_rows_are_clustered_by_those_nearest_to_each() -> None:
+    decoder, truth = planted_subspaces([2, 3, 3, 2, 4], 130, 60, 0.003, seed=1)
+    assert len(decoder) > 2 * NEIGHBOURS
+    settings = ClusteringSettings(method="spectral_decoder")
+    labels = cluster_latents(decoder, everything(decoder), 5, settings, None)
+    assert adjusted_rand_score(truth, labels) == 1
+
+
+def test_a_method_that_may_not_fit_into_memory_is_refused() -> None:
+    settings = ClusteringSettings(method="spectral_cooccurrence")
+    check_memory(16_384, 768, settings, 8 * 10**9)
+    check_memory(10**6, 10_000, ClusteringSettings(), 0)
+    said = (
+        r"spectral_cooccurrence may take 16,320 GB for 1,000,000 latents and n_clusters 10,000, "
+        r"and this machine has 256 GB: take kmeans or k_subspaces, raise"
+    )
+    with pytest.raises(ValueError, match=said):
+        check_memory(10**6, 10_000, settings, 256 * 10**9)
+    with pytest.raises(ValueError, match="spectral_decoder may take 328 GB"):
+        check_memory(10**6, 10_000, ClusteringSettings(method="spectral_decoder"), 256 * 10**9)
