@@ -3,7 +3,13 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-BLOCK_ROWS = 1024
+BLOCK_ROWS, BLOCK_COSINES = 1024, 2**24
+"""Of a matrix of cosines, rows and entries at most that are in memory."""
+
+
+def rows_at_once(columns: int) -> int:
+    """Rows of a block of a matrix of so many columns."""
+    return max(1, min(BLOCK_ROWS, BLOCK_COSINES // max(1, columns)))
 
 
 def unit_rows(
@@ -61,8 +67,9 @@ def _close_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs i < j with |cosine| above the limit, ordered by i; in blocks, to bound memory."""
     earlier, later = [np.zeros(0, int)], [np.zeros(0, int)]
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = np.abs(rows[start : start + BLOCK_ROWS] @ rows[start:].T)
+    step = rows_at_once(len(rows))
+    for start in range(0, len(rows), step):
+        block = np.abs(rows[start : start + step] @ rows[start:].T)
         # Rounding can lift the cosine of a row with its copy above 1.
         i, j = np.nonzero(np.triu(np.minimum(block, 1) > cosine, k=1))
         earlier.append(start + i)

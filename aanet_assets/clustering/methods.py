@@ -11,8 +11,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from aanet_assets.clustering.cooccurrence import BLOCK_PAIRS, Affinity, cooccurrence
-from aanet_assets.clustering.decoder import unit_rows, usable_latents
+from aanet_assets.clustering.cooccurrence import Affinity, cooccurrence
+from aanet_assets.clustering.decoder import rows_at_once, unit_rows, usable_latents
 from aanet_assets.clustering.k_subspaces import k_subspaces
 from aanet_assets.clustering.labels_file import read_labels
 from aanet_assets.study.seeds import seed_for
@@ -76,8 +76,8 @@ def check_memory(latents: int, n_clusters: int, settings: ClusteringSettings, th
         raise ValueError(
             f"clustering.method {settings.method} may take {needed / 1e9:,.0f} GB for "
             f"{latents:,} latents and n_clusters {n_clusters:,}, and this machine has "
-            f"{there / 1e9:,.0f} GB: take kmeans or k_subspaces, raise "
-            "clustering.min_activity_rate, or ask for fewer clusters"
+            f"{there / 1e9:,.0f} GB: take kmeans, raise clustering.min_activity_rate, or ask for "
+            "fewer clusters"
         )
 
 
@@ -161,7 +161,7 @@ def _partition(
 def _nearest(rows: Float[np.ndarray, "latents d_model"]) -> Affinity:
     """Squared cosines of each row of length one with those nearest to it, itself among them."""
     most, latents = min(NEIGHBOURS, len(rows)), len(rows)
-    step = max(1, BLOCK_PAIRS // latents)
+    step = rows_at_once(latents)
     columns, values = [], []
     for start in range(0, latents, step):
         cosines = np.square(rows[start : start + step] @ rows.T)

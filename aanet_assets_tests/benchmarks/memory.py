@@ -85,8 +85,7 @@ def write_inputs(folder: Path) -> None:
     sae = StandardSAE(StandardSAEConfig(d_in=D_MODEL, d_sae=LATENTS, metadata=metadata))
     bases = rng.standard_normal((GROUPS, 5, D_MODEL))
     rows = rng.random((LATENTS, 1, 5)) @ bases[np.arange(LATENTS) % GROUPS]
-    noisy = rows[:, 0] + 0.1 * rng.standard_normal((LATENTS, D_MODEL))
-    sae.W_dec.data = from_numpy(noisy.astype(np.float32))
+    sae.W_dec.data = from_numpy(rows[:, 0].astype(np.float32))
     sae.save_model(folder / "sae")
     for shard in range(DIFFERENT):
         write_shard(folder / f"{shard}.safetensors", rng)

@@ -165,7 +165,7 @@ def test_a_method_that_may_not_fit_into_memory_is_refused() -> None:
     check_memory(10**6, 10_000, ClusteringSettings(), 0)
     said = (
         r"spectral_cooccurrence may take 16,320 GB for 1,000,000 latents and n_clusters 10,000, "
-        r"and this machine has 256 GB: take kmeans or k_subspaces, raise"
+        r"and this machine has 256 GB: take kmeans, raise"
     )
     with pytest.raises(ValueError, match=said):
         check_memory(10**6, 10_000, settings, 256 * 10**9)

@@ -7,7 +7,7 @@ import dagster as dg
 from aanet_assets.orchestration.automation import gap_schedules
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.steps.aanets import aanet_exports, aanet_models
-from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.steps.activations import activation_cache, codes_by_latent, sae_fit
 from aanet_assets.steps.clusters import cluster_rows
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage.records import discard_record
@@ -77,6 +77,8 @@ def test_the_cache_and_the_clusterings_are_filled_too(instance: dg.DagsterInstan
     assert schedule_tick(instance, "ticking_fill_cache")[0] == ["0", "2"]
     assert schedule_tick(instance, "ticking_fill_clusters")[0] == []
     made(activation_cache)
+    assert schedule_tick(instance, "ticking_fill_cache")[0] == ["0", "1", "2"]
+    made(codes_by_latent)
     assert schedule_tick(instance, "ticking_fill_cache")[0] == []
     assert schedule_tick(instance, "ticking_fill_clusters")[0] == ["6", "7"]
 

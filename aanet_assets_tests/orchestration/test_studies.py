@@ -97,7 +97,7 @@ def test_a_shared_cache_is_an_edge_between_studies(folder: Path) -> None:
     write_yaml(folder, "by_kmeans")
     graph = all_definitions().resolve_asset_graph()
     parents = graph.get(dg.AssetKey(["by_kmeans", "clustering"])).parent_keys
-    assert parents == {dg.AssetKey(["small", "activation_cache"])}
+    assert parents == {dg.AssetKey(["small", "codes_by_latent"])}
 
 
 @pytest.fixture

@@ -150,7 +150,8 @@ def test_shared_activations_are_asked_for_under_their_own_studys_name(
     (backfill,) = first_look(instance, study, until="clustering").backfills
     assert backfill.tags[STUDY_TAG] == "other"
     assert {key.to_user_string() for key in backfill.asset_selection or ()} == {
-        "ticking/corpus", "ticking/sae_fit", "ticking/activation_cache", "other/clustering",
+        "ticking/corpus", "ticking/sae_fit", "ticking/activation_cache",
+        "ticking/codes_by_latent", "other/clustering",
     }  # fmt: skip
 
 

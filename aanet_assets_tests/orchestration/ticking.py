@@ -6,7 +6,7 @@ from aanet_assets.orchestration.automation import job_steps, stage3_sensor
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.steps.aanets import aanet_exports, aanet_metrics, aanet_models
-from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.steps.activations import activation_cache, codes_by_latent, sae_fit
 from aanet_assets.steps.clusters import cluster_rows, clustering
 from aanet_assets.steps.evidence import cluster_shapes, null_clusters, replicates
 from aanet_assets.steps.inputs import corpus
@@ -28,7 +28,8 @@ def made(*steps: Step, n: int | None = None, content: str = "a", study: Study = 
 
 def inputs() -> None:
     """Everything up to the training rows is there."""
-    made(corpus, sae_fit, activation_cache, clustering, cluster_rows, null_clusters, cluster_shapes)
+    made(corpus, sae_fit, activation_cache, codes_by_latent, clustering, cluster_rows)
+    made(null_clusters, cluster_shapes)
 
 
 def metrics(n: int, content: str, *ks: int) -> None:

@@ -17,7 +17,13 @@ from aanet_assets.orchestration.pipeline import (
     tables_of,
 )
 from aanet_assets.steps.aanets import aanet_exports, aanet_models
-from aanet_assets.steps.activations import CACHE_SHARDS, SAE_FIT, activation_cache, sae_fit
+from aanet_assets.steps.activations import (
+    CACHE_SHARDS,
+    SAE_FIT,
+    activation_cache,
+    codes_by_latent,
+    sae_fit,
+)
 from aanet_assets.steps.clusters import cluster_rows, clustering
 from aanet_assets.steps.evidence import null_clusters
 from aanet_assets.steps.ground_truth import RECOVERY, recovery
@@ -94,7 +100,8 @@ def test_every_output_is_told_to_be_its_partitions() -> None:
         (activation_cache.at(shard=2), {"corpus": 1, "sae_fit": 1}),
         (token_groups.at(), {"activation_cache": 2}),
         (predictions.at(shard=2), {"activation_cache": 1, "token_groups": 1}),
-        (clustering.at(n=7), {"activation_cache": 2}),
+        (codes_by_latent.at(shard=2), {"activation_cache": 1}),
+        (clustering.at(n=7), {"codes_by_latent": 2}),
         (aanet_models.at(n=7, k=3), {"clustering": 1, "cluster_rows": 1}),
         (aanet_exports.at(n=7, k=3), {"clustering": 1, "aanet_models": 1}),
         (consolidated_metrics.at(n=7),
@@ -103,8 +110,8 @@ def test_every_output_is_told_to_be_its_partitions() -> None:
          {"activation_cache": 3, "clustering": 1, "cluster_rows": 1, "selected_clusters": 1,
           "refit_models": 1}),
         (recovery.at(n=7),
-         {"activation_cache": 3, "clustering": 1, "cluster_rows": 1, "aanet_models": 3,
-          "consolidated_metrics": 1}),
+         {"activation_cache": 3, "codes_by_latent": 3, "clustering": 1, "cluster_rows": 1,
+          "aanet_models": 3, "consolidated_metrics": 1}),
     ],
 )  # fmt: skip
 def test_what_a_partition_reads(partition: Partition, expected: dict[str, int]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 
-from aanet_assets.clustering.decoder import BLOCK_ROWS, unit_rows
+from aanet_assets.clustering.decoder import rows_at_once, unit_rows
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.settings import ClusteringSettings
@@ -90,9 +90,10 @@ def _repeats(
 ) -> Bool[np.ndarray, " rows"]:
     """Rows with an |cosine| above the limit with any of the others; in blocks, to bound memory."""
     found = np.zeros(len(rows), dtype=bool)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = np.abs(rows[start : start + BLOCK_ROWS] @ others.T)
-        found[start : start + BLOCK_ROWS] = (block > cosine - TOLERANCE).any(axis=1)
+    step = rows_at_once(len(others))
+    for start in range(0, len(rows), step):
+        block = np.abs(rows[start : start + step] @ others.T)
+        found[start : start + step] = (block > cosine - TOLERANCE).any(axis=1)
     return found
 
 
