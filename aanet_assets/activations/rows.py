@@ -5,7 +5,7 @@ rows. It lies in the row space of W_c; with an orthonormal basis Q of that space
 is kept as z = x Q, and x = z Q^T.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.aanet.extrema import N_EXTREMA, laplacian_extrema, with_extrema
-from aanet_assets.activations.by_latent import CodesByLatent
+from aanet_assets.activations.by_latent import CodesByLatent, Members
 from aanet_assets.activations.shards import Shard
 from aanet_assets.clustering.decoder import unit_rows
 from aanet_assets.clustering.ranks import (
@@ -166,7 +166,7 @@ class GatheredRows(NamedTuple):
 
 
 def gather_rows(
-    members: Iterable[sp.csr_matrix],
+    members: Members | Sequence[sp.csr_matrix],
     cluster: Cluster,
     settings: RowSettings,
     extrema: ExtremaSettings,
@@ -249,7 +249,7 @@ def describe_null(cluster: Cluster, gathered: GatheredRows) -> dict[str, Any]:
 
 
 def _rows_at(
-    members: Iterable[sp.csr_matrix],
+    members: Members | Sequence[sp.csr_matrix],
     chosen: Sequence[Int[np.ndarray, " _"]],
     cluster: Cluster,
 ) -> list[Float32[np.ndarray, "_ rank"]]:
