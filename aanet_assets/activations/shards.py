@@ -139,5 +139,4 @@ def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:
 
 def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, " tokens"]:
     """Token ids of the same tokens as `counted_codes`."""
-    shards = map(read_shard, paths)
-    return np.concatenate([shard.tokens[~shard.special] for shard in shards])
+    return np.concatenate([tokens[~special] for tokens, special in map(read_chunks, paths)])

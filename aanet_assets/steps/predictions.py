@@ -51,7 +51,9 @@ def token_groups(run: Run[Whole]) -> Outcome:
     from aanet_assets.activations.shards import counted_tokens
 
     vocabulary = load_config(run.study).get_text_config().vocab_size
-    counts = np.bincount(counted_tokens(training_shards(run)), minlength=vocabulary)
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for shard in training_shards(run):
+        counts += np.bincount(counted_tokens([shard]), minlength=vocabulary)
     spelled = {id: token for token, id in load_tokenizer(run.study).get_vocab().items()}
     table = pd.DataFrame(
         {
