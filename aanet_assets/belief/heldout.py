@@ -181,6 +181,8 @@ class Placed(NamedTuple):
 
 def placed(heldout: Heldout, simplex: Simplex) -> Placed:
     """Where a cluster is active among the held-out tokens."""
-    tokens, rows = active_rows(heldout.codes, simplex.cluster, simplex.activity_limit)
+    tokens, rows = active_rows(
+        heldout.codes[:, simplex.cluster.latents], simplex.cluster, simplex.activity_limit
+    )
     coordinates = barycentric(rows, simplex.vertices)
     return Placed(tokens, rows, clipped(coordinates))
