@@ -8,6 +8,7 @@ from aanet_assets.study.settings import (
     BeliefSettings,
     CacheSettings,
     CorpusSettings,
+    InterpretationSettings,
     LocalSettings,
     SaeSettings,
     SelectionSettings,
@@ -32,6 +33,7 @@ study = Study(
     n_clusters=(64, 128, 256),
     trust=TrustSettings(replicates=1),
     belief=BeliefSettings(),
+    interpretation=InterpretationSettings(),
     # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken
     # are the strongest reconstruction elbows (category B).
     selection=SelectionSettings(

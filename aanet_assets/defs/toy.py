@@ -10,6 +10,7 @@ from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
+    InterpretationSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
@@ -53,6 +54,7 @@ study = Study(
     # Replicates of so many null clusters would take longer than all the rest.
     trust=TrustSettings(chance=500, replicates=1),
     belief=BeliefSettings(),
+    interpretation=InterpretationSettings(),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union7"),
 )

@@ -10,6 +10,7 @@ from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
+    InterpretationSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
@@ -39,6 +40,7 @@ study = Study(
     selection=SelectionSettings(mode="geometric"),
     trust=TrustSettings(replicates=5),
     belief=BeliefSettings(),
+    interpretation=InterpretationSettings(),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="union22", n_clusters=22),
 )

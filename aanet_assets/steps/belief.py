@@ -209,8 +209,8 @@ def _(run: Run[ByN]) -> list[Finding]:
 
 
 _HELDOUT = (activation_cache, predictions, token_groups)
-_PLACED = (clustering, cluster_rows, null_clusters, simplex_fits, *_HELDOUT)
-_PLACED_SETTINGS = ("rows.max_norm_ratio", "belief.tokens", "belief.all_off", "belief.seed")
+PLACED = (clustering, cluster_rows, null_clusters, simplex_fits, *_HELDOUT)
+PLACED_SETTINGS = ("rows.max_norm_ratio", "belief.tokens", "belief.all_off", "belief.seed")
 
 
 @step(
@@ -219,8 +219,8 @@ _PLACED_SETTINGS = ("rows.max_norm_ratio", "belief.tokens", "belief.all_off", "b
     job="stage1_belief",
     kinds=("numpy", "duckdb"),
     when=uses_belief,
-    reads=_PLACED,
-    settings=(*_PLACED_SETTINGS, "belief.scored_tokens", "truth.process"),
+    reads=PLACED,
+    settings=(*PLACED_SETTINGS, "belief.scored_tokens", "truth.process"),
     tables=(BARYCENTRIC_PREDICTION,),
 )
 def barycentric_prediction(run: Run[ByN]) -> Outcome:
@@ -231,7 +231,7 @@ def barycentric_prediction(run: Run[ByN]) -> Outcome:
     """
     from aanet_assets.belief.tables import prediction_rows
 
-    heldout, simplices, truth = _placed(run)
+    heldout, simplices, truth = placed_clusters(run)
     rows = prediction_rows(heldout, simplices, run.study.belief_settings, truth)
     return _outcome(run, BARYCENTRIC_PREDICTION, _frame(rows))
 
@@ -247,8 +247,8 @@ def _(run: Run[ByN]) -> list[Finding]:
     job="stage1_belief",
     kinds=("scipy", "duckdb"),
     when=uses_belief,
-    reads=_PLACED,
-    settings=(*_PLACED_SETTINGS, "belief.pairs", "truth.process"),
+    reads=PLACED,
+    settings=(*PLACED_SETTINGS, "belief.pairs", "truth.process"),
     tables=(BELIEF_UPDATE, BELIEF_CHAINS),
     files=(CHAIN_PLOT,),
 )
@@ -262,7 +262,7 @@ def belief_update(run: Run[ByN]) -> Outcome:
     from aanet_assets.belief.tables import chain_rows, update_rows
     from aanet_assets.review.chain_plot import write_chain_plot
 
-    heldout, simplices, truth = _placed(run)
+    heldout, simplices, truth = placed_clusters(run)
     table = _frame(update_rows(heldout, simplices, run.study.belief_settings, truth))
     names = [name for name in BELIEF_CHAINS.names if name != "n_clusters_total"]
     found = list(chain_rows(heldout, simplices, run.study.belief_settings, truth))
@@ -299,8 +299,8 @@ def _(run: Run[ByN]) -> list[Finding]:
     kinds=("pytorch", "duckdb"),
     on_device=True,
     when=uses_belief,
-    reads=(language_model, *_PLACED),
-    settings=(*_PLACED_SETTINGS, "model", "revision", "dtype", "sae", "belief.edited_tokens",
+    reads=(language_model, *PLACED),
+    settings=(*PLACED_SETTINGS, "model", "revision", "dtype", "sae", "belief.edited_tokens",
               "belief.edit_points"),
     tables=(INTERVENTIONAL_MIXTURE,),
 )  # fmt: skip
@@ -313,7 +313,7 @@ def interventional_mixture(run: Run[ByN]) -> Outcome:
     from aanet_assets.belief.editor import Editor
     from aanet_assets.belief.tables import edit_rows
 
-    heldout, simplices, _ = _placed(run)
+    heldout, simplices, _ = placed_clusters(run)
     editor = Editor(run.study, heldout, _groups(run))
     rows = edit_rows(heldout, simplices, run.study.belief_settings, editor)
     return _outcome(run, INTERVENTIONAL_MIXTURE, _frame(rows))
@@ -331,8 +331,8 @@ def _(run: Run[ByN]) -> list[Finding]:
     kinds=("pytorch", "duckdb"),
     on_device=True,
     when=uses_belief,
-    reads=(language_model, *_PLACED),
-    settings=(*_PLACED_SETTINGS, "model", "revision", "dtype", "sae", "belief.near_tokens",
+    reads=(language_model, *PLACED),
+    settings=(*PLACED_SETTINGS, "model", "revision", "dtype", "sae", "belief.near_tokens",
               "truth.process"),
     tables=(VERTEX_STEERING,),
 )  # fmt: skip
@@ -345,7 +345,7 @@ def vertex_steering(run: Run[ByN]) -> Outcome:
     from aanet_assets.belief.editor import Editor
     from aanet_assets.belief.tables import steering_rows
 
-    heldout, simplices, truth = _placed(run)
+    heldout, simplices, truth = placed_clusters(run)
     editor = Editor(run.study, heldout, _groups(run))
     rows = steering_rows(heldout, simplices, run.study.belief_settings, editor, truth)
     return _outcome(run, VERTEX_STEERING, _frame(rows))
@@ -362,15 +362,15 @@ def _(run: Run[ByN]) -> list[Finding]:
     job="stage1_belief",
     kinds=("numpy", "duckdb"),
     when=uses_belief,
-    reads=_PLACED,
-    settings=(*_PLACED_SETTINGS, "belief.near_tokens"),
+    reads=PLACED,
+    settings=(*PLACED_SETTINGS, "belief.near_tokens"),
     tables=(VERTEX_KL,),
 )
 def vertex_kl(run: Run[ByN]) -> Outcome:
     """How far predictions near different vertices are apart: one token per document."""
     from aanet_assets.belief.tables import contrast_rows
 
-    heldout, simplices, _ = _placed(run)
+    heldout, simplices, _ = placed_clusters(run)
     return _outcome(
         run, VERTEX_KL, _frame(contrast_rows(heldout, simplices, run.study.belief_settings))
     )
@@ -405,7 +405,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     return _check(run, FUNCTIONAL_EVIDENCE)
 
 
-def _placed(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | None]":
+def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | None]":
     """Held-out tokens, the clusters that have a simplex, and the truth where it is known."""
     import pandas as pd
 

@@ -448,6 +448,37 @@ class BeliefSettings(Settings):
     """Seed of all that is drawn."""
 
 
+class InterpretationSettings(Settings):
+    """Names for vertices, from a language model behind an OpenAI-compatible address or from words.
+
+    It needs the study's `belief`.
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Address of the API, such as `http://localhost:8000/v1`; without one, vertices are named by
+    the words that stand near them and not near the others."""
+    explainer: str = ""
+    """Name of the model that names vertices."""
+    scorer: str | None = None
+    """Name of the model that is asked which passages fit a name; the explainer if None."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Variable of the environment that holds the key; it may be unset."""
+    examples: Count = 12
+    """Passages from which a vertex is named."""
+    scored: Count = 20
+    """Passages by which its name is scored, and as many hard others."""
+    timeout: Positive = 60.0
+    """Seconds that an answer may take."""
+    seed: int = 46
+    """Seed of the passages, handed to the endpoint, too."""
+
+    @model_validator(mode="after")
+    def _a_model(self) -> "InterpretationSettings":
+        if self.endpoint and not self.explainer:
+            raise ValueError("an endpoint needs the name of a model: set explainer")
+        return self
+
+
 class RefitSettings(Settings):
     """How stage 3 gets the model of a selected cluster."""
 

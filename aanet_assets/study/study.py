@@ -20,6 +20,7 @@ from aanet_assets.study.settings import (
     ExtremaSettings,
     FitSettings,
     HubSettings,
+    InterpretationSettings,
     LocalSettings,
     PredictionSettings,
     RefitSettings,
@@ -103,6 +104,8 @@ class Study(Activations):
     """Null clusters, replicates and evidence."""
     belief: BeliefSettings | None = None
     """Whether the model uses the simplices; None asks nothing of it beyond its activations."""
+    interpretation: InterpretationSettings | None = None
+    """Names for vertices; None gives them none."""
     refit: RefitSettings = RefitSettings()
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()
@@ -119,6 +122,15 @@ class Study(Activations):
     def _one_origin(self) -> "Study":
         if self.truth is not None and self.local is not None:
             raise ValueError("give truth or local, not both: each makes the corpus")
+        return self
+
+    @model_validator(mode="after")
+    def _names_need_belief(self) -> "Study":
+        if self.interpretation is not None and self.belief is None:
+            raise ValueError(
+                "interpretation needs belief, in whose simplices vertices are: set "
+                "belief=BeliefSettings()"
+            )
         return self
 
     @model_validator(mode="after")
@@ -178,6 +190,17 @@ class Study(Activations):
         if self.belief is None:
             raise ValueError(f"study {self.name!r} has no belief: it asks nothing of the model")
         return self.belief
+
+    @property
+    def names_asked(self) -> InterpretationSettings:
+        """How vertices are named, of studies that name them.
+
+        Raises:
+            ValueError: this study does not.
+        """
+        if self.interpretation is None:
+            raise ValueError(f"study {self.name!r} has no interpretation: it names no vertices")
+        return self.interpretation
 
     @property
     def revisions(self) -> dict[str, str | None]:

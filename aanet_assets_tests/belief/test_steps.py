@@ -10,9 +10,10 @@ from aanet_assets.belief import evidence
 from aanet_assets.belief.editor import Editor
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.steps import belief as steps
+from aanet_assets.steps import interpretation as naming
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.table import Table
-from aanet_assets.study.settings import BeliefSettings
+from aanet_assets.study.settings import BeliefSettings, InterpretationSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
 
@@ -23,9 +24,10 @@ N = 7
 def asked(finished: Finished) -> Study:
     """The small study with all that is asked of the model made at n_clusters 7."""
     few = BeliefSettings(edited_tokens=40, edit_points=8, near_tokens=30, pairs=60)
-    study = finished.study.model_copy(update={"belief": few})
+    asks = {"belief": few, "interpretation": InterpretationSettings()}
+    study = finished.study.model_copy(update=asks)
     driver = Driver(study, finished.instance)
-    for name in ("functional_evidence", "vertex_kl"):
+    for name in ("functional_evidence", "vertex_kl", "vertex_interpretation"):
         for partition in plan(study, name, [N]):
             if not driver.is_there(partition):
                 driver.materialise(partition)
@@ -76,9 +78,21 @@ def test_all_clusters_are_there_and_what_is_null_has_a_reason(asked: Study) -> N
     assert (contrasts["between"] > contrasts["within"]).all()
 
 
+def test_vertices_of_selected_clusters_have_names_and_null_clusters_too(asked: Study) -> None:
+    table = read(asked, naming.vertex_interpretation, naming.VERTEX_INTERPRETATION)
+    counts = table.groupby(["is_null", "cluster_id"]).size()
+    assert set(counts[False].index) == {0, 3}
+    assert len(counts[True]) == 2
+    assert (table["named_by"] == "contrast words").all()
+    assert table["name"].str.len().gt(0).all()
+    # Letters of the component, which say most of its state.
+    assert table["detection"].dropna().between(0, 1).all()
+    assert table["detection"].notna().any()
+
+
 def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study) -> None:
     run = Run(asked, steps.interventional_mixture.at(n=N))
-    heldout, simplices, _ = steps._placed(run)
+    heldout, simplices, _ = steps.placed_clusters(run)
     editor = Editor(asked, heldout, steps._groups(run))
     tokens = np.array([0, 5, 17, 40])
     found = editor.predict(tokens, editor.residual(tokens)[:, None])[:, 0]
@@ -89,7 +103,7 @@ def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study
 
 
 def test_tokens_stand_where_the_text_says(asked: Study) -> None:
-    heldout, _, truth = steps._placed(Run(asked, steps.belief_update.at(n=N)))
+    heldout, _, truth = steps.placed_clusters(Run(asked, steps.belief_update.at(n=N)))
     assert truth is not None
     np.testing.assert_array_equal(
         heldout.text[heldout.chunks, heldout.positions], heldout.token_ids
@@ -99,7 +113,7 @@ def test_tokens_stand_where_the_text_says(asked: Study) -> None:
     fewer = asked.model_copy(
         update={"belief": asked.belief_settings.model_copy(update={"tokens": 1_000})}
     )
-    some, _, _ = steps._placed(Run(fewer, steps.belief_update.at(n=N)))
+    some, _, _ = steps.placed_clusters(Run(fewer, steps.belief_update.at(n=N)))
     assert 1_000 - asked.cache.seq_len < len(some.token_ids) <= 1_000
     np.testing.assert_array_equal(some.p, heldout.p[: len(some.p)])
 
