@@ -65,7 +65,7 @@ class Head:
 
 def simplices_of(toy: Toy) -> Iterator[Simplex]:
     """The toy's clusters and null clusters at the k that fits best."""
-    n, by_latent = len(toy.recipe.process.components), toy.codes.tocsc()
+    n = len(toy.recipe.process.components)
     shuffles = range(shuffles_for(study.trust.nulls, n))
     null = [matched_shuffle(toy.labels, toy.activity, seed_for(7, toy.name, s)) for s in shuffles]
     for shuffle, labels in enumerate([toy.labels, *null]):
@@ -76,7 +76,7 @@ def simplices_of(toy: Toy) -> Iterator[Simplex]:
             coordinates = toy.decoder[latents] @ orthonormal(columns)
             cluster = Cluster(cluster_id, latents, columns, coordinates)
             seed = seed_for(7, toy.name, shuffle, label)
-            found = gather_rows(by_latent, cluster, study.rows, study.extrema, seed)
+            found = gather_rows([toy.codes[:, latents]], cluster, study.rows, study.extrema, seed)
             shapes = shapes_of(found.rows.train, study.ks, seed, study.trust)
             if shapes:
                 k = max(shapes, key=lambda shape: shape.fit).k
@@ -128,6 +128,12 @@ def look_at(toy: Toy) -> pd.DataFrame:
     enough = [whole[name] >= limit for name, limit in ASKED.items()]
     whole["passes"] = np.logical_and.reduce([*enough, whole["context"] <= LIMITS.max_context])
     whole["right_k"] = whole["true_k"] == whole["k"]
+    own = {(s.cluster.cluster_id, s.is_null): toy.labels[s.cluster.latents] for s in found}
+    # A null cluster whose latents are all of one true cluster is a simplex by chance.
+    whole["of_one"] = [
+        np.bincount(own[key]).max() / len(own[key])
+        for key in zip(*whole[keys].T.values, strict=True)
+    ]
     return whole.assign(toy=toy.name)
 
 
@@ -148,6 +154,9 @@ def main(
     missed = whole[(whole["what"] == "simplex") & ~whole["passes"]]
     print("simplices that do not pass:")
     print(missed[["toy", "cluster_id", "true_k", "k", "r2", *ASKED, "context"]].to_string())
+    chance = whole[(whole["what"] == "null") & whole["passes"]]
+    print("null clusters that pass, and the share of their latents that one cluster has:")
+    print(chance[["toy", "cluster_id", "n_latents", "k", "of_one", *ASKED, "context"]].to_string())
     steered = whole[whole["what"] == "simplex"]
     print(steered[["true_reached", "true_kl_after", "random", "operator_error"]].describe())
 
