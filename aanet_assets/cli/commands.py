@@ -26,6 +26,7 @@ from aanet_assets.cli.terminal import (
     mend_orphans,
     open_instance,
     partition_progress,
+    state_problem,
     stop,
 )
 
@@ -106,8 +107,6 @@ def run(
     cancel: Cancel = False,
 ) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
-    from sqlalchemy.exc import OperationalError
-
     from aanet_assets.activations.preflight import preflight
     from aanet_assets.cli.report import print_report
     from aanet_assets.orchestration.driver import Driver, Failure
@@ -140,12 +139,13 @@ def run(
                 step.afterwards(module.study)
     except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
         raise stop(error) from None
-    except OperationalError as error:
-        reason = f"Dagster's own files cannot be written: {error.orig}. Is the disk full?"
-        raise stop(f"{reason} To go on: {again}") from None
     except KeyboardInterrupt:
         console.print(f"Stopped; nothing is half written. To go on: {again}")
         raise typer.Exit(130) from None
+    except Exception as error:
+        if (said := state_problem(error)) is None:
+            raise
+        raise stop(f"{said}. To go on: {again}") from None
     if last is None:
         print_report(module.study, console)
 

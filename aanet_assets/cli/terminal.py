@@ -5,7 +5,9 @@ Nothing heavy is imported before a command asks for it, so that `aanet --help` a
 
 import glob
 import io
+import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -106,7 +108,46 @@ def open_instance() -> "dg.DagsterInstance":
     # Processes that are started from here, Dagit's above all, are to use it, too.
     is_pattern = glob.escape(str(home)) != str(home)
     os.environ["DAGSTER_HOME"] = str(_WORKING_DIRECTORY if is_pattern else home)
-    return dg.DagsterInstance.get()
+    # What is said below is enough: tries to reach a database say it several times.
+    logging.disable(logging.WARNING)
+    try:
+        instance = dg.DagsterInstance.get()
+        # A database that is not there shows when it is first asked.
+        instance.get_runs(limit=1)
+    except dg.DagsterInvalidConfigError as error:
+        unset = sorted({v for one in error.errors for v in _UNSET.findall(one.message)})
+        what = f"variables of the environment that are not set: {', '.join(unset)}" if unset else (
+            "; ".join(one.message for one in error.errors)
+        )  # fmt: skip
+        raise stop(f"{home / 'dagster.yaml'} asks for {what}") from None
+    except Exception as error:
+        if said := state_problem(error):
+            raise stop(said) from None
+        raise
+    finally:
+        logging.disable(logging.NOTSET)
+    return instance
+
+
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
+
+
+def state_problem(error: BaseException) -> str | None:
+    """Why Dagster's own state cannot be read or written, in a sentence; None if it is not that."""
+    from sqlalchemy.exc import DBAPIError
+
+    causes: list[BaseException | None] = [error]
+    while (last := causes[-1]) is not None:
+        if isinstance(last, DBAPIError):
+            said = " ".join(str(last.orig).split()).rstrip(" .?")
+            if type(last.orig).__module__ == "sqlite3":
+                return f"Dagster's own files cannot be written: {said} (is the disk full?)"
+            return (
+                f"the database that dagster.yaml names for Dagster's state cannot be used: {said}. "
+                "What is finished is kept"
+            )
+        causes.append(last.__cause__ or last.__context__)
+    return None
 
 
 def mend_orphans(instance: "dg.DagsterInstance") -> None:

@@ -3,14 +3,16 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from aanet_assets.cli.terminal import open_instance
+from aanet_assets.cli.terminal import open_instance, state_problem
 from aanet_assets_tests.conftest import PROJECT, Finished, said
 
 
@@ -157,3 +159,39 @@ def test_a_folder_that_this_locale_cannot_name_is_refused(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "set PYTHONUTF8=1" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_variables_that_dagsters_settings_name_and_nobody_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = new_home(tmp_path / "unset")
+    monkeypatch.setenv("AANET_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    settings = (home / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(
+        settings.replace("base_dir: data/.dagster\nlocal", "base_dir: {env: NOT_SET}\nlocal")
+    )
+    found = said("doctor", "toy", code=1)
+    assert found.endswith("asks for variables of the environment that are not set: NOT_SET ")
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence() -> None:
+    def raised(kind: type[Exception], text: str) -> Exception:
+        try:
+            try:
+                raise OperationalError("SELECT 1", {}, kind(text))
+            except OperationalError as cause:
+                raise RuntimeError("too many retries") from cause
+        except RuntimeError as error:
+            return error
+
+    refused = raised(ConnectionError, "connection to port 5432 failed:\n\tConnection refused?\n")
+    assert state_problem(refused) == (
+        "the database that dagster.yaml names for Dagster's state cannot be used: connection to "
+        "port 5432 failed: Connection refused. What is finished is kept"
+    )
+    full = raised(sqlite3.OperationalError, "database or disk is full")
+    assert state_problem(full) == (
+        "Dagster's own files cannot be written: database or disk is full (is the disk full?)"
+    )
+    assert state_problem(KeyError("x")) is None
