@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from aanet_assets.selection.filters import select_clusters
-from aanet_assets.selection.verdicts import select_geometric
+from aanet_assets.selection.verdicts import select_by_table
 from aanet_assets.study.layout import StudyPaths, data_root
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
 
 name = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "toy"
 paths = StudyPaths(data_root() / name)
@@ -79,13 +79,18 @@ plt.show()
 
 # %% [markdown]
 # ## Other thresholds
-# Both selections with other settings, without running anything; put what you like into the study.
+# All selections with other settings, without running anything; put what you like into the study.
+# The functional one is there where the study asks what the model does (`belief`).
 
 # %%
 by_elbows = select_clusters(metrics, SelectionSettings(b_sd=1.5, arch_monotonic=False), n)
-geometric = select_geometric(evidence, SelectionSettings(), TrustSettings(min_fit=0.7), n)
-for mode, selection in (("elbow", by_elbows), ("geometric", geometric)):
-    print(f"\n{mode}: {len(selection.selected)} clusters")
+limits = {"geometric": (evidence, TrustSettings(min_fit=0.7))}
+if "functional_evidence" in set(tables["table_name"]):
+    used = sql(f"FROM functional_evidence WHERE n_clusters_total = {n}")
+    limits["functional"] = (used, BeliefSettings(min_int_r2=0.8))
+found = [select_by_table(mode, t, SelectionSettings(), own, n) for mode, (t, own) in limits.items()]
+for selection in (by_elbows, *found):
+    print(f"\n{selection.mode}: {len(selection.selected)} clusters")
     print(selection.selected[["cluster_id", "category", "k", "k_source"]].to_string(index=False))
     print(selection.funnel.to_string(index=False))
 

@@ -9,15 +9,10 @@ from rich.table import Table
 
 from aanet_assets.orchestration.materialise import fetch_database
 from aanet_assets.orchestration.pipeline import tables_of
-from aanet_assets.selection.verdicts import explain_none_of, select_both
-from aanet_assets.steps.evidence import EVIDENCE, evidence
+from aanet_assets.selection.verdicts import explain_none_of
 from aanet_assets.steps.ground_truth import RECOVERY_PLOT
-from aanet_assets.steps.metrics import (
-    CONSOLIDATED_METRICS,
-    METRICS_CSV,
-    PLOTS,
-    consolidated_metrics,
-)
+from aanet_assets.steps.metrics import METRICS_CSV, PLOTS
+from aanet_assets.steps.selection import selected_clusters, selections
 from aanet_assets.steps.vertices import MANIFEST
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.run import Run
@@ -41,7 +36,7 @@ def _frame(study: Study, sql: str) -> pd.DataFrame:
 def _print_recovery(study: Study, n: int, console: Console) -> None:
     recovery = _frame(
         study,
-        f"""SELECT r.*, simplex_k, simplex_fit, geometric_category
+        f"""SELECT r.*, simplex_fit, s.k
             FROM recovery r
             LEFT JOIN evidence e
               ON (e.n_clusters_total, e.cluster_id) = (r.n_clusters_total, r.cluster_id)
@@ -65,7 +60,7 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
             *(_number(row[name], 3) for name in ("r2", "token_r2", "leak")),
             *(_number(value, 0) for value in whole),
             _number(row["simplex_fit"], 2),
-            f"simplex of {row['simplex_k']}" if row["geometric_category"] == "S" else "no simplex",
+            "no simplex" if pd.isna(row["k"]) else f"simplex of {row['k']:.0f}",
             _number(row["barycentric_r2"], 3),
             _number(row["vertex_purity"], 3),
         )
@@ -116,16 +111,13 @@ def _print_selection(study: Study, console: Console) -> None:
 
 def _print_funnel(study: Study, n: int, console: Console) -> None:
     """What each filter of the mode in use turned away at one n, and in words what to try."""
-    metrics = Run(study, consolidated_metrics.at(n=n)).read(CONSOLIDATED_METRICS)
-    known = Run(study, evidence.at(n=n)).read(EVIDENCE)
-    mode = study.selection.mode
-    both = select_both(metrics, known, study.selection, study.trust, n)
+    mode, by_mode = study.selection.mode, selections(Run(study, selected_clusters.at(n=n)))
     title = f"What each filter of the {mode} mode turned away, n_clusters {n}"
     table = Table("filter", "turned away", "left", title=title)
-    for step in both[mode].funnel.to_dict("records"):
+    for step in by_mode[mode].funnel.to_dict("records"):
         table.add_row(step["filter"], str(step["failed_here"]), str(step["remaining"]))
     console.print(table)
-    console.print(escape(explain_none_of(both, mode, study.ks)), highlight=False, soft_wrap=True)
+    console.print(escape(explain_none_of(by_mode, mode, study.ks)), highlight=False, soft_wrap=True)
 
 
 def _print_places(study: Study, console: Console) -> None:

@@ -45,7 +45,7 @@ study = Study(
     # the average one is enough (category B). The archetypal loss of a simplex that fits is close to
     # zero, and its elbow and order are noise: they decide nothing here.
     selection=SelectionSettings(
-        mode="geometric",
+        mode="functional",
         b_sd=0.0,
         arch_monotonic=False,
         max_k_differential=6,

@@ -37,7 +37,7 @@ study = Study(
     n_clusters=(22,),
     clustering=ClusteringSettings(method="spectral_cooccurrence", cooccurrence="phi"),
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
-    selection=SelectionSettings(mode="geometric"),
+    selection=SelectionSettings(mode="functional"),
     trust=TrustSettings(replicates=5),
     belief=BeliefSettings(),
     interpretation=InterpretationSettings(),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aanet_assets.selection.rules import ELBOW, GEOMETRIC, MODES
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
+from aanet_assets.study.settings import BeliefSettings, SelectionSettings, Settings, TrustSettings
 
 DIGITS = 4
 """Significant digits of numbers that are only drawn: more would only make the page large."""
@@ -23,6 +23,7 @@ DRAWN = {
         "aanet_archetypal_loss_elbow_strength",
     ),
     GEOMETRIC: ("coactivity", "coactivity_q", "simplex_fit", "simplex_k"),
+    FUNCTIONAL: ("kl_explained", "int_r2"),
 }
 """Columns of each mode's table that the page draws, whether or not a rule names them."""
 CURVE_POINTS = 40
@@ -52,13 +53,17 @@ def numbers(values: Iterable[object]) -> list[float | int | None]:
 
 
 def cluster_rows(
-    metrics: pd.DataFrame, evidence: pd.DataFrame, verdicts: pd.DataFrame
+    metrics: pd.DataFrame,
+    evidence: pd.DataFrame,
+    functional: pd.DataFrame | None,
+    verdicts: pd.DataFrame,
 ) -> list[dict[str, Any]]:
     """One entry per cluster: what is known of it and does not depend on k, and its losses.
 
     Values that the page draws or judges have the names of their columns.
     """
-    known = evidence[~evidence["is_null"]].set_index("cluster_id")
+    known = {GEOMETRIC: evidence} | ({} if functional is None else {FUNCTIONAL: functional})
+    real = {mode: t[~t["is_null"]].set_index("cluster_id") for mode, t in known.items()}
     verdicts = verdicts.set_index("cluster_id")
     found = []
     for cluster_id, own in metrics.sort_values("aanet_k").groupby("cluster_id"):
@@ -70,7 +75,8 @@ def cluster_rows(
             "archLoss": numbers(own["aanet_archetypal_loss"]),
             "selected": bool(verdict["selected"]),
         }
-        for mode, row in ((ELBOW, first), (GEOMETRIC, known.loc[cluster_id])):
+        rows = {ELBOW: first} | {mode: table.loc[cluster_id] for mode, table in real.items()}
+        for mode, row in rows.items():
             entry |= {name: exact(row[name]) for name in (*DRAWN[mode], *MODES[mode].columns)}
             entry[mode] = _text(verdict[f"{mode}_category"])
             entry[f"{mode}Reason"] = _text(verdict[f"{mode}_reason"])
@@ -172,36 +178,41 @@ def _tokens(row: Mapping[Any, Any]) -> Iterator[str]:
         yield token if whole or pd.isna(start) else row["full_text"][int(start) : int(end)]
 
 
-def settings(selection: SelectionSettings, trust: TrustSettings) -> dict[str, Any]:
-    """The settings of selection in use, by name, what they are by default, and what they decide.
+def settings(
+    selection: SelectionSettings, trust: TrustSettings, belief: BeliefSettings | None
+) -> dict[str, Any]:
+    """The settings of selection in use, by group and name, their defaults, and what they decide.
 
-    `rules` are `MODES`, each with kind and bounds of its settings as their fields declare them.
+    `rules` are those of `MODES` that the study has, each with group, kind and bounds of its
+    settings as their fields declare them.
     """
-    groups = (SelectionSettings, TrustSettings)
-    fields = {
-        name: {
-            "kind": field.get("type"),
-            "least": field.get("minimum", field.get("exclusiveMinimum")),
-            "most": field.get("maximum", field.get("exclusiveMaximum")),
-        }
-        for group in groups
-        for name, field in group.model_json_schema()["properties"].items()
-    }
+    groups: dict[str, Settings] = {"selection": selection, "trust": trust}
+    if belief is not None:
+        groups["belief"] = belief
     return {
         "rules": {
             name: {
                 "rules": [rule._asdict() for rule in mode.rules],
                 "strengths": {key: own._asdict() for key, own in mode.strengths.items()},
                 "categories": [category._asdict() for category in mode.categories],
-                "settings": {setting: fields[setting] for setting in mode.settings},
+                "settings": {setting: _field(setting, groups) for setting in mode.settings},
             }
             for name, mode in MODES.items()
+            if mode.limits in groups
         },
-        "settings": selection.model_dump() | trust.model_dump(),
-        "defaults": {
-            "selection": SelectionSettings().model_dump(),
-            "trust": TrustSettings().model_dump(),
-        },
+        "settings": {group: own.model_dump() for group, own in groups.items()},
+        "defaults": {group: type(own)().model_dump() for group, own in groups.items()},
+    }
+
+
+def _field(setting: str, groups: Mapping[str, Settings]) -> dict[str, Any]:
+    group = next(name for name, own in groups.items() if setting in type(own).model_fields)
+    field = type(groups[group]).model_json_schema()["properties"][setting]
+    return {
+        "group": group,
+        "kind": field.get("type"),
+        "least": field.get("minimum", field.get("exclusiveMinimum")),
+        "most": field.get("maximum", field.get("exclusiveMaximum")),
     }
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // The rules of selection are those of selection/rules.py, which come with the data; here they are only evaluated.
 const at = id => document.getElementById(id);
-const COLOURS = {S: "#1b7837", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
+const COLOURS = {S: "#1b7837", F: "#c51b7d", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
 const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};
 const LEGEND = {showlegend: true, legend: {orientation: "h", font: {size: 10}, x: 0, y: 1.02, yanchor: "bottom"}, margin: {...LAYOUT.margin, t: 30}};
 const CONFIG = {responsive: true, displaylogo: false};
@@ -9,7 +9,7 @@ const HOLDS = {">=": (value, limit) => value >= limit, "<=": (value, limit) => v
 const RECON = "aanet_recon_loss_elbow_strength", ARCH = "aanet_archetypal_loss_elbow_strength";
 // Where strengths are drawn that no falling loss has.
 const EDGE = 0.76;
-// Filled by start(), once they are unpacked; `limits` are the settings of selection as they are now.
+// Filled by start(), once they are unpacked; `limits` are the mode and the settings of all rules as they are now.
 let data, byId, limits;
 // What each mode makes of the clusters, by these settings.
 let judgements;
@@ -95,7 +95,7 @@ const PLOTS = {
 
 function hover(c) {
   return `<b>cluster ${c.id}</b>, ${c.latents.length} latents<br>elbows: k ${show(c.aanet_recon_loss_elbow_k)} (${show(c[RECON])}), k ${show(c.aanet_archetypal_loss_elbow_k)} (${show(c[ARCH])})` +
-    `<br>best fit ${show(c.simplex_fit)} at k ${show(c.simplex_k)}, q ${show(c.coactivity_q)}<br>elbow ${c.elbow || "no"}, geometric ${c.geometric || "no"}`;
+    `<br>best fit ${show(c.simplex_fit)} at k ${show(c.simplex_k)}, q ${show(c.coactivity_q)}<br>${Object.keys(data.rules).map(mode => `${mode} ${c[mode] || "no"}`).join(", ")}`;
 }
 
 function line(axis, at, color) {
@@ -103,10 +103,10 @@ function line(axis, at, color) {
   return {type: "line", ...ends, line: {dash: "dot", color}};
 }
 
-// Limits of the geometric mode's rules on what is drawn.
+// Limits of the rules on what is drawn.
 function ruleLimits(x, y) {
-  return [[x, "x"], [y, "y"]].flatMap(([column, axis]) => data.rules.geometric.rules.filter(rule => rule.column === column && rule.setting)
-    .map(rule => line(axis, limits[rule.setting], COLOURS.S)));
+  return Object.values(data.rules).flatMap(({rules, categories}) => [[x, "x"], [y, "y"]].flatMap(([column, axis]) =>
+    rules.filter(rule => rule.column === column && rule.setting).map(rule => line(axis, limits[rule.setting], COLOURS[categories[0].name]))));
 }
 
 function categoryLimits(x) {
@@ -151,13 +151,13 @@ function drawChart() {
 }
 
 function drawSliders() {
-  const named = Object.entries(data.rules[limits.mode].settings), defaults = {...data.defaults.selection, ...data.defaults.trust};
-  const sliders = named.filter(([, {kind}]) => kind !== "boolean").map(([name, {kind, least, most}]) => {
+  const named = Object.entries(data.rules[limits.mode].settings);
+  const sliders = named.filter(([, {kind}]) => kind !== "boolean").map(([name, {group, kind, least, most}]) => {
     // A slider can only be at its steps; the box beside it holds the threshold itself.
-    const label = element("label", name), held = limits[name], whole = kind === "integer";
-    const min = least ?? defaults[name] - 5, max = most ?? defaults[name] + (whole ? 10 : 5), step = whole ? 1 : (max - min) / 200;
+    const label = element("label", name), held = limits[name], whole = kind === "integer", own = data.defaults[group][name];
+    const min = least ?? (most === null ? own - 5 : most - 1), max = most ?? own + (whole ? 10 : 5), step = whole ? 1 : (max - min) / 200;
     const slider = element("input", "", {type: "range", min: Math.min(min, held), max: Math.max(max, held), step});
-    const box = element("input", "", {type: "number", step, required: true, id: name, value: held, title: `in the study: ${data.settings[name]}`});
+    const box = element("input", "", {type: "number", step, required: true, id: name, value: held, title: `in the study: ${data.settings[group][name]}`});
     if (least !== null) box.min = least;
     if (most !== null) box.max = most;
     slider.value = held;
@@ -185,16 +185,17 @@ function drawSliders() {
 // As Python: the mode and whatever differs from the defaults, so that it can take the place of the study's own.
 function settings() {
   const python = value => typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value);
-  return [["selection", "SelectionSettings"], ["trust", "TrustSettings"]].map(([group, type]) => {
-    const changed = Object.entries(data.defaults[group]).filter(([name, value]) => name === "mode" || limits[name] !== value);
-    return `${group}=${type}(${changed.map(([name]) => `${name}=${python(limits[name])}`).join(", ")})`;
+  return Object.entries(data.settings).map(([group, own]) => {
+    const now = Object.entries(own).map(([name, value]) => [name, name in limits ? limits[name] : value]);
+    const changed = now.filter(([name, value]) => name === "mode" || value !== data.defaults[group][name]);
+    const type = `${group[0].toUpperCase()}${group.slice(1)}Settings`;
+    return `${group}=${type}(${changed.map(([name, value]) => `${name}=${python(value)}`).join(", ")})`;
   }).join(", ");
 }
 
 const COLUMNS = {
   id: "id", latents: "size", now: "now", fit: "simplex_fit", "fit k": "simplex_k", together: "coactivity", q: "coactivity_q",
   "elbow k": "aanet_recon_loss_elbow_k", strength: RECON, "arch. k": "aanet_archetypal_loss_elbow_k", "arch. strength": ARCH,
-  elbow: "elbow", geometric: "geometric",
 };
 const valueOf = (c, column) => column === "now" ? category(c) : column === "size" ? c.latents.length : c[column];
 
@@ -220,7 +221,7 @@ function drawTable() {
     if (y === null || y === "") return -1;
     return (x < y ? -1 : x > y ? 1 : a.id - b.id) * (sorting.down ? -1 : 1);
   };
-  const rows = data.clusters.filter(c => !wanted || [c.id, category(c), c.elbowReason, c.geometricReason].join(" ").toLowerCase().includes(wanted));
+  const rows = data.clusters.filter(c => !wanted || [c.id, category(c), ...Object.keys(data.rules).map(mode => c[`${mode}Reason`])].join(" ").toLowerCase().includes(wanted));
   at("clusters").tBodies[0].replaceChildren(...rows.sort(order).map(c => {
     const row = element("tr", "", {className: c.id === picked ? "picked" : ""});
     row.dataset.cluster = c.id;
@@ -338,15 +339,24 @@ async function start() {
   document.head.append(element("script", await unpacked("plotly")));
   data = JSON.parse(await unpacked("data"));
   byId = new Map(data.clusters.map(c => [c.id, c]));
-  limits = {...data.settings};
+  const {rules} = data;
+  limits = {mode: data.settings.selection.mode};
+  for (const mode of Object.values(rules)) for (const [name, {group}] of Object.entries(mode.settings)) limits[name] = data.settings[group][name];
+  if (rules.functional) {
+    PLOTS["mixtures of predictions against mixtures under edits"] = scatter("kl_explained", "int_r2", "share of predictions that mixtures over the vertices explain", "R² of edits as mixtures of those to the vertices", {lines: ruleLimits});
+    Object.assign(COLUMNS, {mixtures: "kl_explained", edits: "int_r2"});
+  }
+  for (const mode of Object.keys(rules)) COLUMNS[mode] = mode;
   at("summary").textContent = data.summary;
   at("plot").replaceChildren(...Object.keys(PLOTS).map(name => element("option", name)));
   at("plot").addEventListener("change", () => { drawChart(); });
   at("filter").addEventListener("input", drawTable);
-  for (const radio of document.querySelectorAll("[name=mode]")) {
-    radio.checked = radio.value === limits.mode;
-    radio.addEventListener("change", () => { limits.mode = radio.value; drawSliders(); refresh(); });
-  }
+  at("modes").replaceChildren(...Object.keys(rules).map(mode => {
+    const label = element("label"), radio = element("input", "", {type: "radio", name: "mode", value: mode, checked: mode === limits.mode});
+    radio.addEventListener("change", () => { limits.mode = mode; drawSliders(); refresh(); });
+    label.append(radio, ` ${mode}`);
+    return label;
+  }));
   at("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(settings());
     at("copy").textContent = "Copied";

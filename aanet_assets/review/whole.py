@@ -15,6 +15,7 @@ def page_of(
     n: int,
     metrics: pd.DataFrame,
     evidence: pd.DataFrame,
+    functional: pd.DataFrame | None,
     shapes: pd.DataFrame,
     verdicts: pd.DataFrame,
     replicates: pd.DataFrame | None,
@@ -32,8 +33,8 @@ def page_of(
             "clusters"
         ),
         "ks": list(study.ks),
-        **contents.settings(study.selection, study.trust),
-        "clusters": contents.cluster_rows(metrics, evidence, verdicts),
+        **contents.settings(study.selection, study.trust, study.belief),
+        "clusters": contents.cluster_rows(metrics, evidence, functional, verdicts),
         "shapes": shapes_by_cluster(shapes),
         "bands": contents.bands(replicates, study.ks),
         "details": details(found, chosen, ks_shown, study.aanet),

@@ -52,18 +52,19 @@ FUNNEL = {
 class Selection(NamedTuple):
     """The selected clusters and how they came to be; columns and types as in the tables above."""
 
+    mode: str
     selected: pd.DataFrame
-    """One row per selected cluster. category is A, B, C, D, or M for a manual pick; k_source is
-    "manual", "archetypal elbow" or "reconstruction elbow"."""
+    """One row per selected cluster. category is one of the mode's, or M for a manual pick; k_source
+    is "manual", "archetypal elbow", "reconstruction elbow" or "best fit"."""
     verdicts: pd.DataFrame
     """One row per cluster; the reason is never empty."""
     funnel: pd.DataFrame
     """One row per filter, in order: failed_here clusters fail it of those that the earlier filters
     let through; failed_cumulative fail it or an earlier one; remaining are left. In the last row,
-    those that reach no category fail. Manual picks are not counted."""
+    those that reach no category fail, in the elbow mode. Manual picks are not counted."""
     threshold: dict[str, float | int | None]
     """`Limits`, of the elbow mode: None for a strength that fewer than two clusters have; and
-    n_passing alone of the geometric mode."""
+    n_passing alone of the others."""
 
 
 def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters: int) -> Selection:
@@ -119,6 +120,7 @@ def select_clusters(table: pd.DataFrame, settings: SelectionSettings, n_clusters
             selected.append((n_clusters, c.cluster_id, category, k, k_source, *carried))
     steps = [*steps_of(in_use), ("reaches a category", ", ".join(MODES[ELBOW].deviations))]
     return Selection(
+        ELBOW,
         frame(selected, SELECTED),
         frame(verdicts, VERDICTS),
         funnel_of(steps, list(failures.values()), n_clusters),
@@ -167,11 +169,12 @@ def explain_none(selection: Selection) -> str:
     n_clusters = selection.verdicts["n_clusters_total"].iloc[0]
     by_hand = f"Or pick by hand: selection.manual_clusters = '{n_clusters}:0,1'."
     steps = selection.funnel.to_dict("records")
-    if "recon_mean" not in limits:
+    if selection.mode != ELBOW:
         counts = ", ".join(f"{step['failed_here']} fail '{step['filter']}'" for step in steps)
         return (
             f"No cluster of n_clusters {n_clusters} is selected by the evidence: of {total}, "
-            f"{counts}. The table evidence has the numbers. {_relax(steps)}{by_hand}"
+            f"{counts}. The table {MODES[selection.mode].table} has the numbers. "
+            f"{_relax(selection.mode, steps)}{by_hand}"
         )
     filters = steps[:-1]
     n_passing = filters[-1]["remaining"]
@@ -193,17 +196,20 @@ def explain_none(selection: Selection) -> str:
         )
     else:
         text += "Categories need a standard deviation, and so 2 clusters that pass. "
-        text += _relax(filters)
+        text += _relax(ELBOW, filters)
     return text + by_hand
 
 
-def _relax(steps: list[dict]) -> str:
+def _relax(mode: str, steps: list[dict]) -> str:
     """Which setting to change, by the step that turns down the most of what reaches it."""
     worst = max(steps, key=lambda step: step["failed_here"])
-    if not worst["setting"]:
+    if worst["setting"]:
+        of_selection = worst["setting"] in SelectionSettings.model_fields
+        group = "selection" if of_selection else MODES[mode].limits
+        return f"Relax {group}.{worst['setting']}, which turns down the most. "
+    if mode == ELBOW:
         return (
             "Most have no elbow metrics: aanet_status and aanet_reason of the consolidated "
             "metrics say why; clusters with too few rows need more training shards. "
         )
-    group = "selection" if worst["setting"] in SelectionSettings.model_fields else "trust"
-    return f"Relax {group}.{worst['setting']}, which turns down the most. "
+    return "Most have no statistics: the column unavailable says why. "

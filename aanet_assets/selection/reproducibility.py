@@ -10,7 +10,7 @@ from aanet_assets.selection.elbows import elbow_columns
 from aanet_assets.selection.filters import Selection, select_clusters
 from aanet_assets.selection.rules import ELBOW, GEOMETRIC
 from aanet_assets.selection.shapes import shapes_of
-from aanet_assets.selection.verdicts import select_geometric
+from aanet_assets.selection.verdicts import select_by_table
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets.study.study import Study
 
@@ -78,7 +78,8 @@ def geometric_by_rows(
             best = max(shapes, key=lambda shape: shape.fit, default=None)
             table.loc[cluster.cluster_id, "simplex_k"] = best.k if best else pd.NA
             table.loc[cluster.cluster_id, "simplex_fit"] = best.fit if best else np.nan
-        found.append(select_geometric(table.reset_index(), settings, trust, n_clusters))
+        own = table.reset_index()
+        found.append(select_by_table(GEOMETRIC, own, settings, trust, n_clusters))
     return found[0], found[1]
 
 
@@ -104,7 +105,7 @@ def agreement_table(
     study: Study,
     n_clusters: int,
 ) -> list[Agreement]:
-    """Both modes' agreement with themselves, given the tables of one n_clusters."""
+    """The elbow and the geometric mode's agreement with themselves, at one n_clusters."""
     real = evidence[~evidence["is_null"]]
     sizes = real.set_index("cluster_id")["n_latents"]
     own = replicates[~replicates["is_null"]]

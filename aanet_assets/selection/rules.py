@@ -62,6 +62,12 @@ class Mode(NamedTuple):
     strengths: dict[str, Strength]
     """By the names that the tests and words of the categories have for them."""
     categories: tuple[Category, ...]
+    table: str
+    """Whose columns the rules compare."""
+    limits: str = "selection"
+    """Group of the study's settings that holds those that are not of `selection`."""
+    k: str = ""
+    """Column that gives the k of stage 3; empty where `selection.k_from` says which elbow does."""
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -84,15 +90,16 @@ class Mode(NamedTuple):
         return tuple(dict.fromkeys([*(rule.column for rule in self.rules), *strengths, *equal]))
 
 
-ELBOW, GEOMETRIC = "elbow", "geometric"
+ELBOW, GEOMETRIC, FUNCTIONAL = "elbow", "geometric", "functional"
 ELBOWS_APART = "k_differential"
 """Column that is 0 for equal elbows."""
 
 _ENOUGH_LATENTS = Rule(
     "n_latents", ">=", "min_latents", "n_latents >= {limit}", "n_latents {value} < {limit}"
 )
+_UNAVAILABLE = "{column} is not known: {unavailable}"
 MODES: dict[str, Mode] = {
-    # The guide's; columns of `consolidated_metrics`, settings of the study's `selection`.
+    # The guide's.
     ELBOW: Mode(
         rules=(
             _ENOUGH_LATENTS,
@@ -167,8 +174,9 @@ MODES: dict[str, Mode] = {
                 "C", (("arch", "c_sd"),), False, "archetypal strength alone stands out: {arch}"
             ),
         ),
+        table="consolidated_metrics",
     ),
-    # Columns of `evidence`, settings of `selection` and `trust`.
+    # How the rows lie.
     GEOMETRIC: Mode(
         rules=(
             _ENOUGH_LATENTS,
@@ -202,5 +210,81 @@ MODES: dict[str, Mode] = {
                 "together (coactivity {coactivity:.3g}, q {coactivity_q:.2g})",
             ),
         ),
+        table="evidence",
+        limits="trust",
+        k="simplex_k",
+    ),
+    # What the model does with it.
+    FUNCTIONAL: Mode(
+        rules=(
+            _ENOUGH_LATENTS,
+            Rule("kl_explained", "known", "", "its simplex can be tested", missing=_UNAVAILABLE),
+            Rule(
+                "kl_explained",
+                ">=",
+                "min_kl_explained",
+                "mixtures explain predictions (>= {limit})",
+                "mixtures over its {k} vertices explain {value} < {limit} of its predictions",
+                digits=3,
+            ),
+            Rule(
+                "prediction_r2",
+                ">=",
+                "min_prediction_r2",
+                "a hidden chain predicts tokens (R^2 >= {limit})",
+                "a hidden chain of its vertices predicts tokens with an R^2 of {value} < {limit}",
+                _UNAVAILABLE,
+                digits=3,
+            ),
+            Rule(
+                "two_step_r2",
+                ">=",
+                "min_two_step_r2",
+                "two steps of the chain compose (R^2 >= {limit})",
+                "two steps of the chain compose with an R^2 of {value} < {limit}",
+                "{column} is not known: too few tokens have two operators after them",
+                digits=3,
+            ),
+            Rule(
+                "int_r2",
+                ">=",
+                "min_int_r2",
+                "edits act as mixtures (R^2 >= {limit})",
+                "edits act as mixtures of those to the vertices with an R^2 of {value} < {limit}",
+                _UNAVAILABLE,
+                digits=3,
+            ),
+            Rule(
+                "context",
+                "<=",
+                "max_context",
+                "edits act alike at all tokens (<= {limit})",
+                "the token that is edited decides {value} > {limit} of what an edit does",
+                digits=3,
+            ),
+            Rule(
+                "moved",
+                ">=",
+                "min_moved",
+                "edits move predictions (>= {limit} nats)",
+                "edits move predictions by {value} < {limit} nats",
+                digits=3,
+            ),
+        ),
+        strengths={},
+        categories=(
+            Category(
+                "F",
+                (),
+                False,
+                "the model uses its {k} vertices: mixtures explain {kl_explained:.3g} of its "
+                "predictions, a hidden chain predicts tokens (R^2 {prediction_r2:.3g}, two steps "
+                "{two_step_r2:.3g}), and edits act as mixtures (R^2 {int_r2:.3g}, context "
+                "{context:.2g}, moved {moved:.2g} nats)",
+            ),
+        ),
+        table="functional_evidence",
+        limits="belief",
+        k="k",
     ),
 }

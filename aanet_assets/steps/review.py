@@ -3,6 +3,7 @@
 import dagster as dg
 
 from aanet_assets.steps.aanets import STACK, TRAINING_CURVES, aanet_models
+from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE, functional_evidence, uses_belief
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.evidence import (
     CLUSTER_SHAPES,
@@ -30,16 +31,16 @@ PAGE = File("clusters_{n}/review_n{n}.html")
     job="stage3",
     kinds=("plotly",),
     reads=(clustering, cluster_rows, aanet_models, consolidated_metrics, cluster_shapes, replicates,
-           evidence, selected_clusters, refit_models, vertex_samples),
-    settings=("ks", "selection", "trust"),
+           evidence, functional_evidence, selected_clusters, refit_models, vertex_samples),
+    settings=("ks", "selection", "trust", "belief"),
     files=(PAGE,),
-    code_version="4",
+    code_version="5",
 )  # fmt: skip
 def review_page(run: Run[ByN]) -> Outcome:
     """One HTML page to look at all clusters and at thresholds; opens without server and network.
 
-    Interactive plots, each cluster's evidence, both verdicts and the simplex of its best k; for
-    selected clusters the text near its vertices.
+    Interactive plots, each cluster's evidence, the verdicts of all modes and the simplex of its
+    best k; for selected clusters the text near its vertices.
     """
     from aanet_assets.review.details import Found
     from aanet_assets.review.page import write_page
@@ -57,9 +58,10 @@ def review_page(run: Run[ByN]) -> Outcome:
         refits,
     )
     repeated = run.read(REPLICATES) if has_replicates(study) else None
+    functional = run.read(FUNCTIONAL_EVIDENCE) if uses_belief(study) else None
     metrics, known = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
     shapes, path = run.read(CLUSTER_SHAPES), run.path(PAGE)
-    page = page_of(study, n, metrics, known, shapes, verdicts, repeated, found)
+    page = page_of(study, n, metrics, known, functional, shapes, verdicts, repeated, found)
     write_page(path, f"{study.name}, {n} clusters", page)
     how = f"aanet review {study.name} --n-clusters {n}"
     url = dg.MetadataValue.url(path.as_uri())

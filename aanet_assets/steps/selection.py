@@ -1,9 +1,12 @@
 """Which clusters are worth a closer look, why the others are not, and whether it holds twice."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from aanet_assets.selection.rules import GEOMETRIC, MODES
+from aanet_assets.selection.rules import MODES
 from aanet_assets.steps import pictures
+from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.columns import CATEGORY, CLUSTER_ID, N_CLUSTERS_TOTAL
 from aanet_assets.steps.evidence import EVIDENCE, REPLICATES, evidence, has_replicates, replicates
@@ -13,12 +16,18 @@ from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, step
 from aanet_assets.storage.table import Table, flag, integer, number, text
 from aanet_assets.study.layout import File
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import SelectionSettings
+
+if TYPE_CHECKING:
+    from aanet_assets.selection.filters import Selection
 
 FUNNEL_PLOT = File("clusters_{n}/plots/selection_funnel_n{n}.png")
 REPRODUCIBILITY_PLOT = File("clusters_{n}/plots/reproducibility_n{n}.png")
-_OF_TRUST = tuple(
-    f"trust.{name}" for name in MODES[GEOMETRIC].settings if name in TrustSettings.model_fields
+_LIMITS = tuple(
+    f"{mode.limits}.{name}"
+    for mode in MODES.values()
+    for name in mode.settings
+    if name not in SelectionSettings.model_fields
 )
 _MODE = text("mode", "Mode of selection.")
 SELECTED_CLUSTERS = Table(
@@ -36,6 +45,9 @@ SELECTED_CLUSTERS = Table(
     text("geometric_category", "Category by the geometric mode."),
     integer("geometric_k", "k by the geometric mode."),
     text("geometric_reason", "Reason by the geometric mode."),
+    text("functional_category", "Category by the functional mode; null without belief."),
+    integer("functional_k", "k by the functional mode."),
+    text("functional_reason", "Reason by the functional mode; null without belief."),
 )
 SELECTION_FUNNEL = Table(
     "selection_funnel",
@@ -67,39 +79,50 @@ REPRODUCIBILITY = Table(
     group="2_review",
     job="stage3",
     kinds=("pandas", "duckdb"),
-    reads=(consolidated_metrics, evidence),
-    settings=("selection", *_OF_TRUST),
+    reads=(consolidated_metrics, evidence, functional_evidence),
+    settings=("selection", *_LIMITS),
     tables=(SELECTED_CLUSTERS, SELECTION_FUNNEL),
     files=(FUNNEL_PLOT,),
-    code_version="4",
+    code_version="5",
 )
 def selected_clusters(run: Run[ByN]) -> Outcome:
     """The selected clusters with category and k, the reason for every rejection, and the funnel.
 
-    `selection.mode` says whether the elbows, by the guide's rules, or the geometry of the rows
-    decides; the verdicts and funnels of both are in the tables. Selecting nothing is a result, too:
-    the asset succeeds and says which filter turned away what.
+    `selection.mode` says whether the elbows, by the guide's rules, the geometry of the rows, or
+    what the model does with a simplex decides; the verdicts and funnels of all modes that the study
+    has are in the tables. Selecting nothing is a result, too: the asset succeeds and says which
+    filter turned away what.
     """
     from aanet_assets.review.canvas import save
     from aanet_assets.review.funnel_plot import selection_funnel
-    from aanet_assets.selection.verdicts import outcome_of, select_both, verdict_tables
+    from aanet_assets.selection.verdicts import outcome_of, verdict_tables
 
     study, n, mode = run.study, run.at.n, run.study.selection.mode
-    tables = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
-    both = select_both(*tables, study.selection, study.trust, n)
-    verdicts, funnel = verdict_tables(both, mode)
+    by_mode = selections(run)
+    verdicts, funnel = verdict_tables(by_mode, mode)
     files = [run.write(SELECTED_CLUSTERS, verdicts), run.write(SELECTION_FUNNEL, funnel)]
     files.append(save(selection_funnel(funnel, mode, n), run.path(FUNNEL_PLOT)))
     return Outcome(
         files,
         {
-            "dagster/row_count": len(both[mode].selected),
-            "outcome": dg.MetadataValue.text(outcome_of(both, mode, study.ks)),
+            "dagster/row_count": len(by_mode[mode].selected),
+            "outcome": dg.MetadataValue.text(outcome_of(by_mode, mode, study.ks)),
             "verdicts": pictures.table(verdicts),
-            "funnel": pictures.table(both[mode].funnel),
-            "funnel_of_both_modes": pictures.thumbnail(run.path(FUNNEL_PLOT)),
+            "funnel": pictures.table(by_mode[mode].funnel),
+            "funnel_of_all_modes": pictures.thumbnail(run.path(FUNNEL_PLOT)),
         },
     )
+
+
+def selections(run: Run[ByN]) -> "dict[str, Selection]":
+    """The selection of each mode that the study has, by its name."""
+    from aanet_assets.selection.verdicts import select_all
+
+    study, tables = run.study, (run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE))
+    functional = None
+    if study.belief is not None:
+        functional = run.read(FUNCTIONAL_EVIDENCE), study.belief
+    return select_all(*tables, study.selection, study.trust, run.at.n, functional)
 
 
 @selected_clusters.checks(
@@ -130,10 +153,11 @@ def _(run: Run[ByN]) -> list[Finding]:
     code_version="3",
 )
 def reproducibility(run: Run[ByN]) -> Outcome:
-    """Whether the same clusters are selected again, in both modes; a table and a picture.
+    """Whether elbows and geometry select the same clusters again; a table and a picture.
 
     By elbows the selection is made twice from disjoint sets of replicates, by geometry from
-    disjoint halves of the rows.
+    disjoint halves of the rows. The functional mode is not asked: its statistics are fitted on one
+    half of the documents and judged on the other already.
     """
     import pandas as pd
 

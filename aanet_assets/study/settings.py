@@ -327,10 +327,12 @@ def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
 class SelectionSettings(Settings):
     """Quality filters, categories and manual picks of stage 2."""
 
-    mode: Literal["elbow", "geometric"] = "elbow"
+    mode: Literal["elbow", "geometric", "functional"] = "elbow"
     """`elbow`: by the guide's filters and categories. `geometric`: by the evidence, whose
-    thresholds are in the study's `trust`; of the settings below only `min_latents` and the manual
-    ones matter then. Both verdicts are in the table, whichever is used."""
+    thresholds are in the study's `trust`. `functional`: by what the model does with the simplex,
+    with thresholds in the study's `belief`, without which there is no such mode. Of the settings
+    below only `min_latents` and the manual ones matter to these two. The verdicts of all modes are
+    in the table, whichever is used."""
     min_latents: Count = 2
     """Least number of latents."""
     recon_monotonic: bool = True

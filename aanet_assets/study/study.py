@@ -134,6 +134,15 @@ class Study(Activations):
         return self
 
     @model_validator(mode="after")
+    def _limits_of_the_mode(self) -> "Study":
+        if self.selection.mode == "functional" and self.belief is None:
+            raise ValueError(
+                "selection.mode is 'functional', which selects by what the model does, and this "
+                "study asks nothing of it: set belief=BeliefSettings(), or another mode"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _manual_picks_exist(self) -> "Study":
         picks = parse_manual_clusters(self.selection.manual_clusters)
         manual_ks = parse_manual_k(self.selection.manual_k)

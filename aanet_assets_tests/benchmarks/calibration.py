@@ -20,7 +20,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from aanet_assets.defs.toy import study
 from aanet_assets.selection.evidence import empirical_p, q_values
-from aanet_assets.selection.verdicts import select_geometric
+from aanet_assets.selection.rules import GEOMETRIC
+from aanet_assets.selection.verdicts import select_by_table
 from aanet_assets.study.settings import TrustSettings
 from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy
@@ -76,8 +77,9 @@ def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
             is_null=False, coactivity_q=q_values(p[rows]), cluster_id=np.flatnonzero(rows)
         )
         limits = TrustSettings(max_q=max_q)
-        chosen = select_geometric(own, study.selection, limits, len(own)).selected["cluster_id"]
-        return pd.Series(np.isin(np.arange(len(table)), chosen.astype(int)), table.index)
+        found = select_by_table(GEOMETRIC, own, study.selection, limits, len(own))
+        chosen = found.selected["cluster_id"].astype(int)
+        return pd.Series(np.isin(np.arange(len(table)), chosen), table.index)
 
     null, fit, trust = table["is_null"].astype(bool), floats(table, "simplex_fit"), TrustSettings()
     every = pd.Series(True, table.index)

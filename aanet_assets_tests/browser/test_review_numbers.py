@@ -10,10 +10,11 @@ import pytest
 
 from aanet_assets.review import contents
 from aanet_assets.review.page import write_page
+from aanet_assets.selection.filters import Selection
 from aanet_assets.selection.rules import MODES, Category, Mode, Rule
-from aanet_assets.selection.verdicts import select_both
+from aanet_assets.selection.verdicts import select_all, verdict_tables
 from aanet_assets.study import settings as groups
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
 from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SELECTION = SelectionSettings(
     mode="geometric", min_latents=3, d_sd=1 / 3, arch_monotonic=False, min_recon_pct_decrease=12.5
 )
 TRUST = TrustSettings(min_fit=0.8, max_q=0.0123456789)
+BELIEF = BeliefSettings(max_context=0.0123456789, seed=7, tokens=1_000)
 
 
 def metrics() -> pd.DataFrame:
@@ -72,22 +74,50 @@ def evidence() -> pd.DataFrame:
     )
 
 
-def categories(selection: SelectionSettings, trust: TrustSettings, mode: str) -> list[str]:
-    verdicts = select_both(metrics(), evidence(), selection, trust, N)[mode].verdicts
+def functional() -> pd.DataFrame:
+    """Each statistic on either side of its limit in some clusters; one cluster has none at all."""
+    own = dict(BELIEF)
+    limits = {name.split("_", 1)[1]: own[name] for name in own if name.startswith(("min_", "max_"))}
+    table = pd.DataFrame(
+        {
+            name: [limit if i // 3 % 6 != place else limit + NEAR[i % 3] for i in range(N)]
+            for place, (name, limit) in enumerate(limits.items())
+        }
+    )
+    table.loc[5] = np.nan
+    table.loc[6, "two_step_r2"] = np.nan
+    said = ["too few tokens" if i == 5 else "" for i in range(N)]
+    latents = metrics().drop_duplicates("cluster_id")["n_latents"].to_numpy()
+    return table.assign(
+        cluster_id=range(N), is_null=False, n_latents=latents, k=3, unavailable=said
+    )
+
+
+def selected(
+    selection: SelectionSettings = SELECTION,
+    trust: TrustSettings = TRUST,
+    belief: BeliefSettings | None = BELIEF,
+) -> dict[str, Selection]:
+    used = None if belief is None else (functional(), belief)
+    return select_all(metrics(), evidence(), selection, trust, N, used)
+
+
+def categories(
+    selection: SelectionSettings, trust: TrustSettings, mode: str, belief: BeliefSettings = BELIEF
+) -> list[str]:
+    verdicts = selected(selection, trust, belief)[mode].verdicts
     return verdicts["category"].fillna("\u2013").tolist()
 
 
-def write(path: Path) -> Path:
-    both = select_both(metrics(), evidence(), SELECTION, TRUST, N)
-    verdicts = both["geometric"].verdicts.assign(k=3)
-    for mode, own in both.items():
-        verdicts[f"{mode}_category"] = own.verdicts["category"]
-        verdicts[f"{mode}_reason"] = own.verdicts["reason"]
+def write(path: Path, belief: BeliefSettings | None = BELIEF) -> Path:
+    verdicts, _ = verdict_tables(selected(belief=belief), "geometric")
     page = {
         "summary": "made up",
         "ks": [2, 3, 4, 5, 6, 7, 8],
-        **contents.settings(SELECTION, TRUST),
-        "clusters": contents.cluster_rows(metrics(), evidence(), verdicts),
+        **contents.settings(SELECTION, TRUST, belief),
+        "clusters": contents.cluster_rows(
+            metrics(), evidence(), functional() if belief else None, verdicts
+        ),
         "shapes": {},
         "bands": {"replicates": {}, "null": None},
         "details": {},
@@ -140,7 +170,7 @@ def test_a_fit_that_is_0_8_when_rounded_is_not_selected(shown: "Page") -> None:
 def test_the_elbow_modes_categories_at_their_very_limits(shown: "Page") -> None:
     shown.locator("[value=elbow]").check()
     assert now(shown) == categories(SELECTION, TRUST, "elbow")
-    limits = select_both(metrics(), evidence(), SELECTION, TRUST, N)["elbow"].threshold
+    limits = selected()["elbow"].threshold
     table = metrics().drop_duplicates("cluster_id")
     seen, cases = set(), []
     for i in (6, 10, 22):
@@ -168,19 +198,62 @@ def test_the_elbow_modes_categories_at_their_very_limits(shown: "Page") -> None:
     assert seen == {"A", "B", "C", "D", "\u2013"}
 
 
+def test_the_functional_modes_limits_by_a_billionth(shown: "Page") -> None:
+    shown.locator("[value=functional]").check()
+    assert now(shown) == categories(SELECTION, TRUST, "functional")
+    assert {"F", "\u2013"} == set(now(shown))
+    seen = set()
+    for name in MODES["functional"].settings[1:]:
+        limit = getattr(BELIEF, name)
+        for value in (limit + by for by in NEAR):
+            shown.locator(f"#{name}").fill(repr(value))
+            belief = BELIEF.model_copy(update={name: value})
+            assert now(shown) == categories(SELECTION, TRUST, "functional", belief), (name, value)
+            seen.add((name, tuple(now(shown))))
+        shown.locator(f"#{name}").fill(repr(limit))
+    assert len(seen) >= 12, "each limit turns clusters down on one side and lets them in on another"
+    shown.locator("#plot").select_option("mixtures of predictions against mixtures under edits")
+    drawn = shown.evaluate("document.getElementById('chart').data[0].customdata")
+    assert drawn == [i for i in range(N) if i != 5]
+    assert shown.evaluate("document.getElementById('chart').layout.shapes.length") == 2
+    shown.locator("[data-cluster='5']").click()
+    panel = shown.locator("#cluster").inner_text()
+    assert "functional: not selected (kl_explained is not known: too few tokens)" in panel
+    shown.locator("#filter").fill("two operators after them")
+    assert shown.locator("#clusters tbody tr").count() == 1
+
+
+def test_without_belief_there_is_no_third_mode(
+    opened: Callable[[Path], "Page"], tmp_path: Path
+) -> None:
+    page = opened(write(tmp_path / "page.html", belief=None))
+    modes = page.locator("[name=mode]").evaluate_all("inputs => inputs.map(i => i.value)")
+    assert modes == ["elbow", "geometric"]
+    assert now(page) == categories(SELECTION, TRUST, "geometric")
+    assert "BeliefSettings" not in page.locator("#settings").inner_text()
+    assert "edits" not in page.locator("#overview, #clusters thead").all_inner_texts()
+    page.locator("#clusters tbody tr").first.click()
+    assert "functional" not in page.locator("#cluster").inner_text()
+
+
 def test_thresholds_between_the_steps_are_held_and_copied_exactly(shown: "Page") -> None:
     def copied() -> dict:
         text = shown.locator("#settings").inner_text()
         return eval(f"dict({text})", {name: getattr(groups, name) for name in dir(groups)})
 
     assert shown.locator("#max_q").input_value() == repr(TRUST.max_q)
-    assert copied() == {"selection": SELECTION, "trust": TRUST}
+    assert copied() == {"selection": SELECTION, "trust": TRUST, "belief": BELIEF}
     shown.locator("[value=elbow]").check()
     assert float(shown.locator("#d_sd").input_value()) == SELECTION.d_sd
     shown.locator("#a_sd").fill("1e-7")
     shown.locator("#b_sd").fill("250.5")
     expected = SELECTION.model_copy(update={"mode": "elbow", "a_sd": 1e-7, "b_sd": 250.5})
-    assert copied() == {"selection": expected, "trust": TRUST}
+    assert copied() == {"selection": expected, "trust": TRUST, "belief": BELIEF}
+    shown.locator("[value=functional]").check()
+    shown.locator("#min_moved").fill("1e-9")
+    expected = expected.model_copy(update={"mode": "functional"})
+    belief = BELIEF.model_copy(update={"min_moved": 1e-9})
+    assert copied() == {"selection": expected, "trust": TRUST, "belief": belief}
 
 
 def test_what_the_study_would_refuse_is_marked_and_changes_nothing(shown: "Page") -> None:
@@ -229,6 +302,12 @@ ABOVE = Category("B", (("arch", "b_sd"), ("recon", "b_sd")), False, "{recon}, {a
             "max_k_differential",
             (0, 1, 2, 3),
         ),
+        (
+            "functional",
+            lambda mode: without(mode, "two_step_r2", "context"),
+            "min_int_r2",
+            (0.9, 0.900000001),
+        ),
         ("elbow", lambda mode: without(mode, "recon_pct_decrease"), "b_sd", (0, 0.5)),
         # Not even asked whether there are elbows, or how far apart.
         ("elbow", lambda mode: mode._replace(rules=(RANKED,)), "min_latents", (1, 2, 3)),
@@ -257,7 +336,16 @@ ABOVE = Category("B", (("arch", "b_sd"), ("recon", "b_sd")), False, "{recon}, {a
             (0, 1),
         ),
     ],
-    ids=["less", "more", "less_of_elbows", "one", "category", "strengths", "untested"],
+    ids=[
+        "less",
+        "more",
+        "less_of_use",
+        "less_of_elbows",
+        "one",
+        "category",
+        "strengths",
+        "untested",
+    ],
 )
 def test_the_page_follows_the_declaration(
     opened: Callable[[Path], "Page"],
@@ -270,10 +358,11 @@ def test_the_page_follows_the_declaration(
 ) -> None:
     def expected(value: float) -> list[str]:
         changed = {setting: value}
-        known = set(SelectionSettings.model_fields)
-        selection = SELECTION.model_copy(update=changed if setting in known else {})
-        trust = TRUST.model_copy(update={} if setting in known else changed)
-        return categories(selection, trust, mode)
+        groups = [
+            own.model_copy(update=changed if setting in type(own).model_fields else {})
+            for own in (SELECTION, TRUST, BELIEF)
+        ]
+        return categories(groups[0], groups[1], mode, groups[2])
 
     before = [expected(value) for value in values]
     monkeypatch.setitem(MODES, mode, declared(MODES[mode]))
@@ -312,3 +401,12 @@ def test_controls_have_the_kinds_and_bounds_of_the_settings(shown: "Page") -> No
     for name in ("recon_monotonic", "arch_monotonic"):
         assert shown.locator(f"#{name}").get_attribute("type") == "checkbox"
     assert shown.locator("#sliders label").count() == 10
+    shown.locator("[value=functional]").check()
+    for name, *expected in (
+        ("min_int_r2", "", "1", "0.005"),
+        ("max_context", "0", "1", "0.005"),
+        ("min_moved", "0", "", "0.02505"),
+    ):
+        box = shown.locator(f"#{name}")
+        assert [box.get_attribute(of) or "" for of in ("min", "max", "step")] == expected, name
+    assert shown.locator("#sliders label").count() == 7

@@ -33,7 +33,7 @@ def test_an_empty_selection_prints_the_funnel_and_what_to_try(copied: Study) -> 
         assert f"No cluster of n_clusters {n} is selected. 0 of {n} pass the quality" in output
     assert re.search(r"recon loss falls by >= 100% │ \d │ 0", output)
     assert "Or pick by hand: selection.manual_clusters = '7:0,1'." in output
-    assert "The other mode, selection.mode = 'geometric', would select" in output
+    assert "Of the other modes, selection.mode = 'geometric' would select" in output
 
 
 def test_of_the_mode_in_use(copied: Study) -> None:

@@ -13,7 +13,7 @@ from aanet_assets.selection.evidence import (
     gather_evidence,
     q_values,
 )
-from aanet_assets.selection.verdicts import explain_none_of, select_both, select_geometric
+from aanet_assets.selection.verdicts import explain_none_of, select_all, select_by_table
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
 
@@ -106,7 +106,7 @@ def test_one_row_per_cluster_with_its_best_fit() -> None:
 
 def test_geometric_selection_says_why_it_turned_each_cluster_down() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
-    selection = select_geometric(known, SelectionSettings(), TrustSettings(), 3)
+    selection = select_by_table("geometric", known, SelectionSettings(), TrustSettings(), 3)
     assert selection.selected[["cluster_id", "category", "k"]].values.tolist() == [[0, "S", 3]]
     reasons = selection.verdicts["reason"].tolist()
     assert "a simplex of 3 vertices fits (0.9)" in reasons[0]
@@ -118,7 +118,7 @@ def test_geometric_selection_says_why_it_turned_each_cluster_down() -> None:
 def test_manual_picks_are_taken_whatever_the_evidence() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     settings = SelectionSettings(manual_clusters="3:1", manual_k="3:1=2")
-    selection = select_geometric(known, settings, TrustSettings(), 3)
+    selection = select_by_table("geometric", known, settings, TrustSettings(), 3)
     picked = selection.selected.set_index("cluster_id").loc[1]
     assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
     assert selection.verdicts["reason"][1].startswith("manual pick; by the evidence: its latents")
@@ -189,10 +189,12 @@ def test_strengths_of_noise_are_in_no_mean_and_said() -> None:
 def test_no_verdict_says_that_a_number_is_less_than_itself() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     known.loc[known["cluster_id"] == 0, "simplex_fit"] = 0.79996
-    selection = select_geometric(known, SelectionSettings(), TrustSettings(min_fit=0.8), 3)
+    selection = select_by_table(
+        "geometric", known, SelectionSettings(), TrustSettings(min_fit=0.8), 3
+    )
     assert "has 0.79996 < 0.8" in selection.verdicts["reason"][0]
     limits = TrustSettings(min_fit=0.123456789)
-    steps = select_geometric(known, SelectionSettings(), limits, 3).funnel["filter"]
+    steps = select_by_table("geometric", known, SelectionSettings(), limits, 3).funnel["filter"]
     assert "a simplex fits (>= 0.123456789)" in steps.tolist()
 
 
@@ -200,11 +202,11 @@ def test_an_empty_selection_names_the_setting_and_the_other_mode() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     metrics = elbow_table([{}, {}, {}], 3)
     strict = SelectionSettings(mode="geometric"), TrustSettings(min_fit=0.99)
-    text = explain_none_of(select_both(metrics, known, *strict, 3), "geometric", (2, 3, 4))
+    text = explain_none_of(select_all(metrics, known, *strict, 3), "geometric", (2, 3, 4))
     assert "of 3, 0 fail 'n_latents >= 2', 1 fail" in text
     assert "Relax trust.min_fit, which turns down the most." in text
     assert "selection.manual_clusters = '3:0,1'" in text
-    assert "The other mode, selection.mode = 'elbow', would select none." in text
-    both = select_both(metrics, known, SelectionSettings(), TrustSettings(), 3)
-    assert "selection.mode = 'geometric', would select 1." in explain_none_of(both, "elbow", (2, 3))
+    assert "Of the other modes, selection.mode = 'elbow' would select none." in text
+    both = select_all(metrics, known, SelectionSettings(), TrustSettings(), 3)
+    assert "selection.mode = 'geometric' would select 1." in explain_none_of(both, "elbow", (2, 3))
     assert "Ks has the 2 values 2, 3" in explain_none_of(both, "elbow", (2, 3))

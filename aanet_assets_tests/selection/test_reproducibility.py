@@ -16,7 +16,7 @@ from aanet_assets.study.settings import SelectionSettings, TrustSettings
 
 def selection(*chosen: tuple[int, str, int]) -> Selection:
     rows = [(7, i, category, k, "x", 3, *[None] * 5) for i, category, k in chosen]
-    return Selection(frame(rows, SELECTED), pd.DataFrame(), pd.DataFrame(), {})
+    return Selection("elbow", frame(rows, SELECTED), pd.DataFrame(), pd.DataFrame(), {})
 
 
 def test_agreement_counts_clusters_and_ks_but_no_manual_picks() -> None:

@@ -12,21 +12,31 @@ from aanet_assets.selection.categories import categorise, limits_of
 from aanet_assets.selection.filters import select_clusters
 from aanet_assets.selection.quality import failures_of, rules_in_use
 from aanet_assets.selection.rules import MODES, Category, Rule
+from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE
 from aanet_assets.steps.evidence import EVIDENCE
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS
-from aanet_assets.steps.selection import SELECTED_CLUSTERS
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
+from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
 
 
 def test_rules_name_settings_and_columns_that_there_are() -> None:
-    of_selection, of_trust = set(SelectionSettings.model_fields), set(TrustSettings.model_fields)
     assert tuple(MODES) == get_args(SelectionSettings.model_fields["mode"].annotation)
-    assert set(MODES["elbow"].settings) <= of_selection
-    assert set(MODES["geometric"].settings) <= of_selection | of_trust
-    assert not of_selection & of_trust, "the page has one name for each"
-    assert set(MODES["elbow"].columns) <= set(CONSOLIDATED_METRICS.names)
-    assert set(MODES["geometric"].columns) <= set(EVIDENCE.names)
+    groups = {
+        "selection": SelectionSettings, "trust": TrustSettings, "belief": BeliefSettings
+    }  # fmt: skip
+    tables = {table.name: table for table in (CONSOLIDATED_METRICS, EVIDENCE, FUNCTIONAL_EVIDENCE)}
+    for mode in MODES.values():
+        known = set(SelectionSettings.model_fields) | set(groups[mode.limits].model_fields)
+        assert set(mode.settings) <= known
+        assert {*mode.columns, *filter(None, [mode.k])} <= set(tables[mode.table].names)
+    of_groups = [set(group.model_fields) for group in groups.values()]
+    for name in {name for mode in MODES.values() for name in mode.settings}:
+        assert sum(name in own for own in of_groups) == 1, "the page has one name for each"
+    obeyed = {name.rpartition(".")[2] for name in selected_clusters.settings}
+    assert {name for mode in MODES.values() for name in mode.settings} <= (
+        obeyed | set(SelectionSettings.model_fields)
+    )
 
 
 RULES = {
