@@ -156,8 +156,8 @@ def reproducibility(run: Run[ByN]) -> Outcome:
     """Whether elbows and geometry select the same clusters again; a table and a picture.
 
     By elbows the selection is made twice from disjoint sets of replicates, by geometry from
-    disjoint halves of the rows. The functional mode is not asked: its statistics are fitted on one
-    half of the documents and judged on the other already.
+    disjoint halves of the rows. The functional mode is not among them: what it judges is fitted on
+    one half of the held-out documents and measured on the other, or not fitted at all.
     """
     import pandas as pd
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +10,20 @@ import pytest
 from aanet_assets.belief import evidence
 from aanet_assets.belief.editor import Editor
 from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.review.page import read_data
+from aanet_assets.selection.rules import MODES
 from aanet_assets.steps import belief as steps
 from aanet_assets.steps import interpretation as naming
+from aanet_assets.steps.review import PAGE
+from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
+from aanet_assets.storage.records import Standing
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.table import Table
-from aanet_assets.study.settings import BeliefSettings, InterpretationSettings
+from aanet_assets.study.settings import (
+    BeliefSettings,
+    InterpretationSettings,
+    SelectionSettings,
+)
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
 
@@ -116,6 +126,38 @@ def test_tokens_stand_where_the_text_says(asked: Study) -> None:
     some, _, _ = steps.placed_clusters(Run(fewer, steps.belief_update.at(n=N)))
     assert 1_000 - asked.cache.seq_len < len(some.token_ids) <= 1_000
     np.testing.assert_array_equal(some.p, heldout.p[: len(some.p)])
+
+
+def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Study) -> None:
+    lax = asked.belief_settings.model_copy(
+        update={"min_kl_explained": 0.9, "min_prediction_r2": 0.8, "min_int_r2": 0.8}
+    )
+    by_use = SelectionSettings(mode="functional", manual_clusters="7:0", manual_k="7:0=2")
+    study = asked.model_copy(update={"belief": lax, "selection": by_use})
+    made = []
+    with dg.DagsterInstance.get() as instance:
+        driver = Driver(study, instance)
+        for partition in plan(study, "review_page", [N]):
+            if not driver.is_there(partition):
+                driver.materialise(partition)
+                made.append(partition.step.name)
+    assert made == ["selected_clusters", "refit_models", "vertex_samples", "review_page"]
+    verdicts = read(study, selected_clusters, SELECTED_CLUSTERS).set_index("cluster_id")
+    chosen = verdicts[verdicts["selected"]]
+    assert (chosen["category"] == chosen["functional_category"]).all()
+    assert set(chosen["category"]) == {"F", "M"}
+    picked = verdicts.reset_index().to_dict("records")[0]
+    assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
+    ks = read(study, steps.functional_evidence, steps.FUNCTIONAL_EVIDENCE).query("not is_null")
+    by_rule = chosen[chosen["category"] == "F"]
+    assert (by_rule["k"] == ks.set_index("cluster_id").loc[by_rule.index, "k"]).all()
+    assert set(read_data(PAGE.under(study.paths.root, n=N))["rules"]) == set(MODES)
+    # A limit, and not the rest of `belief`, decides what is selected.
+    other = study.model_copy(update={"belief": lax.model_copy(update={"max_context": 0.5})})
+    problem = Standing(other).problem(selected_clusters.at(n=N))
+    assert problem is not None
+    assert "belief.max_context" in problem
+    assert Standing(other).problem(steps.functional_evidence.at(n=N)) is None
 
 
 def tables_of(nulls: int) -> Iterator[pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+T = TypeVar("T", SelectionSettings, TrustSettings, BeliefSettings)
 N = 40
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 NEAR = (-1e-9, 0.0, 1e-9)
@@ -357,12 +358,11 @@ def test_the_page_follows_the_declaration(
     values: tuple[float, ...],
 ) -> None:
     def expected(value: float) -> list[str]:
-        changed = {setting: value}
-        groups = [
-            own.model_copy(update=changed if setting in type(own).model_fields else {})
-            for own in (SELECTION, TRUST, BELIEF)
-        ]
-        return categories(groups[0], groups[1], mode, groups[2])
+        def of(own: T) -> T:
+            known = setting in type(own).model_fields
+            return own.model_copy(update={setting: value}) if known else own
+
+        return categories(of(SELECTION), of(TRUST), mode, of(BELIEF))
 
     before = [expected(value) for value in values]
     monkeypatch.setitem(MODES, mode, declared(MODES[mode]))
