@@ -32,13 +32,14 @@ def test_the_toys_simplices_are_found(home: Path) -> None:
     assert triangles["barycentric_r2"].min() >= 0.95
     assert triangles["vertex_purity"].min() >= 0.9
     verdicts = asked(
-        """SELECT component, kind, true_k, s.category, s.k
+        """SELECT component, kind, true_k, s.category, s.geometric_category, s.k
            FROM recovery JOIN selected_clusters s USING (n_clusters_total, cluster_id)
            WHERE n_clusters_total = 7"""
     )
     decoys = verdicts["kind"] == "tom_quantum"
-    assert verdicts[decoys]["category"].isna().all()
-    assert (verdicts[~decoys]["category"] == "S").all()
+    for category, of in (("F", "category"), ("S", "geometric_category")):
+        assert verdicts[decoys][of].isna().all()
+        assert (verdicts[~decoys][of] == category).all()
     assert (verdicts[~decoys]["k"] == verdicts[~decoys]["true_k"]).all()
     for cluster_id in triangles["cluster_id"]:
         stats = asked(f"FROM vertex_stats WHERE n_clusters_total = 7 AND cluster_id = {cluster_id}")
