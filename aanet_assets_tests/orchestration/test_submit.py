@@ -24,6 +24,7 @@ from aanet_assets.steps.activations import activation_cache
 from aanet_assets.steps.clusters import clustering
 from aanet_assets.steps.evidence import replicates
 from aanet_assets.steps.inputs import corpus
+from aanet_assets.steps.predictions import token_groups
 from aanet_assets.storage.records import Standing
 from aanet_assets.storage.step import Finding, Partition
 from aanet_assets.study.study import Study
@@ -217,14 +218,16 @@ def test_each_class_of_device_has_a_backfill_and_waits_for_the_other(
     assert submission.target(look.backfills[1]) > shards
     inputs()
     end(instance, look.backfills[1])
-    look = next(look for look in looks if len(look.backfills) == 3)
-    assert look.backfills[2].tags[DEVICE_TAG] == "cuda"
+    look = next(look for look in looks if len(look.backfills) > 2)
+    by_device = {backfill.tags[DEVICE_TAG]: backfill for backfill in look.backfills[2:]}
     models = {step.at(n=n, k=k) for step in (aanet_models,) for n in (6, 7) for k in study.ks}
-    assert submission.target(look.backfills[2]) >= models
+    assert submission.target(by_device["cuda"]) >= models
+    assert submission.target(by_device["cpu"]) == {token_groups.at()}
     assert clustering.at(n=7) not in look.asked
     # Whoever comes now asks for no more than they did.
     again = first_look(instance, study)
-    assert [b.backfill_id for b in again.backfills] == [look.backfills[2].backfill_id]
+    theirs = {backfill.backfill_id for backfill in by_device.values()}
+    assert {backfill.backfill_id for backfill in again.backfills} == theirs
 
 
 def test_cancel_waits_until_dagster_says_so_and_the_watcher_is_told(
