@@ -169,7 +169,7 @@ class Placed(NamedTuple):
 
     def some(self, most: int, seed: int) -> "Placed":
         """At most so many of the tokens, at random, in their own order."""
-        kept = draw(np.arange(len(self.tokens)), most, seed)
+        kept = draw(len(self.tokens), most, seed)
         return Placed(self.tokens[kept], self.rows[kept], self.coordinates[kept])
 
     def near(self, vertex: int, most: int) -> Int[np.ndarray, " near"]:

@@ -137,6 +137,8 @@ def update_rows(
         scores = update.update_scores(steps, heldout.p[here.tokens].astype(np.float64), groups)
         found: dict[str, Any] = {"tokens": len(here.tokens), "operators": len(groups)}
         found |= scores._asdict()
+        if np.isnan(scores.two_step_r2):
+            found["unavailable"] = f"fewer than {update.FEWEST} pairs of steps have operators"
         if truth is not None and not simplex.is_null:
             match = truth.match(here.tokens, here.coordinates)
             if match is not None:
@@ -199,7 +201,8 @@ def edit_rows(
             belief.edit_points,
             belief.seed,
         )
-        return {"tokens": len(some.tokens), **scores._asdict()}
+        still = "" if scores.moved > 0 else "edits move no prediction"
+        return {"tokens": len(some.tokens), **scores._asdict(), "unavailable": still}
 
     return _rows(heldout, simplices, row, "edits")
 

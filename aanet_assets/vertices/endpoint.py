@@ -14,9 +14,6 @@ import httpx2
 from aanet_assets.storage.files import write_json
 from aanet_assets.study.settings import InterpretationSettings
 
-_RETRIES = 2
-_BUSY = 429
-
 
 class NoAnswerError(RuntimeError):
     """The endpoint gave no answer that can be used; the message says why."""
@@ -61,12 +58,7 @@ class Endpoint:
         key = os.environ.get(self._settings.key_variable)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            for _ in range(_RETRIES):
-                response = httpx2.post(
-                    url, json=body, headers=headers, timeout=self._settings.timeout
-                )
-                if response.status_code != _BUSY:
-                    break
+            response = httpx2.post(url, json=body, headers=headers, timeout=self._settings.timeout)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             # Every further question would wait as long.
             self._problem = f"{url} cannot be reached ({type(error).__name__}: {error})"

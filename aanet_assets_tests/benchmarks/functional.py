@@ -118,7 +118,14 @@ def look_at(toy: Toy) -> pd.DataFrame:
          "aanet_archetypal_loss_elbow_k": None}
     )  # fmt: skip
     recovered = recover(
-        process, toy.letters, toy.codes, letters, codes, toy.labels, no_elbows, lambda *_: None
+        process,
+        toy.letters,
+        lambda latents: toy.codes[:, latents],
+        letters,
+        lambda latents: codes[:, latents],
+        toy.labels,
+        no_elbows,
+        lambda *_: None,
     )
     known = recovered[["cluster_id", "true_k", "r2"]].assign(is_null=False)
     assert whole is not None

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,8 +20,9 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[dict] = []
-        self.answer = lambda question: "a name"
-        self.status, self.delay, self.raw = 200, 0.0, None
+        self.answer: Callable[[str], str] = lambda question: "a name"
+        self.status, self.delay = 200, 0.0
+        self.raw: str | None = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +39,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(answer.encode())
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
