@@ -72,6 +72,28 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
         f"{means['max_leak']:.3f}. A dash: no simplex to find, or not measured.",
         highlight=False,
     )
+    if study.belief is not None:
+        _print_steering(study, n, console)
+
+
+def _print_steering(study: Study, n: int, console: Console) -> None:
+    """Whether the model uses the simplices that were selected."""
+    steered = _frame(
+        study,
+        f"""SELECT true_reached, random FROM vertex_steering
+            JOIN selected_clusters USING (n_clusters_total, cluster_id)
+            WHERE n_clusters_total = {n} AND NOT is_null AND selected AND true_reached NOT NULL""",
+    )
+    if steered.empty:
+        return
+    reached, random = steered["true_reached"], steered["random"]
+    console.print(
+        f"The model uses them: where a token is put at another vertex of one of the {len(steered)} "
+        f"selected simplices, its prediction goes {reached.min():.1%} to {reached.max():.1%} of "
+        "the way to what truly follows from that state; along a random direction of the same "
+        f"length, {random.min():.0%} to {random.max():.0%}.",
+        highlight=False,
+    )
 
 
 def _number(value, digits: int) -> str:
