@@ -22,7 +22,8 @@ def test_the_small_study_is_fine() -> None:
 def test_what_a_study_makes_itself_need_not_be_there() -> None:
     for changes in ({}, {"model": "data/nowhere/model"}, {"sae": {"directory": "data/nowhere"}}):
         files = {"files": "data/nowhere/*.parquet"}
-        preflight(small_study(truth=None, selection={}, local={}, corpus=files, **changes))
+        made = {"package": "none", "layer": 1, "latents": 8}
+        preflight(small_study(truth=None, selection={}, local=made, corpus=files, **changes))
 
 
 def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:

@@ -1,5 +1,6 @@
 """The steps that ask the model, on the small study and a real instance; its answer is known."""
 
+import shutil
 from collections.abc import Iterator
 
 import dagster as dg
@@ -31,17 +32,27 @@ N = 7
 
 
 @pytest.fixture(scope="module")
-def asked(finished: Finished) -> Study:
-    """The small study with all that is asked of the model made at n_clusters 7."""
+def asked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """The small study with all that is asked of the model made at n_clusters 7, in a copy."""
     few = BeliefSettings(edited_tokens=40, edit_points=8, near_tokens=30, pairs=60)
     asks = {"belief": few, "interpretation": InterpretationSettings()}
     study = finished.study.model_copy(update=asks)
-    driver = Driver(study, finished.instance)
-    for name in ("functional_evidence", "vertex_kl", "vertex_interpretation"):
-        for partition in plan(study, name, [N]):
-            if not driver.is_there(partition):
-                driver.materialise(partition)
-    return study
+    home, before = tmp_path_factory.mktemp("asked"), study.paths.root.parents[1]
+    for name in ("data/small", "data/.dagster"):
+        shutil.copytree(before / name, home / name)
+    shutil.copy(before / "dagster.yaml", home)
+    (home / "data/inputs").symlink_to(before / "data/inputs")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("AANET_HOME", "DAGSTER_HOME"):
+            patch.setenv(variable, str(home))
+        patch.chdir(home)
+        with dg.DagsterInstance.get() as instance:
+            driver = Driver(study, instance)
+            for name in ("functional_evidence", "vertex_kl", "vertex_interpretation"):
+                for partition in plan(study, name, [N]):
+                    if not driver.is_there(partition):
+                        driver.materialise(partition)
+        yield study
 
 
 def read(study: Study, step: object, table: Table) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.defs import gemma_2_9b, toy
+from aanet_assets.defs import gemma_2_9b, gpt2_small
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets_tests.browser.dagit import Dagit, study_with
 
@@ -64,7 +64,9 @@ def latest_run(page: "Page", dagit: Dagit, asset: str, partition: str) -> "Locat
     return page.locator("a[href^='/runs/']").first
 
 
-@pytest.mark.parametrize("study", [toy.study, gemma_2_9b.study], ids=lambda study: study.name)
+@pytest.mark.parametrize(
+    "study", [gpt2_small.study, gemma_2_9b.study], ids=lambda study: study.name
+)
 def test_the_graph_shows_every_asset(page: "Page", dagit: Dagit, study) -> None:
     show_graph(page, dagit, study.name, other="small")
     for step in steps_of(study):

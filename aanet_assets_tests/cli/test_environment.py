@@ -166,6 +166,7 @@ def test_variables_that_dagsters_settings_name_and_nobody_set(
 ) -> None:
     home = new_home(tmp_path / "unset")
     monkeypatch.setenv("AANET_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.chdir(tmp_path)
     settings = (home / "dagster.yaml").read_text()
     (home / "dagster.yaml").write_text(

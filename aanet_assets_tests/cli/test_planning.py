@@ -97,7 +97,7 @@ def test_on_other_hardware_more_nodes_take_less_time_and_what_is_not_known_is_sa
         for nodes in (1, 2)
     )
     assert (one["runs at once"][0], two["runs at once"][0]) == ("8", "16")
-    assert one["memory of a GPU"][::2] == ("13.3 GB of 80.0 GB", "data sheet")
+    assert one["memory of a GPU"][::2] == ("20.8 GB of 80.0 GB", "data sheet")
     # A GPU never has less than a whole shard, and replicates of one n_clusters are one run.
     assert one["activation cache"] == two["activation cache"]
     assert one["time of the AANets"][0] == "not known"
@@ -106,7 +106,7 @@ def test_on_other_hardware_more_nodes_take_less_time_and_what_is_not_known_is_sa
     assert narrow[1][1].startswith("does not fit")
     cores = {row[0]: row[1:] for row in rows_on(study, plan, parse_hardware("2xcpu", 8))}
     assert cores["time of the AANets"][2] == "measured"
-    assert cores["memory of a node"][0] == "26.7 GB"
+    assert cores["memory of a node"][0] == "41.7 GB"
 
 
 @pytest.mark.parametrize("on", ["8xtpu", "0xh100", "h100", "8h100", "-1xcpu", ""])

@@ -59,7 +59,7 @@ def test_the_studies_of_a_project_are_found_from_its_folder(empty: Path) -> None
     listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     (mine,) = [line for line in listed.stdout.splitlines() if " mine " in line]
     assert "put yours in their places" in mine
-    assert "0 of 90" in mine
+    assert "0 of 97" in mine
     (broken,) = [line for line in listed.stdout.splitlines() if " broken " in line]
     assert "studies/broken.py, line 1" in broken
 

@@ -166,7 +166,7 @@ def test_a_second_submit_watches_the_first(instance: dg.DagsterInstance) -> None
     assert second.asked_here == set()
     # What the first did not ask for is asked for afterwards, and what failed is not asked twice.
     end(instance, look.backfills[0], BulkActionStatus.COMPLETED_FAILED)
-    with pytest.raises(Failure, match="do not count, the first of them aanet_models"):
+    with pytest.raises(Failure, match="do not count, the first of them token_groups"):
         list(looks)
     assert len(instance.get_backfills()) == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.steps.aanets import aanet_metrics, aanet_models
-from aanet_assets.steps.activations import activation_cache, sae_fit
+from aanet_assets.steps.activations import activation_cache, codes_by_latent, sae_fit
 from aanet_assets.steps.clusters import CLUSTERING, cluster_rows, clustering
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.fingerprints import content_digest
@@ -94,11 +94,12 @@ def test_shared_activations_are_good_for_both_studies(study: Study) -> None:
     assert stale(study) == set()
     pretend(other, shard, "other")
     why = f"was made from another {shard} than the one there is now"
+    by_latent = codes_by_latent.at(shard=0)
     for each in (study, other):
-        assert Standing(each).problem(clustering.at(n=7)) == why
-        assert Standing(each).problem(cluster_rows.at(n=7)) == (
-            f"is made from clustering [n_clusters 7], which {why}"
-        )
+        assert Standing(each).problem(by_latent) == why
+        for partition in of_other:
+            said = Standing(each).problem(partition)
+            assert said == f"is made from {by_latent}, which {why}"
 
 
 def test_a_record_without_files_or_without_sense_proves_nothing(study: Study) -> None:

@@ -14,6 +14,7 @@ from aanet_assets.steps.aanets import (
     aanet_models,
 )
 from aanet_assets.steps.activations import (
+    BY_LATENT,
     CACHE_SHARDS,
     SHARD,
     activation_cache,
@@ -25,6 +26,7 @@ from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, ROWS, clustering
 from aanet_assets.steps.evidence import REPLICATES, evidence
 from aanet_assets.steps.inputs import CORPUS
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
+from aanet_assets.steps.predictions import token_groups
 from aanet_assets.steps.vertices import vertex_samples
 from aanet_assets.storage.run import Run, UndeclaredReadError
 from aanet_assets.storage.step import Partition
@@ -84,9 +86,11 @@ def test_the_numbers_of_the_partition_are_not_told_again(study: Study) -> None:
 
 def test_shards_are_those_that_the_step_reads(study: Study) -> None:
     shards = [SHARD.under(study.paths.root, shard=shard) for shard in study.shards]
-    training = Run(study, clustering.at(n=7))
+    training = Run(study, token_groups.at())
     assert training_shards(training) == training.paths(SHARD) == shards[:2]
-    with pytest.raises(UndeclaredReadError, match=r"clustering opens .* of \{'shard': 2\}, which"):
+    with pytest.raises(
+        UndeclaredReadError, match=r"token_groups opens .* of \{'shard': 2\}, which"
+    ):
         heldout_shards(training)
     all_of_them = Run(study, vertex_samples.at(n=7))
     assert training_shards(all_of_them) + heldout_shards(all_of_them) == shards
@@ -96,9 +100,10 @@ def test_shared_activations_lie_with_the_study_that_they_are_named_for(study: St
     other = study.sharing("other", n_clusters=(5,), ks=(2, 3))
     run = Run(other, clustering.at(n=5))
     assert run.path(CLUSTERING) == other.paths.root / "clusters_5/clustering.safetensors"
-    assert run.paths(SHARD) == Run(study, clustering.at(n=7)).paths(SHARD)
+    assert run.paths(BY_LATENT) == Run(study, clustering.at(n=7)).paths(BY_LATENT)
+    samples = Run(other, vertex_samples.at(n=5))
     write(study, activation_cache.at(shard=0), CACHE_SHARDS, rows(CACHE_SHARDS, shard=0))
-    assert run.read(CACHE_SHARDS, shard=0)["shard"].tolist() == [0]
+    assert samples.read(CACHE_SHARDS, shard=0)["shard"].tolist() == [0]
 
 
 def test_a_file_that_is_not_read(study: Study) -> None:
