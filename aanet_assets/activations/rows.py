@@ -88,12 +88,16 @@ def load_labels(path: Path) -> Int[np.ndarray, "*shuffles latents"]:
         return file.get_tensor("labels")
 
 
-def load_cluster(path: Path, cluster_id: int) -> Cluster:
-    """One cluster of a clustering."""
+def load_cluster(
+    path: Path, cluster_id: int, latents: Int[np.ndarray, " members"] | None = None
+) -> Cluster:
+    """One cluster of a clustering; of one of several shuffles, where its latents are told."""
     with safe_open(path, framework="numpy") as file:
+        if latents is None:
+            latents = np.flatnonzero(file.get_tensor("labels") == cluster_id)
         return Cluster(
             cluster_id,
-            np.flatnonzero(file.get_tensor("labels") == cluster_id),
+            latents,
             file.get_tensor(f"{cluster_id}.columns"),
             file.get_tensor(f"{cluster_id}.coordinates"),
         )

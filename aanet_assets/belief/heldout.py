@@ -12,13 +12,16 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from aanet_assets.activations.predictions import read_predictions
-from aanet_assets.activations.rows import Cluster, active_rows, draw, without_long_tokens_of
+from aanet_assets.activations.rows import (
+    Cluster,
+    active_rows,
+    draw,
+    load_cluster,
+    without_long_tokens_of,
+)
 from aanet_assets.activations.shards import read_shard
 from aanet_assets.belief.simplices import barycentric, clipped
 from aanet_assets.storage.files import replacing
-
-EVERYWHERE = -1.0
-"""A limit of activity that every token exceeds."""
 
 
 class Heldout(NamedTuple):
@@ -97,7 +100,6 @@ class Simplex(NamedTuple):
     cluster: Cluster
     is_null: bool
     activity_limit: float
-    """`EVERYWHERE` where tokens at which nothing of the cluster is active count, too."""
     vertices: Float[np.ndarray, "k rank"]
     """In the coordinates of the cluster's basis."""
 
@@ -125,7 +127,7 @@ def save_simplices(path: Path, vertices: Mapping[str, Float[np.ndarray, "k rank"
 
 
 def simplices_in(
-    path: Path, clusterings: Mapping[bool, Path], clusters: pd.DataFrame, everywhere: bool
+    path: Path, clusterings: Mapping[bool, Path], clusters: pd.DataFrame
 ) -> Iterator[Simplex]:
     """The clusters that have a simplex, in the order of `clusters`.
 
@@ -133,7 +135,6 @@ def simplices_in(
         path: file of the vertices.
         clusterings: files of real (False) and null (True) clusters.
         clusters: cluster_id, is_null, latent_indices, activity_limit.
-        everywhere: whether tokens count at which nothing of a cluster is active.
     """
     with safe_open(path, "numpy") as file:
         names = set(file.keys())
@@ -142,20 +143,9 @@ def simplices_in(
             name = tensor_name(cluster_id, is_null=is_null)
             if name in names:
                 latents = np.asarray(row["latent_indices"], dtype=np.int64)
-                cluster = read_cluster(clusterings[is_null], cluster_id, latents)
-                limit = EVERYWHERE if everywhere else float(row["activity_limit"])
+                cluster = load_cluster(clusterings[is_null], cluster_id, latents)
+                limit = float(row["activity_limit"])
                 yield Simplex(cluster, is_null, limit, file.get_tensor(name))
-
-
-def read_cluster(path: Path, cluster_id: int, latents: Int[np.ndarray, " members"]) -> Cluster:
-    """One cluster, of one clustering or of one of several shuffles, whose latents are known."""
-    with safe_open(path, "numpy") as file:
-        return Cluster(
-            cluster_id,
-            latents,
-            file.get_tensor(f"{cluster_id}.columns"),
-            file.get_tensor(f"{cluster_id}.coordinates"),
-        )
 
 
 class Placed(NamedTuple):

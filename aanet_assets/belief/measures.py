@@ -3,6 +3,11 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+
+class UnjudgedError(ValueError):
+    """A cluster cannot be judged; the message says why. Other clusters can."""
+
+
 FLOOR = 1e-6
 """Least probability that a prediction is taken to give: a group of tokens that was not seen in the
 half that fits is rare, not impossible."""

@@ -17,7 +17,7 @@ from aanet_assets.activations.rows import load_rows
 from aanet_assets.belief import edits, mixture, update
 from aanet_assets.belief.edits import Edited
 from aanet_assets.belief.heldout import Heldout, Placed, Simplex, placed, tensor_name
-from aanet_assets.belief.measures import all_divergences
+from aanet_assets.belief.measures import UnjudgedError, all_divergences
 from aanet_assets.belief.simplices import (
     agreement,
     barycentric,
@@ -37,10 +37,6 @@ RESAMPLINGS = 400
 """Of documents, for an interval."""
 FEWEST = 100
 """Tokens of a cluster in either half of the documents, under which it is not judged."""
-
-
-class TooFewError(ValueError):
-    """There is too little of a cluster to judge it; the message says of what."""
 
 
 def fitted(
@@ -74,8 +70,6 @@ def fitted(
             continue
         (own,) = load_rows(*rows[is_null], [cluster_id])
         points = own.train.astype(np.float64)
-        if study.belief is not None and study.belief.all_off:
-            points = np.vstack([points, np.zeros((max(1, len(points) // 4), points.shape[1]))])
         most = study.trust.shape_rows
         if len(points) > most:
             seed = seed_for(study.rows.seed, study.name, n, "simplex", is_null, cluster_id)
@@ -161,7 +155,7 @@ def chain_rows(
             _require_both_halves(heldout.documents[here.tokens])
             steps, groups = _steps(heldout, here, belief)
             chain = update.chain_of(update.operators(steps, groups))
-        except ValueError:
+        except UnjudgedError:
             continue  # belief_update says why
         again = update.resampled_chains(steps, groups, belief.seed)
         if not again:
@@ -224,12 +218,12 @@ def steering_rows(
         k = len(simplex.vertices)
         near = [here.near(vertex, belief.near_tokens) for vertex in range(k)]
         if not all(len(own) for own in near):
-            raise TooFewError(f"{len(here.tokens)} tokens for {k} vertices")
+            raise UnjudgedError(f"{len(here.tokens)} tokens for {k} vertices")
         parts = [Placed(*(each[own] for each in here)) for own in near]
         edited = [editor.without(simplex, part) for part in parts]
         basis = simplex.cluster.basis.astype(np.float64)
         written = [part.rows @ basis.T for part in parts]
-        # Of tokens in one half of the documents the distribution, in the other the steering.
+        # No token is steered towards a distribution that it is a part of.
         natural = np.stack([_mean_prediction(heldout, part.tokens) for part in parts])
         others = [each for each in real if each.cluster.cluster_id != simplex.cluster.cluster_id]
         other = others[0].in_stream if others else None
@@ -308,7 +302,7 @@ def _mean_prediction(heldout: Heldout, tokens: np.ndarray) -> Float[np.ndarray, 
 def _require_both_halves(documents: np.ndarray) -> None:
     counts = np.bincount(documents % 2, minlength=2)
     if counts.min() < FEWEST:
-        raise TooFewError(
+        raise UnjudgedError(
             f"it is active at {counts[0]:,} and {counts[1]:,} held-out tokens of the two halves of "
             f"the documents; {FEWEST} each are needed"
         )
@@ -335,7 +329,7 @@ def _rows(
         try:
             _require_both_halves(heldout.documents[here.tokens])
             said |= row(simplex, here)
-        except ValueError as error:
+        except UnjudgedError as error:
             said["unavailable"] = str(error)
         progress.advance()
         yield said

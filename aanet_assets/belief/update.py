@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
-from aanet_assets.belief.measures import r_squared
+from aanet_assets.belief.measures import UnjudgedError, r_squared
 
 BOOTSTRAPS = 40
 
@@ -66,16 +66,19 @@ def operators(
     """T of each of these groups, by non-negative least squares of 1{x' = x} b' on b.
 
     Raises:
-        ValueError: the coordinates do not vary in all their dimensions.
+        UnjudgedError: the coordinates do not vary in all their dimensions.
     """
     within = steps.next_token >= 0
     now, after, follows = steps.now[within], steps.next[within], steps.next_token[within]
     weighed = now if weights is None else now * weights[within, None]
     gram = weighed.T @ now
     if np.linalg.matrix_rank(gram) < len(gram):
-        raise ValueError("barycentric coordinates do not vary in all their dimensions")
+        raise UnjudgedError("barycentric coordinates do not vary in all their dimensions")
     # |B t - y|^2 and |R t - R'^-1 B'y|^2 with R'R = B'B differ by a constant.
-    root = np.linalg.cholesky(gram).T
+    try:
+        root = np.linalg.cholesky(gram).T
+    except np.linalg.LinAlgError:
+        raise UnjudgedError("barycentric coordinates hardly vary in some dimension") from None
     found = np.empty((len(groups), *gram.shape))
     for place, group in enumerate(groups):
         own = follows == group
@@ -113,10 +116,10 @@ def update_scores(
         p: the model's predictions at the tokens of `steps`.
 
     Raises:
-        ValueError: no group, or the coordinates do not vary.
+        UnjudgedError: no group, or the coordinates do not vary.
     """
     if not groups:
-        raise ValueError("no token follows often enough")
+        raise UnjudgedError("no token follows often enough")
     fits = (steps.documents % 2 == 0).astype(np.float64)
     test = fits == 0
     t = operators(steps, groups, fits)
@@ -176,12 +179,12 @@ def chain_of(t: Float[np.ndarray, "groups k k"]) -> Chain:
     """Transitions and stationary distribution of sum_x T_x.
 
     Raises:
-        ValueError: nothing is known of what follows some vertex.
+        UnjudgedError: nothing is known of what follows some vertex.
     """
     total = t.sum(axis=0)
     stays = total.sum(axis=1)
     if not (stays > 0).all():
-        raise ValueError("no token follows one of the vertices")
+        raise UnjudgedError("no token follows one of the vertices")
     transitions = total / stays[:, None]
     # pi P = pi and sum pi = 1, in one system.
     k = len(transitions)
@@ -199,6 +202,6 @@ def resampled_chains(steps: Steps, groups: Sequence[int], seed: int) -> list[Cha
         weights = rng.poisson(1.0, len(names)).astype(np.float64)[index]
         try:
             found.append(chain_of(operators(steps, groups, weights)))
-        except ValueError:
+        except UnjudgedError:
             continue
     return found

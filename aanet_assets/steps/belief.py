@@ -183,7 +183,7 @@ def uses_belief(study: Study) -> bool:
     kinds=("numpy", "duckdb"),
     when=uses_belief,
     reads=(clustering, cluster_rows, null_clusters, cluster_shapes, aanet_models),
-    settings=("rows.seed", "belief.all_off", "aanet.widths", "aanet.simplex_scale",
+    settings=("rows.seed", "aanet.widths", "aanet.simplex_scale",
               *SHAPE_SETTINGS),
     tables=(SIMPLEX_FITS,),
     files=(SIMPLICES,),
@@ -210,7 +210,7 @@ def _(run: Run[ByN]) -> list[Finding]:
 
 _HELDOUT = (activation_cache, predictions, token_groups)
 PLACED = (clustering, cluster_rows, null_clusters, simplex_fits, *_HELDOUT)
-PLACED_SETTINGS = ("rows.max_norm_ratio", "belief.tokens", "belief.all_off", "belief.seed")
+PLACED_SETTINGS = ("rows.max_norm_ratio", "belief.tokens", "belief.seed")
 
 
 @step(
@@ -424,7 +424,7 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
     )
     both = pd.concat([clusters.assign(is_null=False), run.read(NULL_CLUSTERS)])
     files = {False: run.path(CLUSTERING), True: run.path(NULL_CLUSTERING)}
-    simplices = list(simplices_in(run.path(SIMPLICES), files, both, study.belief_settings.all_off))
+    simplices = list(simplices_in(run.path(SIMPLICES), files, both))
     if study.truth is None:
         return heldout, simplices, None
     letters = heldout.token_ids.reshape(len(heldout.text), -1)

@@ -431,9 +431,6 @@ class BeliefSettings(Settings):
     """Points of its simplex that take their place."""
     near_tokens: Count = 100
     """Tokens nearest to each vertex that are steered to the others, at most."""
-    all_off: bool = False
-    """Whether tokens at which nothing of a cluster is active are points of its simplex, too: where
-    latents exclude one another, "all off" is a state, and a vertex stands at the origin."""
     min_kl_explained: Annotated[float, Field(le=1)] = 0.95
     """Least share of the divergence of predictions from their mean that a mixture explains."""
     min_prediction_r2: Annotated[float, Field(le=1)] = 0.95
