@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import dagster as dg
 import pytest
+import torch  # noqa: F401
+import transformers.modeling_utils  # noqa: F401
+from filelock import FileLock
 from jaxtyping import install_import_hook
+from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
 from aanet_assets_tests import checking
 
-# Shapes and types of the science rooms are checked while they run.
+# Shapes and types of the science rooms are checked while they run. What they import would be
+# compiled from its source, too; so torch and transformers, 2,000 modules, are imported above.
 _ROOMS = (
     "activations", "clustering", "aanet", "selection", "vertices", "toy", "steps.checks",
 )  # fmt: skip
@@ -37,6 +43,13 @@ from aanet_assets.study.study import Study
 from aanet_assets_tests.small import small_study
 
 PROJECT = Path(__file__).parents[1]
+
+
+@event.listens_for(Engine, "connect")
+def _forgo_durability(connection: object, _: object) -> None:
+    """Nobody needs the tests' Dagster after a power cut; syncing was half of a run's time."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,14 +76,34 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def finished(home: Path) -> Iterator[Finished]:
-    """The small study, run through the driver on a real instance."""
+def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """The small study, run through the driver on a real instance.
+
+    Of several processes of tests the first that wants it makes it; the others take a copy.
+    """
     study = small_study()
+    made = tmp_path_factory.getbasetemp().parent / f"finished_{os.environ.get(_TEST_RUN, 'alone')}"
+    with FileLock(f"{made}.lock"):
+        if _TEST_RUN in os.environ and made.exists():
+            for name in _OF_THE_STUDY:
+                shutil.rmtree(home / name, ignore_errors=True)
+                shutil.copytree(made / name, home / name)
+        else:
+            with dg.DagsterInstance.get() as instance:
+                driver = Driver(study, instance)
+                for partition in plan(study):
+                    driver.materialise(partition)
+            if _TEST_RUN in os.environ:
+                for name in _OF_THE_STUDY:
+                    shutil.copytree(home / name, made.with_suffix(".part") / name)
+                made.with_suffix(".part").rename(made)
     with dg.DagsterInstance.get() as instance:
-        driver = Driver(study, instance)
-        for partition in plan(study):
-            driver.materialise(partition)
-        yield Finished(study, instance, driver)
+        yield Finished(study, instance, Driver(study, instance))
+
+
+_TEST_RUN = "PYTEST_XDIST_TESTRUNUID"
+"""Set where tests run in several processes; the same in all of them."""
+_OF_THE_STUDY = ("data/small", "data/.dagster")
 
 
 _MODULE = """
@@ -116,7 +149,7 @@ def copied(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The finished study in a project's folder of its own, with what Dagster knows of it."""
     home = tmp_path / "copy"
     before = finished.study.paths.root.parents[1]
-    for name in ("data/small", "data/.dagster"):
+    for name in _OF_THE_STUDY:
         shutil.copytree(before / name, home / name)
     shutil.copy(before / "dagster.yaml", home)
     (home / "data/inputs").symlink_to(before / "data/inputs")

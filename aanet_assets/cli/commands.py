@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
-from aanet_assets.cli import project, submitting, upkeep
+from aanet_assets.cli import compare, project, submitting, upkeep
 from aanet_assets.cli.terminal import (
     StudyName,
     bear_any_terminal,
@@ -397,6 +397,7 @@ def train_toy(
 
 
 app.command()(project.init)
+app.command()(compare.compare)
 app.command()(upkeep.doctor)
 app.command()(upkeep.prune)
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +21,9 @@ from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.files import replacing
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import StudyPaths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The file can be opened by the DuckDB command line from this version on.
 _STORAGE_VERSION = "v1.5.0"
@@ -197,3 +200,17 @@ def in_memory(paths: StudyPaths, tables: Sequence[Table]) -> duckdb.DuckDBPyConn
     _create(database, tables)
     _replace(database, paths, tables, {}, _files(paths, tables))
     return database
+
+
+def write_frames(path: Path, frames: "dict[str, pd.DataFrame]") -> None:
+    """Write a database of its own, a table per frame; whatever was there is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.unlink()
+        settings = {**_ONE_THREAD, "storage_compatibility_version": _STORAGE_VERSION}
+        with duckdb.connect(str(temporary), config=settings) as database:
+            for name, frame in frames.items():
+                database.register("rows", frame)
+                database.execute(f"CREATE TABLE {name} AS FROM rows")
+                database.unregister("rows")
+            database.execute("CHECKPOINT")

@@ -41,11 +41,7 @@ def battered(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Ho
 def test_kills_lose_nothing(battered: Home) -> None:
     expected, rng = state(battered.paths), random.Random(0)
     faults = []
-    for partition in (
-        aanet_models.at(n=7, k=3),
-        aanet_metrics.at(n=6, k=2),
-        vertex_samples.at(n=7),
-    ):
+    for partition in (aanet_models.at(n=7, k=3), vertex_samples.at(n=7)):
         seconds = {partition: kills.seconds_of_work(battered, partition)}
         assert not differences(expected, state(battered.paths)), "made again, undisturbed"
         for inject in (kills.kill, kills.kill_beside_user):
