@@ -46,7 +46,7 @@ function tokenParts({tokens, doses, tokensReason}) {
   if (!doses.length) return [title, hint(`Not known: ${tokensReason}.`)];
   const figures = element("div", "", {className: "maps"});
   doses.forEach((dose, rank) => {
-    const figure = element("figure"), name = `‘${cut(dose.token)}’${dose.others ? ` or one of ${dose.others} other tokens` : ""}`;
+    const figure = element("figure"), name = `'${cut(dose.token)}'${dose.others ? ` or one of ${dose.others} other tokens` : ""}`;
     figure.append(element("figcaption", `probability that ${name} is next`, {title: dose.token}), tokenMap(tokens, rank), doseCurve(dose));
     figures.append(figure);
   });
