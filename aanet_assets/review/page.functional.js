@@ -50,7 +50,9 @@ function tokenParts({tokens, doses, tokensReason}) {
     figure.append(element("figcaption", `probability that ${name} is next`, {title: dose.token}), tokenMap(tokens, rank), doseCurve(dose));
     figures.append(figure);
   });
-  return [title, hint("Above: held-out tokens where they lie in the simplex; the darker, the likelier this next token. Below: the model's prediction with points of one edge " +
+  const k = tokens.points[0].length;
+  const flat = k === 2 ? " Of two vertices, height is the probability, too." : k > 3 ? " Of more than three vertices it is a projection: the pointer tells a token's coordinates." : "";
+  return [title, hint(`Above: held-out tokens where they lie in the simplex; the darker, the likelier this next token.${flat} ` + "Below: the model's prediction with points of one edge " +
     "put in the place of what the cluster writes: mean of the edited tokens, and shaded 80% of them. Dashed: the straight line that a mixture of both ends gives."), figures];
 }
 
