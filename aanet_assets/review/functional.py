@@ -14,7 +14,7 @@ from aanet_assets.study.settings import BeliefSettings
 
 NULLS = 1_000
 """Null clusters whose statistics the page holds, at most."""
-TOKENS, TOKENS_OF_OTHERS = 300, 75
+TOKENS, TOKENS_OF_OTHERS = 200, 30
 """Held-out tokens that are drawn of a selected cluster, and of another one."""
 STEERING = ("reached", "true_reached", "random", "random_in_span", "other_cluster", "removed")
 

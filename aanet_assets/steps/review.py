@@ -94,7 +94,7 @@ def review_page(run: Run[ByN]) -> Outcome:
 
 @review_page.checks(
     whole="The page holds every cluster.",
-    size="The page is smaller than 5 MB.",
+    size="The page is smaller than 7 MB.",
 )
 def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.review import check_page
