@@ -70,6 +70,35 @@ def mixture_under_edits(
     )
 
 
+class DoseResponse(NamedTuple):
+    """Predicted probability of one group of tokens, as a coordinate takes the place of another."""
+
+    from_vertex: int
+    """At which the edited tokens have the least of it, on average."""
+    to_vertex: int
+    """At which they have most."""
+    coordinates: Float[np.ndarray, " points"]
+    """Of the second vertex, from 0 to 1; that of the first is the rest."""
+    probabilities: Float[np.ndarray, "tokens points"]
+
+
+def dose_response(
+    predict: Predict,
+    edited: Edited,
+    vertices: Float[np.ndarray, "k d_model"],
+    group: int,
+    points: int,
+) -> DoseResponse:
+    """Put points of the edge along which the probability of a group changes most in its place."""
+    at_vertices = predict(edited.tokens, edited.without[:, None] + vertices)[..., group]
+    order = np.argsort(at_vertices.mean(axis=0), kind="stable")
+    start, end = int(order[0]), int(order[-1])
+    doses = np.linspace(0, 1, points)
+    places = (1 - doses)[:, None] * vertices[start] + doses[:, None] * vertices[end]
+    found = predict(edited.tokens, edited.without[:, None] + places)
+    return DoseResponse(start, end, doses, found[..., group])
+
+
 class Steering(NamedTuple):
     """Tokens near one vertex are put at another: the share of the way to a distribution there."""
 

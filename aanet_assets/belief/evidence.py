@@ -40,10 +40,15 @@ def gather(fits: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             own = ~is_null
             p[own] = empirical_p(values[own], sizes[own], values[is_null], sizes[is_null])
         else:
-            few.append(f"{name} has {count} null clusters, and p-values need {FEWEST_NULLS}")
+            few.append(f"{name} has {too_few(count)}")
         whole[f"{name}_p"], whole[f"{name}_q"] = p, q_values(p)
     said = [
         "; ".join(dict.fromkeys(filter(None, (*row, *([] if null else few)))))
         for *row, null in zip(*reasons, is_null, strict=True)
     ]
     return whole.assign(unavailable=said)
+
+
+def too_few(nulls: int) -> str:
+    """Why a statistic that so many null clusters have has no p-value."""
+    return f"{nulls} null clusters, and p-values need {FEWEST_NULLS}"

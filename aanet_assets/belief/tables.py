@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aanet_assets.aanet.export import load_stack, state_dict
 from aanet_assets.aanet.reference import AANet
@@ -103,7 +103,7 @@ def prediction_rows(
     def row(simplex: Simplex, here: Placed) -> dict[str, Any]:
         some = here.some(belief.scored_tokens, belief.seed)
         p, documents = heldout.p[some.tokens].astype(np.float64), heldout.documents[some.tokens]
-        _require_both_halves(documents)
+        require_both_halves(documents)
         ids = heldout.token_ids[some.tokens]
         # Null clusters are compared with by their statistics alone.
         draws = 0 if simplex.is_null else RESAMPLINGS
@@ -152,7 +152,7 @@ def chain_rows(
             continue
         here = placed(heldout, simplex)
         try:
-            _require_both_halves(heldout.documents[here.tokens])
+            require_both_halves(heldout.documents[here.tokens])
             steps, groups = _steps(heldout, here, belief)
             chain = update.chain_of(update.operators(steps, groups))
         except UnjudgedError:
@@ -299,7 +299,12 @@ def _mean_prediction(heldout: Heldout, tokens: np.ndarray) -> Float[np.ndarray, 
     return heldout.p[tokens].mean(axis=0, dtype=np.float64)
 
 
-def _require_both_halves(documents: np.ndarray) -> None:
+def require_both_halves(documents: Int[np.ndarray, " tokens"]) -> None:
+    """Refuse a cluster that is active at too few tokens to be judged.
+
+    Raises:
+        UnjudgedError: fewer than `FEWEST` in either half of the documents.
+    """
     counts = np.bincount(documents % 2, minlength=2)
     if counts.min() < FEWEST:
         raise UnjudgedError(
@@ -327,7 +332,7 @@ def _rows(
         }
         here = placed(heldout, simplex)
         try:
-            _require_both_halves(heldout.documents[here.tokens])
+            require_both_halves(heldout.documents[here.tokens])
             said |= row(simplex, here)
         except UnjudgedError as error:
             said["unavailable"] = str(error)

@@ -239,6 +239,7 @@ function refresh() {
   at("settings").textContent = settings();
   drawChart();
   drawTable();
+  drawStrips();
 }
 
 function pick(id) {
@@ -259,8 +260,10 @@ function pick(id) {
   Plotly.newPlot(shapes, [["PCA's share of variance", 1], ["occupancy", 2], ["fit", 3]].map(([name, i]) => ({
     name, x: fits.map(f => f[0]), y: fits.map(f => f[i]), mode: "lines+markers", line: {width: i === 3 ? 3 : 1}})),
     {...LAYOUT, ...LEGEND, xaxis: {title: {text: "k"}, dtick: 1}, yaxis: {title: {text: "how a simplex fits"}, range: [0, 1.05]}}, CONFIG);
+  const use = functionalPart(c);
   if (!detail) {
-    section.append(element("p", "No AANet of this cluster could be trained, or no simplex fitted.", {className: "hint"}));
+    section.append(element("p", "No AANet of this cluster could be trained, or no simplex fitted.", {className: "hint"}), use);
+    drawStrips();
     return;
   }
   const curve = element("div"), cloud = element("div");
@@ -268,6 +271,8 @@ function pick(id) {
   Plotly.newPlot(curve, [{x: detail.curve.steps, y: detail.curve.loss, mode: "lines"}],
     {...LAYOUT, xaxis: {title: {text: "step"}}, yaxis: {title: {text: `total loss of stage 1 at k ${detail.k}`}, type: "log"}}, CONFIG);
   drawCloud(cloud, detail);
+  section.append(use);
+  drawStrips();
   detail.vertices.forEach((vertex, i) => section.append(...vertexParts(vertex, i)));
   if (!c.selected) section.append(element("p", "Text is gathered for the clusters that the study selects.", {className: "hint"}));
 }

@@ -25,12 +25,13 @@ def write_page(path: Path, title: str, contents: dict[str, Any]) -> None:
     here = files("aanet_assets.review")
     parts = {
         name: here.joinpath(f"page.{name}").read_text(encoding="utf-8")
-        for name in ("html", "css", "js")
+        for name in ("html", "css", "functional.js", "js")
     }
     page = parts["html"]
     for name, text in {
         "TITLE": html.escape(title),
         "STYLE": parts["css"],
+        "FUNCTIONAL": parts["functional.js"],
         "SCRIPT": parts["js"],
         "DATA": _packed(json.dumps(contents, separators=(",", ":"), allow_nan=False)),
         "PLOTLY": _packed(get_plotlyjs()),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from aanet_assets.review import contents
 from aanet_assets.review.details import Found, details, shapes_by_cluster
+from aanet_assets.review.functional import Asked, functional
 from aanet_assets.study.study import Study
 from aanet_assets.vertices.selected import chosen_of
 
@@ -15,13 +16,17 @@ def page_of(
     n: int,
     metrics: pd.DataFrame,
     evidence: pd.DataFrame,
-    functional: pd.DataFrame | None,
+    asked: Asked | None,
     shapes: pd.DataFrame,
     verdicts: pd.DataFrame,
     replicates: pd.DataFrame | None,
     found: Found,
 ) -> dict[str, Any]:
-    """The contents of the page, given the tables of one n_clusters."""
+    """The contents of the page, given the tables of one n_clusters.
+
+    Args:
+        asked: None of a study that asks the model nothing.
+    """
     chosen = {one.cluster_id: one.k for one in chosen_of(verdicts)}
     fits = evidence[~evidence["is_null"]].dropna(subset="simplex_k")
     best = {int(row["cluster_id"]): int(row["simplex_k"]) for row in fits.to_dict("records")}
@@ -34,8 +39,9 @@ def page_of(
         ),
         "ks": list(study.ks),
         **contents.settings(study.selection, study.trust, study.belief),
-        "clusters": contents.cluster_rows(metrics, evidence, functional, verdicts),
+        "clusters": contents.cluster_rows(metrics, evidence, asked and asked.evidence, verdicts),
         "shapes": shapes_by_cluster(shapes),
         "bands": contents.bands(replicates, study.ks),
         "details": details(found, chosen, ks_shown, study.aanet),
+        "functional": asked and functional(asked, chosen),
     }

@@ -19,6 +19,8 @@ TYPES = {
     "coactivity": "float64",
     "coactivity_p": "float64",
     "coactivity_q": "float64",
+    "coactivity_low_p": "float64",
+    "coactivity_low_q": "float64",
     "interior": "float64",
     "simplex_k": "Int64",
     "simplex_fit": "float64",
@@ -150,7 +152,8 @@ def gather_evidence(
         chance: n_latents and coactivity of chance groups, with which coactivities are compared.
 
     simplex_k is the k of the best fit, simplex_fit that fit. The p- and q-values, given the
-    cluster's size, are those of real clusters against null ones; null clusters have none.
+    cluster's size, are those of real clusters against null ones; null clusters have none. Those of
+    coactivity_low are of a coactivity as low, by which latents exclude one another.
     `unavailable` says why else something is null, and which replicates a strength leaves out.
     """
     keys = ["cluster_id", "is_null"]
@@ -162,6 +165,7 @@ def gather_evidence(
     null = table[~real]
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         _compare(table, name, real, chance if name == "coactivity" else null)
+    _compare(table, "coactivity", real, chance, low=True)
     table["unavailable"] = [_unavailable(row) for row in table.to_dict("records")]
     table["elbow_ks"] = table["elbow_ks"].where(table["elbow_ks"].notna(), None)
     return table[list(TYPES)].astype(TYPES)
@@ -190,7 +194,8 @@ def _unavailable(row: dict) -> str:
         reasons += _unavailable_of_elbows(row)
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         if not row["is_null"] and pd.notna(row[name]) and pd.isna(row[f"{name}_p"]):
-            reasons.append(f"{name}_p: no null cluster has a {name}")
+            both = " and coactivity_low_p" if name == "coactivity" else ""
+            reasons.append(f"{name}_p{both}: no null cluster has a {name}")
     return "; ".join(reasons)
 
 
@@ -209,16 +214,23 @@ def _unavailable_of_elbows(row: dict) -> list[str]:
 
 
 def _compare(
-    table: pd.DataFrame, name: str, real: Bool[np.ndarray, " clusters"], null: pd.DataFrame
+    table: pd.DataFrame,
+    name: str,
+    real: Bool[np.ndarray, " clusters"],
+    null: pd.DataFrame,
+    low: bool = False,
 ) -> None:
-    """Add the p- and q-values of one column, in place."""
+    """Add the p- and q-values of one column, in place; with `low`, those of values as low."""
+    side = -1 if low else 1
 
     def floats(frame: pd.DataFrame, column: str) -> Float[np.ndarray, " clusters"]:
         return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
-    of = (name, "n_latents")
-    own, others = ([floats(frame, c) for c in of] for frame in (table[real], null))
-    p = empirical_p(*own, *others)
+    (own, sizes), (others, their_sizes) = (
+        (side * floats(frame, name), floats(frame, "n_latents")) for frame in (table[real], null)
+    )
+    p = empirical_p(own, sizes, others, their_sizes)
     for ending, values in (("p", p), ("q", q_values(p))):
-        table[f"{name}_{ending}"] = np.nan
-        table.loc[real, f"{name}_{ending}"] = values
+        column = f"{name}_low_{ending}" if low else f"{name}_{ending}"
+        table[column] = np.nan
+        table.loc[real, column] = values

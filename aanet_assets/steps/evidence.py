@@ -101,6 +101,11 @@ EVIDENCE = Table(
     _COACTIVITY,
     number("coactivity_p", "p-value of the coactivity among chance groups of like size."),
     number("coactivity_q", "q-value (Benjamini and Hochberg) of that."),
+    number(
+        "coactivity_low_p",
+        "p-value of a coactivity as low: small where latents exclude one another. In no verdict.",
+    ),
+    number("coactivity_low_q", "q-value of that."),
     _INTERIOR,
     integer("simplex_k", "k of the simplex that fits best."),
     number("simplex_fit", "Its fit."),
@@ -281,7 +286,7 @@ def _(run: Run[ByNK]) -> list[Finding]:
     reads=(consolidated_metrics, cluster_shapes, replicates),
     settings=("trust.replicates",),
     tables=(EVIDENCE,),
-    code_version="3",
+    code_version="4",
 )
 def evidence(run: Run[ByN]) -> Outcome:
     """What speaks for each cluster being a simplex, with p- and q-values against null clusters."""

@@ -3,7 +3,20 @@
 import dagster as dg
 
 from aanet_assets.steps.aanets import STACK, TRAINING_CURVES, aanet_models
-from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE, functional_evidence, uses_belief
+from aanet_assets.steps.belief import (
+    BARYCENTRIC_PREDICTION,
+    BELIEF_CHAINS,
+    BELIEF_UPDATE,
+    FUNCTIONAL_EVIDENCE,
+    INTERVENTIONAL_MIXTURE,
+    VERTEX_STEERING,
+    barycentric_prediction,
+    belief_update,
+    functional_evidence,
+    interventional_mixture,
+    uses_belief,
+    vertex_steering,
+)
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.evidence import (
     CLUSTER_SHAPES,
@@ -15,6 +28,7 @@ from aanet_assets.steps.evidence import (
     replicates,
 )
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
+from aanet_assets.steps.responses import DOSE_RESPONSE, SIMPLEX_TOKENS, simplex_responses
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.steps.vertices import MODEL, VERTEX_SAMPLES, refit_models, vertex_samples
 from aanet_assets.storage.partitions import ByN
@@ -31,18 +45,22 @@ PAGE = File("clusters_{n}/review_n{n}.html")
     job="stage3",
     kinds=("plotly",),
     reads=(clustering, cluster_rows, aanet_models, consolidated_metrics, cluster_shapes, replicates,
-           evidence, functional_evidence, selected_clusters, refit_models, vertex_samples),
+           evidence, barycentric_prediction, belief_update, interventional_mixture, vertex_steering,
+           functional_evidence, simplex_responses, selected_clusters, refit_models,
+           vertex_samples),
     settings=("ks", "selection", "trust", "belief"),
     files=(PAGE,),
-    code_version="5",
+    code_version="6",
 )  # fmt: skip
 def review_page(run: Run[ByN]) -> Outcome:
     """One HTML page to look at all clusters and at thresholds; opens without server and network.
 
     Interactive plots, each cluster's evidence, the verdicts of all modes and the simplex of its
-    best k; for selected clusters the text near its vertices.
+    best k; what the model does with it, where the study asks; for selected clusters the text near
+    its vertices.
     """
     from aanet_assets.review.details import Found
+    from aanet_assets.review.functional import Asked
     from aanet_assets.review.page import write_page
     from aanet_assets.review.whole import page_of
     from aanet_assets.vertices.selected import chosen_of
@@ -58,10 +76,16 @@ def review_page(run: Run[ByN]) -> Outcome:
         refits,
     )
     repeated = run.read(REPLICATES) if has_replicates(study) else None
-    functional = run.read(FUNCTIONAL_EVIDENCE) if uses_belief(study) else None
+    asked = None
+    if uses_belief(study):
+        statistics = (BARYCENTRIC_PREDICTION, BELIEF_UPDATE, INTERVENTIONAL_MIXTURE)
+        others = (BELIEF_CHAINS, VERTEX_STEERING, SIMPLEX_TOKENS, DOSE_RESPONSE)
+        asked = Asked(
+            run.read(FUNCTIONAL_EVIDENCE), list(map(run.read, statistics)), *map(run.read, others)
+        )
     metrics, known = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
     shapes, path = run.read(CLUSTER_SHAPES), run.path(PAGE)
-    page = page_of(study, n, metrics, known, functional, shapes, verdicts, repeated, found)
+    page = page_of(study, n, metrics, known, asked, shapes, verdicts, repeated, found)
     write_page(path, f"{study.name}, {n} clusters", page)
     how = f"aanet review {study.name} --n-clusters {n}"
     url = dg.MetadataValue.url(path.as_uri())
@@ -70,7 +94,7 @@ def review_page(run: Run[ByN]) -> Outcome:
 
 @review_page.checks(
     whole="The page holds every cluster.",
-    size="The page is smaller than 5 MB.",
+    size="The page is smaller than 7 MB.",
 )
 def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.review import check_page

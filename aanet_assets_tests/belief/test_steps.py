@@ -10,11 +10,13 @@ import pytest
 
 from aanet_assets.belief import evidence
 from aanet_assets.belief.editor import Editor
+from aanet_assets.belief.heldout import placed
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.review.page import read_data
 from aanet_assets.selection.rules import MODES
 from aanet_assets.steps import belief as steps
 from aanet_assets.steps import interpretation as naming
+from aanet_assets.steps import responses as pictures
 from aanet_assets.steps.review import PAGE
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.storage.records import Standing
@@ -27,6 +29,8 @@ from aanet_assets.study.settings import (
 )
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.outputs import findings
+from aanet_assets_tests.outputs import write as write_table
 
 N = 7
 
@@ -48,7 +52,8 @@ def asked(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.chdir(home)
         with dg.DagsterInstance.get() as instance:
             driver = Driver(study, instance)
-            for name in ("functional_evidence", "vertex_kl", "vertex_interpretation"):
+            for name in ("functional_evidence", "vertex_kl", "simplex_responses",
+                         "vertex_interpretation"):  # fmt: skip
                 for partition in plan(study, name, [N]):
                     if not driver.is_there(partition):
                         driver.materialise(partition)
@@ -123,6 +128,65 @@ def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study
     assert {simplex.is_null for simplex in simplices} == {False, True}
 
 
+def test_responses_are_those_of_the_model_between_the_vertices(asked: Study) -> None:
+    run = Run(asked, steps.interventional_mixture.at(n=N))
+    heldout, simplices, _ = steps.placed_clusters(run)
+    editor, belief = Editor(asked, heldout, steps._groups(run)), asked.belief_settings
+    tokens = read(asked, pictures.simplex_responses, pictures.SIMPLEX_TOKENS)
+    doses = read(asked, pictures.simplex_responses, pictures.DOSE_RESPONSE)
+    assert set(doses["cluster_id"]) == set(tokens["cluster_id"]) == set(range(N))
+    simplex = next(one for one in simplices if not one.is_null and len(one.vertices) == 3)
+    cluster_id, here = simplex.cluster.cluster_id, placed(heldout, simplex)
+    own = doses[(doses["cluster_id"] == cluster_id) & (doses["rank"] == 0)]
+    edited = editor.without(simplex, here.some(belief.edited_tokens, belief.seed))
+    start, end = own["from_vertex"].iloc[0], own["to_vertex"].iloc[0]
+    middle = simplex.in_stream[[start, end]].mean(axis=0)
+    for share, place in ((0.0, simplex.in_stream[start]), (0.5, middle)):
+        p = editor.predict(edited.tokens, (edited.without + place)[:, None])
+        row = own.iloc[round(10 * share)]
+        assert row["coordinate"] == share
+        expected = p[:, 0, row["group_id"]]
+        assert row["probability"] == pytest.approx(expected.mean(), abs=1e-5)
+        assert row["low"] == pytest.approx(np.percentile(expected, 10), abs=1e-5)
+    # Letters are tokens of their own here.
+    assert (doses["group_tokens"] == 1).all()
+    p = heldout.p[here.tokens][:, own["group_id"].iloc[0]].astype(np.float64)
+    kept = tokens[tokens["cluster_id"] == cluster_id]
+    assert {each[0] for each in kept["probabilities"]} <= set(p)
+    place = {
+        value: b for value, b in zip(p, here.coordinates, strict=True) if (p == value).sum() == 1
+    }
+    alone = [(b, q[0]) for b, q in zip(kept["coordinates"], kept["probabilities"], strict=True)
+             if q[0] in place]  # fmt: skip
+    assert alone
+    for b, q in alone:
+        np.testing.assert_allclose(b, place[q])
+    # Simplices of beliefs are mixtures, or nearly.
+    known = read(asked, steps.barycentric_prediction, steps.BARYCENTRIC_PREDICTION)
+    simplicial = known[known["component"].notna()]["cluster_id"]
+    off = (doses["probability"] - doses["mixture"]).abs()[doses["cluster_id"].isin(simplicial)]
+    assert off.max() < 0.1
+
+
+def test_damaged_responses_are_seen(asked: Study) -> None:
+    at = pictures.simplex_responses.at(n=N)
+    tables = pictures.SIMPLEX_TOKENS, pictures.DOSE_RESPONSE
+    there = {table: read(asked, pictures.simplex_responses, table) for table in tables}
+
+    def failed(table: Table, frame: pd.DataFrame) -> list[str]:
+        write_table(asked, at, table, frame)
+        names = [name for name, found in findings(asked, at).items() if not found.passed]
+        write_table(asked, at, table, there[table])
+        return names
+
+    tokens, doses = there.values()
+    assert failed(tables[1], doses) == []
+    assert failed(tables[1], doses[doses["cluster_id"] != 2]) == ["complete"]
+    assert failed(tables[1], doses.assign(probability=1.5)) == ["ranges"]
+    twice = tokens["coordinates"].map(lambda b: b / 2)
+    assert failed(tables[0], tokens.assign(coordinates=twice)) == ["ranges"]
+
+
 def test_tokens_stand_where_the_text_says(asked: Study) -> None:
     heldout, _, truth = steps.placed_clusters(Run(asked, steps.belief_update.at(n=N)))
     assert truth is not None
@@ -162,7 +226,20 @@ def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Stud
     ks = read(study, steps.functional_evidence, steps.FUNCTIONAL_EVIDENCE).query("not is_null")
     by_rule = chosen[chosen["category"] == "F"]
     assert (by_rule["k"] == ks.set_index("cluster_id").loc[by_rule.index, "k"]).all()
-    assert set(read_data(PAGE.under(study.paths.root, n=N))["rules"]) == set(MODES)
+    page = read_data(PAGE.under(study.paths.root, n=N))
+    assert set(page["rules"]) == set(MODES)
+    steered = read(study, steps.vertex_steering, steps.VERTEX_STEERING).query("not is_null")
+    chains = read(study, steps.belief_update, steps.BELIEF_CHAINS)
+    for i, own in page["functional"]["clusters"].items():
+        reached = steered[steered["cluster_id"] == int(i)]["reached"].iloc[0]
+        assert own["steering"]["reached"] == pytest.approx(reached, rel=1e-3)
+        chain = chains[chains["cluster_id"] == int(i)]
+        found = np.ravel(own["chain"]["probability"])
+        np.testing.assert_allclose(found, chain["probability"], rtol=1e-3, atol=1e-9)
+        assert (own["chain"]["true"] is None) == chain["true_probability"].isna().all()
+        # The small study has fewer null clusters than a p-value needs.
+        noted = own["statistics"]["int_r2"]["noP"]
+        assert noted == "14 null clusters, and p-values need 20"
     # A limit, and not the rest of `belief`, decides what is selected.
     other = study.model_copy(update={"belief": lax.model_copy(update={"max_context": 0.5})})
     problem = Standing(other).problem(selected_clusters.at(n=N))

@@ -51,6 +51,8 @@ def test_it_opens_on_a_selected_cluster_with_its_simplex_and_texts(
     expect(shown.locator("#cluster h2")).to_contain_text("Cluster 0")
     expect(shown.locator("#cluster .panel .plot-container")).to_have_count(4)
     expect(shown.locator("#cluster h3")).to_have_count(3)
+    # The study asks the model nothing.
+    expect(shown.locator("#cluster .use > *")).to_have_count(0)
     # Each sample has its trigger words marked.
     quotes = shown.locator("#cluster blockquote")
     assert quotes.count() > 0

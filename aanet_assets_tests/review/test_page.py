@@ -10,12 +10,14 @@ import pytest
 
 from aanet_assets.review.contents import bands, exact, number, thinned, vertex_texts
 from aanet_assets.review.details import POINTS, POINTS_OF_OTHERS
+from aanet_assets.review.functional import TOKENS, TOKENS_OF_OTHERS, functional
 from aanet_assets.review.page import read_data, write_page
 from aanet_assets.steps.checks.review import check_page
 from aanet_assets.steps.review import PAGE, review_page
 from aanet_assets.study.study import Study
 from aanet_assets_tests.checks.damage import complaints, failures
 from aanet_assets_tests.conftest import Finished, said
+from aanet_assets_tests.review.asked_tables import asked_tables
 
 
 def test_texts_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ def test_texts_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
     assert failures(check_page(path, 1)) == {}
 
 
-def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished) -> None:
+def test_768_clusters_fit_into_seven_megabytes(tmp_path: Path, finished: Finished) -> None:
     page = read_data(PAGE.under(finished.study.paths.root, n=7))
     # The page is packed, so that its numbers must be as varied here as they are in truth.
     rng = np.random.default_rng(0)
@@ -61,8 +63,26 @@ def test_768_clusters_fit_into_five_megabytes(tmp_path: Path, finished: Finished
     }  # fmt: skip
     shapes = {i: [[k, *varied(3)] for k in range(2, 9)] for i in range(768)}
     replicates = {i: varied(2, 7) for i in range(768)}
-    whole = {**page, "clusters": clusters, "details": details, "shapes": shapes,
-             "bands": {"replicates": replicates, "null": varied(3, 7)}}  # fmt: skip
+    asked = functional(asked_tables(2_000), {0})
+    asked["clusters"] = {
+        i: {
+            **asked["clusters"][0],
+            "tokens": {
+                "points": rng.integers(0, 1_000, (points, 8)).tolist(),
+                "p": rng.integers(0, 10_000, (points, 3)).tolist(),
+            },
+            "doses": [
+                {**dose, **{name: varied(11) for name in ("probability", "low", "high", "mixture")}}
+                for dose in asked["clusters"][0]["doses"]
+            ],
+            "chain": {name: varied(8, 8) for name in ("probability", "low", "high")},
+        }
+        for i in range(768)
+        for points in [TOKENS if i < 60 else TOKENS_OF_OTHERS]
+    }
+    ranges = {"replicates": replicates, "null": varied(3, 7)}
+    whole = {**page, "clusters": clusters, "details": details, "shapes": shapes, "bands": ranges,
+             "functional": asked}  # fmt: skip
     write_page(tmp_path / "page.html", "large", whole)
     assert failures(check_page(tmp_path / "page.html", 768)) == {}
 
@@ -96,7 +116,7 @@ def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
     ):
         path.write_text(damaged)
         assert list(failures(check_page(path, 1))) == ["whole"]
-    path.write_text(5_000_000 * "x")
+    path.write_text(7_000_000 * "x")
     assert list(failures(check_page(path, 1))) == ["whole", "size"]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from scipy.stats import kstest
 
 from aanet_assets.selection.elbows import elbow
@@ -13,6 +14,7 @@ from aanet_assets.selection.evidence import (
     gather_evidence,
     q_values,
 )
+from aanet_assets.selection.shapes import active_together, coactivity
 from aanet_assets.selection.verdicts import explain_none_of, select_all, select_by_table
 from aanet_assets.study.settings import SelectionSettings, TrustSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
@@ -104,6 +106,36 @@ def test_one_row_per_cluster_with_its_best_fit() -> None:
     assert real["elbow_strength_p"].isna().all(), "there is no null cluster with an elbow"
 
 
+def test_latents_that_exclude_one_another_stand_out_below_chance() -> None:
+    """Forty latents of like activity: four fire in turns, four at once, the rest as they like."""
+    rng = np.random.default_rng(0)
+    turns = rng.integers(0, 12, 3_000)
+    fires = rng.uniform(size=(3_000, 40)) < 1 / 12
+    fires[:, :4] = turns[:, None] == np.arange(4)
+    fires[:, 4:8] = (turns == 11)[:, None]
+
+    def found(latents: np.ndarray) -> float:
+        active = active_together(sp.csr_matrix(fires[:, latents].astype(np.float32)), np.ones(4))
+        value = coactivity(active[fires[:, latents].any(axis=1)])
+        assert value is not None
+        return value
+
+    groups = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
+    chance = [found(rng.choice(np.arange(8, 40), 4, replace=False)) for _ in range(199)]
+    own = shapes([found(group) for group in groups], nulls=0)
+    none = pd.DataFrame({"n_latents": 4, "coactivity": chance})
+    table = gather_evidence(own, losses([[9.0, 1.0, 0.9]]), none)
+    exclusive, together, neither = table.to_dict("records")
+    assert exclusive["coactivity"] == pytest.approx(1)
+    assert (exclusive["coactivity_low_p"], exclusive["coactivity_p"]) == (1 / 200, 1)
+    assert exclusive["coactivity_low_q"] == pytest.approx(3 / 200)
+    assert (together["coactivity_low_p"], together["coactivity_p"]) == (1, 1 / 200)
+    assert min(neither["coactivity_p"], neither["coactivity_low_p"]) > 0.05
+    # A group is on either side of every chance group, or level with it.
+    for row in (exclusive, together, neither):
+        assert row["coactivity_p"] + row["coactivity_low_p"] >= 1 + 1 / 200
+
+
 def test_geometric_selection_says_why_it_turned_each_cluster_down() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     selection = select_by_table("geometric", known, SelectionSettings(), TrustSettings(), 3)
@@ -136,7 +168,7 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     assert numbers.drop(columns=known).loc[[0]].isna().all(axis=None)
     assert found["unavailable"][0] == (
         "elbow: no replicate has finite losses, at three ks or more, that change; "
-        "coactivity_p: no null cluster has a coactivity; "
+        "coactivity_p and coactivity_low_p: no null cluster has a coactivity; "
         "simplex_fit_p: no null cluster has a simplex_fit"
     )
     assert found["unavailable"][1] == (

@@ -5,7 +5,7 @@ from pathlib import Path
 from aanet_assets.review.page import read_data
 from aanet_assets.storage.step import Finding
 
-LARGEST = 5_000_000
+LARGEST = 7_000_000
 
 
 def check_page(path: Path, n: int) -> list[Finding]:
@@ -21,5 +21,5 @@ def check_page(path: Path, n: int) -> list[Finding]:
             ids == list(range(n)),
             f"the page holds {len(ids)} clusters that can be read; it must hold {n}",
         ),
-        Finding("size", size < LARGEST, f"the page has {size / 1e6:.1f} MB; 5 MB is the most"),
+        Finding("size", size < LARGEST, f"the page has {size / 1e6:.1f} MB; 7 MB is the most"),
     ]
