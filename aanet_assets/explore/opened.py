@@ -59,8 +59,9 @@ def open_study(study: str | Path | Study) -> "OpenStudy":
     """
     if isinstance(study, Study):
         return OpenStudy(study)
-    is_path = isinstance(study, Path) or study.endswith(".py")
-    return OpenStudy(load_study_file(Path(study)) if is_path else load_study(study).study)
+    if isinstance(study, Path) or study.endswith(".py"):
+        return OpenStudy(load_study_file(Path(study)))
+    return OpenStudy(load_study(study).study)
 
 
 class OpenStudy:
@@ -94,6 +95,15 @@ class OpenStudy:
             centred=reads_centred(self._sae),
             wants_bos=prepends_bos(self._sae),
         )
+
+    def load_model(self) -> None:
+        """Load SAE and language model, head included, now and not when they are needed first.
+
+        Raises:
+            ValueError: they cannot be read, or the model cannot be split at the hook.
+            ConnectionError: they could not be had from a hub.
+        """
+        _ = self._reader.vocabulary
 
     def selected(self, n: int) -> list[Chosen]:
         """The selected clusters of one n_clusters: `cluster_id`, `k`, `category`, `k_source`.

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from aanet_assets import Simplex, open_study
 from aanet_assets.aanet.export import load_aanet
-from aanet_assets.activations.corpus import load_tokenizer
 from aanet_assets.activations.rows import active_rows, load_cluster
 from aanet_assets.activations.shards import read_shard
 from aanet_assets.explore.opened import OpenStudy
@@ -32,6 +31,7 @@ from aanet_assets.study.study import Study
 from aanet_assets.vertices.collect import barycentric_rows
 from aanet_assets_tests.activations.tokenizers import small_tokenizer
 from aanet_assets_tests.conftest import PROJECT, Finished
+from aanet_assets_tests.explore.texts import active_text, heldout_texts, silent_text
 from aanet_assets_tests.outputs import read
 
 N = 7
@@ -49,27 +49,12 @@ def simplex(opened: OpenStudy) -> Simplex:
 
 @pytest.fixture(scope="module")
 def texts(finished: Finished) -> list[str]:
-    """Held-out documents."""
-    study = finished.study
-    tokenizer = load_tokenizer(study)
-    shard = read_shard(SHARD.under(study.paths.root, shard=study.heldout_shards[0]))
-    return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in shard.tokens[:60]]
+    return heldout_texts(finished.study)
 
 
 @pytest.fixture(scope="module")
-def text(simplex: Simplex, texts: list[str]) -> str:
-    """One in which cluster 0 is active here and there, up to its last token but one."""
-    found = simplex.project(texts)
-    active = found["active"].to_numpy().reshape(len(texts), -1)
-    own = (active.sum(axis=1) > 2) & active[:, -2] & ~active[:, -1]
-    return texts[int(np.flatnonzero(own)[0])]
-
-
-@pytest.fixture(scope="module")
-def silent(simplex: Simplex, texts: list[str]) -> str:
-    """One in which it never is."""
-    active = simplex.project(texts).groupby("text")["active"].any()
-    return texts[int(np.flatnonzero(~active)[0])]
+def text(simplex: Simplex) -> str:
+    return active_text(simplex)
 
 
 def numbers(frame: pd.DataFrame, k: int) -> np.ndarray:
@@ -180,7 +165,8 @@ def test_pieces_of_characters_have_the_place_of_the_whole_one(
     assert spelled == ordinary["token"].tolist()
 
 
-def test_a_text_without_an_active_token_has_none(simplex: Simplex, silent: str) -> None:
+def test_a_text_without_an_active_token_has_none(simplex: Simplex) -> None:
+    silent = silent_text(simplex)
     assert not simplex.project(silent)["active"].any()
     with pytest.raises(ValueError, match="cluster 0 is active at no token of the text"):
         simplex.steer(silent, 0)
