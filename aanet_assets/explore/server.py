@@ -89,8 +89,7 @@ class Explorer(ThreadingHTTPServer):
     def put(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The likeliest next tokens, before and after the last active token is put at a point."""
         with self._turn:
-            b = _of(asked, "b", list)
-            found = self._simplex(asked).put(_of(asked, "text", str), b)
+            found = self._simplex(asked).put(_of(asked, "text", str), _numbers(asked, "b"))
         likeliest = found[["before", "after"]].max(axis=1).nlargest(_SHOWN).index
         shown = found.loc[likeliest, ["token", "before", "after"]]
         return {"tokens": shown.to_dict("records")}
@@ -108,6 +107,13 @@ def _of(asked: dict[str, Any], name: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; it must be of the type {kind.__name__}")
     return value
+
+
+def _numbers(asked: dict[str, Any], name: str) -> list[float]:
+    found = asked.get(name)
+    if not isinstance(found, list) or not all(type(x) in (int, float) for x in found):
+        raise ValueError(f"{name} is {found!r}; it must be a list of numbers")
+    return found
 
 
 class _Handler(BaseHTTPRequestHandler):

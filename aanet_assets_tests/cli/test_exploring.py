@@ -1,22 +1,16 @@
 """`aanet project` and `aanet serve` as they are typed."""
 
 import io
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import urllib.request
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from aanet_assets import defs as studies
 from aanet_assets.cli import exploring
 from aanet_assets.explore.opened import open_study
-from aanet_assets_tests.conftest import PROJECT, Finished, said
+from aanet_assets.explore.server import Explorer
+from aanet_assets_tests.conftest import Finished, said
 from aanet_assets_tests.explore.texts import active_text, silent_text
 
 
@@ -104,24 +98,19 @@ def test_a_port_that_is_taken_is_one_sentence(finished: Finished, study_module) 
     assert "choose a --port" in output
 
 
-def test_the_page_is_served_until_ctrl_c(finished: Finished, home: Path, study_module) -> None:
-    name = study_module("small_page")
-    code = (
-        "import sys; from aanet_assets import defs as studies; "
-        "from aanet_assets.cli import commands as cli; "
-        "studies.__path__.append(sys.argv[1]); cli.app(['serve', sys.argv[2], '--port', '0'])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", code, studies.__path__[-1], name],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", line)
-        with urllib.request.urlopen(url) as answer:
-            assert b"Path through the simplex" in answer.read()
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(60) == 0, rest
-    assert rest.strip() == "Stopped."
+def test_the_page_is_served_until_ctrl_c(
+    finished: Finished, study_module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def interrupted(server: Explorer) -> None:
+        # Connections wait for whoever serves next: it does listen.
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10):
+            asked.append(server.server_port)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Explorer, "serve_forever", interrupted)
+    output = said("serve", study_module("small_page"), "--port", "0", code=0)
+    assert output == f"http://127.0.0.1:{asked[0]} (Ctrl-C stops it) Stopped. "
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", asked[0]), timeout=10)

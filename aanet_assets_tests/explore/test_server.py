@@ -36,8 +36,8 @@ def ask(
     return answer.status, json.loads(found)
 
 
-def asking(text: str, **changes: Any) -> dict[str, Any]:
-    return {"n": 7, "cluster": 0, "k": None, "text": text, **changes}
+def asking(text: str, /, **changes: Any) -> dict[str, Any]:
+    return {"n": 7, "cluster": 0, "k": None, "text": text} | changes
 
 
 def test_it_listens_on_this_machine_alone(server: Explorer) -> None:
@@ -95,7 +95,7 @@ def test_tokens_and_edits_are_those_of_the_simplex(server: Explorer) -> None:
         ("/api/project", {"text": " "}, "the text has no token (' '): give it some words"),
         ("/api/project", {"text": 3}, "text is 3; it must be of the type str"),
         ("/api/put", {"b": [1, 1, 1]}, "they must be 3 numbers that sum to 1"),
-        ("/api/put", {"b": ["x"]}, "could not convert string to float"),
+        ("/api/put", {"b": ["x"]}, "b is ['x']; it must be a list of numbers"),
     ],
 )
 def test_mistakes_are_answered_by_a_sentence(

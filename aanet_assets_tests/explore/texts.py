@@ -25,9 +25,9 @@ def _activity(simplex: Simplex) -> tuple[list[str], np.ndarray]:
 
 
 def active_text(simplex: Simplex) -> str:
-    """One in which the cluster is active here and there, up to the last token but one."""
+    """One in which the cluster is active here and there, and not at the last token."""
     texts, active = _activity(simplex)
-    own = (active.sum(axis=1) > 2) & active[:, -2] & ~active[:, -1]
+    own = (active.sum(axis=1) > 2) & ~active[:, -1]
     return texts[int(np.flatnonzero(own)[0])]
 
 
