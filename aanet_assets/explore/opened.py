@@ -13,7 +13,7 @@ from aanet_assets.activations.architecture import load_config
 from aanet_assets.activations.rows import Cluster, load_cluster
 from aanet_assets.activations.sae import hook_of, load_sae, of_latents, prepends_bos, reads_centred
 from aanet_assets.explore.provenance import Provenance
-from aanet_assets.explore.reader import Reader
+from aanet_assets.explore.reader import Reader, on_this_machine
 from aanet_assets.explore.simplex import Simplex
 from aanet_assets.orchestration.studies import load_study, load_study_file
 from aanet_assets.steps.aanets import STACK, aanet_models
@@ -67,7 +67,8 @@ def open_study(study: str | Path | Study) -> "OpenStudy":
 class OpenStudy:
     """A study whose results are read; `open_study` gives one.
 
-    Model and SAE are loaded once, when they are needed first, and then kept.
+    It tells what there was when it was opened. Model and SAE are loaded once, when they are needed
+    first, and then kept.
     """
 
     def __init__(self, study: Study):
@@ -85,12 +86,12 @@ class OpenStudy:
 
     @cached_property
     def _sae(self) -> "SAE":
-        return load_sae(self._pinned.sae, self.study.device)
+        return load_sae(self._pinned.sae, on_this_machine(self.study).device)
 
     @cached_property
     def _reader(self) -> Reader:
         return Reader(
-            self._pinned,
+            on_this_machine(self._pinned),
             str(hook_of(self._sae)),
             centred=reads_centred(self._sae),
             wants_bos=prepends_bos(self._sae),

@@ -24,6 +24,13 @@ from aanet_assets.activations.upper import UpperReader
 from aanet_assets.study.study import Study, resolve
 
 
+def on_this_machine(study: Study) -> Study:
+    """The study, on the CPU where it has been run on a GPU that is not here."""
+    if study.device == "cuda" and not torch.cuda.is_available():
+        return study.model_copy(update={"device": "cpu"})
+    return study
+
+
 class Chunk(NamedTuple):
     """Some tokens of a text, which the model reads at once."""
 

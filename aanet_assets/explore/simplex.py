@@ -16,7 +16,7 @@ from aanet_assets.activations.rows import Cluster, active_rows, without_long_tok
 from aanet_assets.activations.sae import parse_hook
 from aanet_assets.activations.shards import code_matrix
 from aanet_assets.explore.provenance import Provenance
-from aanet_assets.explore.reader import Chunk, Reader
+from aanet_assets.explore.reader import Chunk, Reader, on_this_machine
 from aanet_assets.vertices.collect import barycentric_rows, vertex_distances
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Simplex:
     @cached_property
     def _reader(self) -> Reader:
         own = self.provenance
-        return Reader(own.study_now(), own.hook, centred=own.centred, wants_bos=own.wants_bos)
+        study = on_this_machine(own.study_now())
+        return Reader(study, own.hook, centred=own.centred, wants_bos=own.wants_bos)
 
     @cached_property
     def vertices(self) -> Float[np.ndarray, "k d_model"]:
@@ -109,7 +110,7 @@ class Simplex:
         """
         chunks = self._reader.chunks([texts] if isinstance(texts, str) else list(texts))
         frames = [
-            pd.concat([self._tokens(chunk), self._placed(stream, chunk.special)], axis=1)
+            pd.DataFrame({**self._tokens(chunk), **self._placed(stream, chunk.special)})
             for chunk, stream in zip(chunks, self._reader.streams(chunks), strict=True)
         ]
         return pd.concat(frames, ignore_index=True)
@@ -134,7 +135,7 @@ class Simplex:
             )
         if not np.isfinite(stream).all():
             raise ValueError("the residual stream has entries that are NaN or infinite")
-        return self._placed(stream, np.zeros(len(stream), dtype=bool))
+        return pd.DataFrame(self._placed(stream, np.zeros(len(stream), dtype=bool)))
 
     def steer(self, text: str, vertex: int, strength: float = 1.0) -> pd.DataFrame:
         """How the prediction after a text's last active token changes towards a vertex.
@@ -303,32 +304,34 @@ class Simplex:
 
     def _placed(
         self, stream: Float32[np.ndarray, "tokens d_model"], special: Bool[np.ndarray, " tokens"]
-    ) -> pd.DataFrame:
+    ) -> dict[str, Any]:
+        """Columns that say where tokens lie."""
         active, rows = self._active(stream, special)
         coordinates = barycentric_rows(self._model, rows, self._cluster.basis)
         distances = vertex_distances(coordinates)
-        numbers = np.full((len(stream), 2 * self.k), np.nan)
-        numbers[active] = np.concatenate([coordinates, distances], axis=1)
-        names = [f"{name}_{i + 1}" for name in ("b", "distance") for i in range(self.k)]
-        nearest = pd.array([pd.NA] * len(stream), dtype="Int64")
-        nearest[active] = distances.argmin(axis=1)
         is_active = np.zeros(len(stream), dtype=bool)
         is_active[active] = True
-        frame = pd.DataFrame({"active": is_active})
-        return frame.join(pd.DataFrame(numbers, columns=names)).assign(vertex_id=nearest)
+        columns: dict[str, Any] = {"active": is_active}
+        for name, values in (("b", coordinates), ("distance", distances)):
+            for vertex in range(self.k):
+                column = np.full(len(stream), np.nan)
+                column[active] = values[:, vertex]
+                columns[f"{name}_{vertex + 1}"] = column
+        nearest = pd.array([pd.NA] * len(stream), dtype="Int64")
+        nearest[active] = distances.argmin(axis=1)
+        return {**columns, "vertex_id": nearest}
 
-    def _tokens(self, chunk: Chunk) -> pd.DataFrame:
+    def _tokens(self, chunk: Chunk) -> dict[str, Any]:
+        """Columns that say what the tokens are."""
         starts, ends = zip(*(place or (pd.NA, pd.NA) for place in chunk.places), strict=True)
-        return pd.DataFrame(
-            {
-                "text": chunk.text,
-                "position": chunk.start + np.arange(len(chunk.ids)),
-                "token": [self._reader.token(int(id)) for id in chunk.ids],
-                "start": pd.array(starts, dtype="Int64"),
-                "end": pd.array(ends, dtype="Int64"),
-                "counted": ~chunk.special,
-            }
-        )
+        return {
+            "text": chunk.text,
+            "position": chunk.start + np.arange(len(chunk.ids)),
+            "token": [self._reader.token(int(id)) for id in chunk.ids],
+            "start": pd.array(starts, dtype="Int64"),
+            "end": pd.array(ends, dtype="Int64"),
+            "counted": ~chunk.special,
+        }
 
     def _last_active(self, text: str) -> tuple[Chunk, Float[np.ndarray, " d_model"]]:
         """The chunk up to the last active token, and what the cluster writes there."""

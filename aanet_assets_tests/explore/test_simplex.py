@@ -274,6 +274,13 @@ def test_a_model_whose_files_have_changed_is_refused(simplex: Simplex, text: str
         Simplex(other, simplex._cluster, simplex._model, simplex._sae).project(text)
 
 
+def test_what_a_gpu_made_is_read_without_one(simplex: Simplex, text: str) -> None:
+    settings = {**simplex.provenance.settings, "device": "cuda"}
+    there = simplex.provenance.model_copy(update={"settings": settings})
+    found = Simplex(there, simplex._cluster, simplex._model, simplex._sae).project(text)
+    np.testing.assert_allclose(numbers(found, 3), numbers(simplex.project(text), 3), atol=1e-3)
+
+
 def test_the_nearest_samples_come_first(finished: Finished, simplex: Simplex) -> None:
     samples = read(finished.study, vertex_samples.at(n=N), VERTEX_SAMPLES)
     own = samples[(samples["cluster_id"] == 0) & (samples["vertex_id"] == 1)]
