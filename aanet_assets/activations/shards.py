@@ -120,7 +120,7 @@ def read_shard(path: Path) -> Shard:
         n_latents = int(file.metadata()["n_latents"])
     return Shard(
         *(arrays[name] for name in ("tokens", "special", "documents", "starts", "norms")),
-        codes=code_matrix(*(arrays[name] for name in ("counts", "latents", "values")), n_latents),
+        codes=code_matrix(arrays["counts"], arrays["latents"], arrays["values"], n_latents),
     )
 
 

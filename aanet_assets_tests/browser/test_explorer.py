@@ -36,8 +36,13 @@ def shown(browser: "Browser", server: Explorer) -> Iterator["Page"]:
     """The page; nothing may go wrong in its script, and nothing comes from elsewhere."""
     page, errors = browser.new_page(viewport={"width": 1300, "height": 1000}), []
     url = f"http://127.0.0.1:{server.server_port}/"
+
+    def elsewhere(asked: str) -> None:
+        if not asked.startswith((url, "data:")):
+            errors.append(asked)
+
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda asked: asked.url.startswith(url) or errors.append(asked.url))
+    page.on("request", lambda asked: elsewhere(asked.url))
     page.set_default_timeout(180_000)
     page.goto(url)
     expect(page.locator("#cluster option")).to_have_count(7)

@@ -1,7 +1,5 @@
 """Held-out texts in which a cluster is active, or is not."""
 
-from functools import cache
-
 import numpy as np
 
 from aanet_assets import Simplex
@@ -11,7 +9,6 @@ from aanet_assets.steps.activations import SHARD
 from aanet_assets.study.study import Study
 
 
-@cache
 def heldout_texts(study: Study, count: int = 60) -> list[str]:
     """The first held-out documents."""
     tokenizer = load_tokenizer(study)
