@@ -29,7 +29,7 @@ from aanet_assets_tests import checking
 # Shapes and types of the science rooms are checked while they run. What they import would be
 # compiled from its source, too; so torch and transformers, 2,000 modules, are imported above.
 _ROOMS = (
-    "activations", "clustering", "aanet", "selection", "vertices", "toy", "steps.checks",
+    "activations", "clustering", "aanet", "selection", "vertices", "toy", "steps.checks", "explore",
 )  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 

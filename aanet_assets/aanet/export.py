@@ -114,13 +114,21 @@ def load_aanet(path: Path, simplex_scale: float = 1.0) -> AANet:
         raise FileNotFoundError(f"there is no AANet at {path}; train this cluster at this k first")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        width, d_model = state["encoder_layers.0.weight"].shape
-        bottleneck, inner = state["encoder_layers.2.weight"].shape
-        model = AANet(d_model, bottleneck + 1, (width, inner), simplex_scale)
-        model.load_state_dict(state)
+        return aanet_of(state, simplex_scale)
     except Exception as error:  # torch.load raises whatever a damaged pickle makes it raise
         raise ValueError(
             f"{path} is not an AANet's state dict (encoder_layers.0-2 and decoder_layers.0-2, "
             f"weight and bias): {error}"
         ) from error
+
+
+def aanet_of(state: dict[str, Float[Tensor, "..."]], simplex_scale: float = 1.0) -> AANet:
+    """The network that a state dict is of; d_model, widths and k follow from its shapes.
+
+    KeyError or RuntimeError where it is not an AANet's.
+    """
+    width, d_model = state["encoder_layers.0.weight"].shape
+    bottleneck, inner = state["encoder_layers.2.weight"].shape
+    model = AANet(d_model, bottleneck + 1, (width, inner), simplex_scale)
+    model.load_state_dict(state)
     return model.eval()

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from aanet_assets.activations.stand_in import persistently
 from aanet_assets.activations.text_files import KINDS, text_of, texts_in
-from aanet_assets.activations.tokens import opening_ids, text_encoder
+from aanet_assets.activations.tokens import opened, opening_ids, text_encoder
 from aanet_assets.storage.inputs import files_like
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets.study.study import Study, resolve
@@ -270,7 +270,7 @@ def chunks(
             if not 0 < len(text) < limit:
                 continue
             own = next(ids)
-            tokens = own if own[:1] == bos else bos + own
+            tokens = opened(own, bos)
             tally.too_short += len(tokens) < cache.seq_len
             tally.tokens_left_over += len(tokens) % cache.seq_len
             for start in range(0, len(tokens) - cache.seq_len + 1, cache.seq_len):

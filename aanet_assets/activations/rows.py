@@ -146,13 +146,24 @@ def active_rows(
 
 def without_long_tokens_of(shard: Shard, limit: float) -> Shard:
     """The shard without codes at tokens longer than `limit`; NaN leaves out none."""
-    long = shard.norms.ravel() > limit
+    codes = without_long_tokens(shard.codes, shard.norms.ravel(), limit)
+    return shard if codes is shard.codes else replace(shard, codes=codes)
+
+
+def without_long_tokens(
+    codes: sp.csr_matrix, norms: Float32[np.ndarray, " tokens"], limit: float
+) -> sp.csr_matrix:
+    """Codes (tokens, latents) without those at tokens whose residual stream is longer than this.
+
+    NaN leaves out none; where none is left out, it is the same matrix.
+    """
+    long = norms > limit
     if not long.any():
-        return shard
-    codes = shard.codes.copy()
+        return codes
+    codes = codes.copy()
     codes.data[np.repeat(long, np.diff(codes.indptr))] = 0
     codes.eliminate_zeros()
-    return replace(shard, codes=codes)
+    return codes
 
 
 class GatheredRows(NamedTuple):

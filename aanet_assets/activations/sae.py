@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aanet_assets.activations.hub import require_commit
 from aanet_assets.study.settings import SaeSettings
@@ -16,6 +16,7 @@ from aanet_assets.study.study import resolve
 if TYPE_CHECKING:
     from sae_lens import SAE
     from sae_lens.saes import SAEConfig
+    from torch import Tensor
 
 PER_TOKEN = ("layer_norm", "constant_norm_rescale")
 """Normalisations by a token's own length: its codes are scaled back by as much."""
@@ -301,6 +302,39 @@ def _refuse_not_finite(sae: "SAE", said: str) -> None:
 def decoder_rows(sae: "SAE") -> Float[np.ndarray, "latents d_model"]:
     """Decoder rows as trained, not normalised, float32."""
     return sae.W_dec.detach().float().cpu().numpy()
+
+
+def of_latents(sae: "SAE", latents: Int[np.ndarray, " members"]) -> "SAE | None":
+    """An SAE of some latents alone, whose codes are those of the whole one.
+
+    None where the code of a latent depends on those of others, as where the largest k are kept.
+    """
+    import torch
+
+    if sae.cfg.architecture() not in ("standard", "jumprelu", "gated"):
+        return None
+    chosen = torch.from_numpy(latents).to(sae.W_dec.device)
+    # Of the parameters, b_dec alone has no entry per latent.
+    by_latent = {"W_enc": 1} | {
+        name: 0 for name in ("W_dec", "b_enc", "threshold", "b_gate", "b_mag", "r_mag")
+    }
+    state = {
+        name: values.index_select(by_latent[name], chosen) if name in by_latent else values
+        for name, values in sae.state_dict().items()
+    }
+    return sae_of({**sae.cfg.to_dict(), "d_sae": len(latents)}, state)
+
+
+def sae_of(config: dict[str, Any], state: "dict[str, Tensor]") -> "SAE":
+    """An SAE by its config as SAELens writes it, and its weights; in evaluation mode.
+
+    KeyError, RuntimeError or ValueError where they are not of one SAE.
+    """
+    from sae_lens import SAE
+
+    sae = SAE.from_dict(config)
+    sae.load_state_dict(state)
+    return sae.eval()
 
 
 def hook_of(sae: "SAE") -> Hook:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float16, Float32, Int, UInt
+from jaxtyping import Bool, Float16, Float32, Int, Integer, UInt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -118,14 +118,23 @@ def read_shard(path: Path) -> Shard:
     with safe_open(path, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
         n_latents = int(file.metadata()["n_latents"])
-    ends = np.concatenate([[0], np.cumsum(arrays["counts"], dtype=np.int64)])
-    codes = sp.csr_matrix(
-        (arrays["values"].astype(np.float32), arrays["latents"].astype(np.int32), ends),
-        shape=(len(arrays["counts"]), n_latents),
-    )
     return Shard(
         *(arrays[name] for name in ("tokens", "special", "documents", "starts", "norms")),
-        codes=codes,
+        codes=code_matrix(arrays["counts"], arrays["latents"], arrays["values"], n_latents),
+    )
+
+
+def code_matrix(
+    counts: Integer[np.ndarray, " tokens"],
+    latents: Integer[np.ndarray, " codes"],
+    values: Float16[np.ndarray, " codes"],
+    n_latents: int,
+) -> sp.csr_matrix:
+    """Codes as they are stored, as a matrix (tokens, latents) in float32."""
+    ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return sp.csr_matrix(
+        (values.astype(np.float32), latents.astype(np.int32), ends),
+        shape=(len(counts), n_latents),
     )
 
 

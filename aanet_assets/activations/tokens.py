@@ -56,14 +56,55 @@ def text_encoder(
 def _fast(
     tokenizer: "PreTrainedTokenizerBase", names: Sequence[str]
 ) -> Callable[[Sequence[str]], list[list[int]]]:
-    whole: Tokenizer = getattr(tokenizer, "backend_tokenizer")  # noqa: B009
-    backend = _without_names(whole.to_str(), tuple(names))
+    backend = _backend(tokenizer, names)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
     return encode
+
+
+Place = tuple[int, int] | None
+"""A token's first character in its text and one past its last, whole characters even for pieces of
+one; None where it is not known."""
+
+
+def placing_encoder(
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Callable[[str], tuple[list[int], list[Place]]]:
+    """A function that gives the ids of a text as `text_encoder` does, and where each one stands.
+
+    Tokenizers without a tokenizer.json do not tell places.
+
+    Raises:
+        ValueError: as `text_encoder`.
+    """
+    encode = text_encoder(tokenizer)
+    if not tokenizer.is_fast:
+
+        def unplaced(text: str) -> tuple[list[int], list[Place]]:
+            (ids,) = encode([text])
+            return ids, [None] * len(ids)
+
+        return unplaced
+    backend = _backend(tokenizer, control_names(tokenizer))
+
+    def placed(text: str) -> tuple[list[int], list[Place]]:
+        found = backend.encode(text, add_special_tokens=False)
+        return found.ids, list(found.offsets)
+
+    return placed
+
+
+def opened(ids: list[int], opening: list[int]) -> list[int]:
+    """A document's ids behind what opens it, unless they begin with that."""
+    return ids if ids[:1] == opening else opening + ids
+
+
+def _backend(tokenizer: "PreTrainedTokenizerBase", names: Sequence[str]) -> "Tokenizer":
+    whole: Tokenizer = getattr(tokenizer, "backend_tokenizer")  # noqa: B009
+    return _without_names(whole.to_str(), tuple(names))
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from aanet_assets.aanet.export import load_stack, state_dict
-from aanet_assets.aanet.reference import AANet
+from aanet_assets.aanet.export import aanet_of, load_stack, state_dict
 from aanet_assets.activations.rows import load_rows
 from aanet_assets.belief import edits, mixture, update
 from aanet_assets.belief.edits import Edited
@@ -85,8 +84,7 @@ def fitted(
         others = {"agreement_spa": projected_vertices(points, int(k))}
         model = None if is_null else networks.get(int(k), {}).get(cluster_id)
         if model is not None and model.status == "ok":
-            net = AANet(len(own.basis), model.k, study.aanet.widths, study.aanet.simplex_scale)
-            net.load_state_dict(state_dict(model, own.basis))
+            net = aanet_of(state_dict(model, own.basis), study.aanet.simplex_scale)
             wide = net.decode(net.vertices).detach().numpy()
             others["agreement_aanet"] = wide.astype(np.float64) @ own.basis
         for name, theirs in others.items():

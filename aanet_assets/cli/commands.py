@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
-from aanet_assets.cli import compare, project, submitting, upkeep
+from aanet_assets.cli import compare, exploring, project, submitting, upkeep
 from aanet_assets.cli.terminal import (
     StudyName,
     bear_any_terminal,
@@ -396,6 +396,8 @@ def train_toy(
     console.print(f"written to {into}: model/, sae/ and training.json")
 
 
+app.command("project")(exploring.project_text)
+app.command("serve")(exploring.serve_page)
 app.command()(project.init)
 app.command()(compare.compare)
 app.command()(upkeep.doctor)

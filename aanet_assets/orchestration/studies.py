@@ -4,11 +4,12 @@ A study is a module `name.py` with its `study` and its `defs`, or a folder `name
 `defs.yaml`, as `dg scaffold defs` makes one.
 """
 
-import importlib
+import importlib.util
 import pkgutil
 import traceback
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeVar
 
 import dagster as dg
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from aanet_assets.study.study import Study, require_own_module
 
 PACKAGE = studies.__name__
 _YAML = "defs.yaml"
+Part = TypeVar("Part")
 
 
 class StudyModuleError(ValueError):
@@ -77,6 +79,32 @@ def load_study(name: str) -> LoadedStudy:
     return loaded
 
 
+def load_study_file(path: Path) -> Study:
+    """The study of a module, wherever it lies; what it makes is in the project's folder.
+
+    Raises:
+        StudyModuleError: it is not there, does not load, or builds no study of its own name.
+    """
+    if path.suffix != ".py" or not path.is_file():
+        raise StudyModuleError(
+            f"there is no study at {path}: give the path of a module that builds one, mine.py, or "
+            "a study's name"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        study = _part(module, "study", Study, "study = Study(...)")
+        require_own_module(study, path.stem)
+    except StudyModuleError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise StudyModuleError(_sentence(path.stem, error)) from error
+    return study
+
+
 def _from_yaml(file: Path) -> LoadedStudy:
     from aanet_assets.orchestration.build import build_defs
     from aanet_assets.orchestration.component import StudyComponent
@@ -96,18 +124,23 @@ def _from_yaml(file: Path) -> LoadedStudy:
 
 def _from_module(name: str) -> LoadedStudy:
     module = importlib.import_module(f"{PACKAGE}.{name}")
-    for part, kind, line in (
-        ("study", Study, "study = Study(...)"),
-        ("defs", dg.Definitions, "defs = build_defs(study)"),
-    ):
-        found = getattr(module, part, None)
-        if not isinstance(found, kind):
-            said = "has no" if found is None else f"has a {type(found).__name__} as its"
-            raise StudyModuleError(
-                f"the module of study {name!r} {said} `{part}`: it needs a line `{line}` "
-                f"({module.__file__})"
-            )
-    return LoadedStudy(module.study, module.defs)
+    return LoadedStudy(
+        _part(module, "study", Study, "study = Study(...)"),
+        _part(module, "defs", dg.Definitions, "defs = build_defs(study)"),
+    )
+
+
+def _part(module: ModuleType, part: str, kind: type[Part], line: str) -> Part:
+    """What a study's module has to have; `line` says how."""
+    found = getattr(module, part, None)
+    if not isinstance(found, kind):
+        said = "has no" if found is None else f"has a {type(found).__name__} as its"
+        name = module.__name__.rpartition(".")[2]
+        raise StudyModuleError(
+            f"the module of study {name!r} {said} `{part}`: it needs a line `{line}` "
+            f"({module.__file__})"
+        )
+    return found
 
 
 def _sentence(name: str, error: BaseException) -> str:

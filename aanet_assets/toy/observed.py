@@ -10,8 +10,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.aanet.export import load_stack, state_dict
-from aanet_assets.aanet.reference import AANet
+from aanet_assets.aanet.export import aanet_of, load_stack, state_dict
 from aanet_assets.activations.by_latent import CodesByLatent
 from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
 from aanet_assets.activations.shards import counted_tokens
@@ -82,8 +81,7 @@ class Models:
         if model is None or model.status != "ok":
             return None
         cluster, settings = load_cluster(self._clustering, cluster_id), self._settings
-        network = AANet(len(cluster.basis), k, settings.widths, settings.simplex_scale)
-        network.load_state_dict(state_dict(model, cluster.basis))
+        network = aanet_of(state_dict(model, cluster.basis), settings.simplex_scale)
         limit = float(self._limits[cluster_id])
         active, rows = active_rows(self._seen.codes_heldout(cluster.latents), cluster, limit)
         return active, barycentric_rows(network, rows, cluster.basis)

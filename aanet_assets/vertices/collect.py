@@ -84,6 +84,11 @@ def barycentric_rows(
     return np.concatenate(parts) if parts else np.zeros((0, len(model.vertices)), dtype=np.float32)
 
 
+def vertex_distances(coordinates: Float[np.ndarray, "rows k"]) -> Float[np.ndarray, "rows k"]:
+    """Euclidean distance of barycentric coordinates from the unit vector of each vertex."""
+    return np.linalg.norm(coordinates[:, None, :] - np.eye(coordinates.shape[1]), axis=2)
+
+
 @dataclass(frozen=True)
 class Search:
     """What is looked for: tokens near the vertices of one cluster's simplex."""
@@ -164,7 +169,7 @@ def _near_by_chunk(
         members = shard.codes[begin:end][:, cluster.latents]
         active, rows = active_rows(members, cluster, search.activity_limit)
         coordinates = barycentric_rows(search.model, rows, cluster.basis)
-        distances = np.linalg.norm(coordinates[:, None, :] - np.eye(coordinates.shape[1]), axis=2)
+        distances = vertex_distances(coordinates)
         chunk, position = np.divmod(active + begin, seq_len)
         for vertex in range(coordinates.shape[1]):
             near = np.flatnonzero(distances[:, vertex] < settings.distance)

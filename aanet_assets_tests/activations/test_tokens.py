@@ -8,7 +8,12 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from aanet_assets.activations.corpus import chunks, load_tokenizer
-from aanet_assets.activations.tokens import opening_ids, special_ids, text_encoder
+from aanet_assets.activations.tokens import (
+    opening_ids,
+    placing_encoder,
+    special_ids,
+    text_encoder,
+)
 from aanet_assets.steps.checks.activations import special_ids_in
 from aanet_assets.study.settings import CacheSettings
 from aanet_assets_tests.activations.tokenizers import (
@@ -44,6 +49,23 @@ def test_control_tokens_in_text_are_text(tokenizer: PreTrainedTokenizerBase) -> 
     assert ids
     assert not control_ids(tokenizer) & set(ids)
     assert tokenizer.convert_tokens_to_ids("sat") in ids or "s" in tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("text", ["the cat", "  the\n cat 😀 é", SPELLED, ""])
+def test_places_are_those_of_the_text(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    ids, places = placing_encoder(tokenizer)(text)
+    assert [ids] == text_encoder(tokenizer)([text])
+    assert len(places) == len(ids)
+    if not tokenizer.is_fast:
+        assert set(places) <= {None}
+        return
+    for id, place in zip(ids, places, strict=True):
+        assert place is not None
+        start, end = place
+        assert 0 <= start < end <= len(text)
+        # Marks of a word's beginning, or of what goes on with one.
+        token = str(tokenizer.decode([id])).strip("\ufffd \u2581").removeprefix("##")
+        assert id == tokenizer.unk_token_id or token in text[start:end]
 
 
 @pytest.mark.parametrize(

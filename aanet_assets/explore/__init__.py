@@ -1,0 +1,1 @@
+"""A finished study in Python: simplices that texts are projected into and steered by."""

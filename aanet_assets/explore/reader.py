@@ -1,0 +1,137 @@
+"""A study's model, kept loaded: texts to the residual stream, and edits of it to predictions."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+
+from aanet_assets.activations.corpus import load_tokenizer, special_positions
+from aanet_assets.activations.language_model import ResidualReader
+from aanet_assets.activations.sae import parse_hook
+from aanet_assets.activations.stand_in import from_hub
+from aanet_assets.activations.tokens import (
+    Place,
+    opened,
+    opening_ids,
+    placing_encoder,
+    special_ids,
+)
+from aanet_assets.activations.upper import UpperReader
+from aanet_assets.study.study import Study, resolve
+
+
+def on_this_machine(study: Study) -> Study:
+    """The study, on the CPU where it has been run on a GPU that is not here."""
+    if study.device == "cuda" and not torch.cuda.is_available():
+        return study.model_copy(update={"device": "cpu"})
+    return study
+
+
+class Chunk(NamedTuple):
+    """Some tokens of a text, which the model reads at once."""
+
+    text: int
+    """Number of the text."""
+    start: int
+    """Place of the first token among the text's, BOS included."""
+    ids: Int[np.ndarray, " seq"]
+    places: list[Place]
+    """Where each token stands in the text."""
+    special: Bool[np.ndarray, " seq"]
+    """Tokens that never count."""
+
+
+class Reader:
+    """A language model up to a hook and, once something is edited, above it.
+
+    Texts are tokenised and cut as the study's activation cache is: what opens a document opens a
+    text, chunks have `cache.seq_len` tokens, and neither special tokens nor the first token of a
+    chunk count. Other than there, what is left at the end of a text is a chunk, too.
+
+    Args:
+        study: names the model.
+        hook: the point of the residual stream, as SAELens names it.
+        centred: whether the SAE reads a stream whose vectors have mean zero.
+        wants_bos: whether the SAE was trained on sequences that begin with BOS.
+
+    Raises:
+        ValueError: the model or its tokenizer cannot be read.
+        ConnectionError: they could not be had from a hub.
+    """
+
+    def __init__(self, study: Study, hook: str, *, centred: bool, wants_bos: bool):
+        self._study, self._hook = study, parse_hook(hook)
+        is_local = resolve(study.model).is_dir()
+        with nullcontext() if is_local else from_hub(f"the language model {study.model}"):
+            self._read = ResidualReader(study, self._hook, centred)
+            self.tokenizer = load_tokenizer(study)
+        self._encode = placing_encoder(self.tokenizer)
+        self._opening = opening_ids(self.tokenizer, study.cache.prepend_bos, wants_bos)
+        self._special = special_ids(self.tokenizer)
+
+    def chunks(self, texts: Sequence[str]) -> list[Chunk]:
+        """The chunks of some texts, in order.
+
+        Raises:
+            ValueError: a text has no token, or there is no text.
+        """
+        if not texts:
+            raise ValueError("no text is given: give one or more")
+        found = []
+        for number, text in enumerate(texts):
+            own, places = self._encode(text)
+            if not own:
+                which = f"text {number}" if len(texts) > 1 else "the text"
+                raise ValueError(f"{which} has no token ({text!r}): give it some words")
+            ids = opened(own, self._opening)
+            whole = [*[None] * (len(ids) - len(own)), *places]
+            size = self._study.cache.seq_len
+            for start in range(0, len(ids), size):
+                part = np.array(ids[start : start + size], dtype=np.int64)
+                special = special_positions(part[None], self._special)[0]
+                found.append(Chunk(number, start, part, whole[start : start + size], special))
+        return found
+
+    def streams(self, chunks: Sequence[Chunk]) -> list[Float32[np.ndarray, "seq d_model"]]:
+        """The residual stream at the hook, as the SAE reads it, of each chunk."""
+        # Chunks of one length are read at once; without padding, none changes another's numbers.
+        by_length: dict[int, list[int]] = {}
+        for place, chunk in enumerate(chunks):
+            by_length.setdefault(len(chunk.ids), []).append(place)
+        found: dict[int, np.ndarray] = {}
+        size = self._study.cache.batch_chunks
+        for places in by_length.values():
+            for first in range(0, len(places), size):
+                some = places[first : first + size]
+                ids = torch.from_numpy(np.stack([chunks[place].ids for place in some]))
+                found |= zip(some, self._read(ids).cpu().numpy(), strict=True)
+        return [found[place] for place in range(len(chunks))]
+
+    @cached_property
+    def upper(self) -> UpperReader:
+        """The layers above the hook; they are loaded when something is edited first."""
+        return UpperReader(self._study, self._hook)
+
+    @torch.inference_mode()
+    def predict(
+        self, ids: Int[np.ndarray, " seq"], steps: Float[np.ndarray, "edits d_model"]
+    ) -> Float32[np.ndarray, "edits vocab"]:
+        """Next-token distributions after the last token, with each of these added to its stream."""
+        tokens = torch.from_numpy(ids)[None]
+        residual = self.upper.residual(tokens)
+        edits = residual[:, -1:] + torch.from_numpy(steps.astype(np.float32)).to(residual)
+        return self.upper.edited(tokens, residual, edits)[0].softmax(-1).cpu().numpy()
+
+    def token(self, id: int) -> str:
+        """A token, decoded alone as in vertex samples; bytes that are no character are U+FFFD."""
+        return str(self.tokenizer.decode([id], skip_special_tokens=True))
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """Every token that is predicted, decoded alone; special ones by their names."""
+        named = {id: str(self.tokenizer.convert_ids_to_tokens(id)) for id in self._special}
+        return [named.get(id) or self.token(id) for id in range(self.upper.whole.vocabulary)]
