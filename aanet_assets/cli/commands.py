@@ -112,31 +112,37 @@ def run(
     from aanet_assets.orchestration.driver import Driver, Failure
     from aanet_assets.orchestration.driver import plan as partitions_to_make
     from aanet_assets.orchestration.pipeline import steps_of
+    from aanet_assets.orchestration.studies import study_names
     from aanet_assets.selection.elbows import too_few_ks
     from aanet_assets.steps.aanets import aanet_metrics
 
-    module = load(study)
+    subject = load(study)
+    if submit and subject.name not in study_names():
+        raise stop(
+            f"the daemon knows the studies of the package and of the project's studies/ alone, and "
+            f"{study} is none of them: move it there, or leave out --submit"
+        )
     if cancel:
         if submit or until or n_clusters or k:
             raise stop("--cancel takes no other option: it cancels all that was submitted")
-        return submitting.cancel(module.study)
+        return submitting.cancel(subject)
     again = f"aanet run {study}{' --submit' if submit else ''}"
     try:
         last = until or (aanet_metrics.name if k else None)
-        todo = partitions_to_make(module.study, last, n_clusters or (), k or ())
-        preflight(module.study)
-        if warning := too_few_ks(module.study.ks, module.study.selection.mode):
+        todo = partitions_to_make(subject, last, n_clusters or (), k or ())
+        preflight(subject)
+        if warning := too_few_ks(subject.ks, subject.selection.mode):
             console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
         with open_instance() as instance:
             mend_orphans(instance)
             if submit:
-                submitting.watch(module.study, instance, todo)
+                submitting.watch(subject, instance, todo)
             else:
-                _drive(Driver(module.study, instance), todo)
+                _drive(Driver(subject, instance), todo)
         # Where nothing was to be made, an n_clusters may have been taken out of the study.
-        for step in steps_of(module.study):
+        for step in steps_of(subject):
             if step.afterwards is not None:
-                step.afterwards(module.study)
+                step.afterwards(subject)
     except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
         raise stop(error) from None
     except KeyboardInterrupt:
@@ -147,7 +153,7 @@ def run(
             raise
         raise stop(f"{said}. To go on: {again}") from None
     if last is None:
-        print_report(module.study, console)
+        print_report(subject, console)
 
 
 def _drive(driver, todo: "list[Partition]") -> None:
@@ -235,7 +241,7 @@ def status(study: StudyName) -> None:
     from aanet_assets.orchestration.pipeline import steps_of
     from aanet_assets.storage.records import MISSING, Standing
 
-    subject: Study = load(study).study
+    subject = load(study)
     standing = Standing(subject)
     table = Table("asset", "there", "missing", "stale", "why stale", title=f"study {study}")
     for step in steps_of(subject):
@@ -273,7 +279,7 @@ def plan(
     from aanet_assets.cli.hardware import parse_hardware, rows_on
     from aanet_assets.cli.planning import make_plan, rows_of
 
-    subject: Study = load(study).study
+    subject = load(study)
     if nodes and not on:
         raise stop("--nodes says how many nodes, and not of which kind: add --on, like --on 8xh100")
     try:
@@ -304,7 +310,7 @@ def sql(study: StudyName, query: SqlText) -> None:
     from aanet_assets.orchestration.pipeline import tables_of
     from aanet_assets.storage import warehouse
 
-    subject: Study = load(study).study
+    subject = load(study)
     tables = tables_of(subject)
     try:
         fetch_database(subject)
@@ -346,7 +352,7 @@ def review(
     from aanet_assets.steps.review import PAGE, review_page
     from aanet_assets.storage.records import fetch_files
 
-    subject: Study = load(study).study
+    subject = load(study)
     own = subject.n_clusters
     if n_clusters is not None and n_clusters not in own:
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")
@@ -374,26 +380,42 @@ def ui(
 
 @app.command()
 def train_toy(
-    process: Annotated[str, typer.Option(help="union7, or union22: the larger one.")] = "union7",
+    process: Annotated[
+        str, typer.Option(help="union7, union22: the larger one, or a JSON file (docs/toy.md).")
+    ] = "union7",
     into: Annotated[
         Path | None, typer.Option(help="Folder for model and SAE; by default where it is shipped.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the transformer.")] = 0,
     sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 10,
 ) -> None:
-    """Train a toy's transformer and SAE from nothing (docs/toy.md has the recipe)."""
-    from aanet_assets.toy.train import RECIPES
+    """Train a toy's transformer and SAE from nothing (docs/toy.md has the recipe).
+
+    For a process of a file it writes the study, too, where there is none of its name.
+    """
+    from aanet_assets.toy.train import recipe_of
     from aanet_assets.toy.train import train_toy as train
 
-    if process not in RECIPES:
-        raise stop(f"there is no process {process!r}; it must be one of {', '.join(RECIPES)}")
-    recipe = RECIPES[process]
-    enter_home()
-    into = into or Path(recipe.folder)
+    is_file = process.endswith(".json")
+    # A path is the user's own, from where they are.
+    path = Path(process).resolve()
+    home = enter_home()
+    if is_file:
+        process = str(path.relative_to(home) if path.is_relative_to(home) else path)
+    try:
+        recipe = recipe_of(process)
+        into = into or Path(recipe.folder)
+        components = len(recipe.process.components)
+        study = project.toy_study(process, components, into) if is_file else None
+    except ValueError as error:
+        raise stop(error) from None
     logging.basicConfig(format="%(message)s")
     logging.getLogger("aanet").setLevel(logging.INFO)
     train(into, recipe, seed=seed, sae_seed=sae_seed)
     console.print(f"written to {into}: model/, sae/ and training.json")
+    if study is not None:
+        file = project.write_study(study, path.stem)
+        console.print(f"the study is {file}. Next: aanet run {path.stem}", soft_wrap=True)
 
 
 app.command("project")(exploring.project_text)

@@ -38,7 +38,7 @@ def compare(studies: Studies) -> None:
     from aanet_assets.study.layout import data_root
 
     names = list(dict.fromkeys(studies))
-    subjects = [load(name).study for name in names]
+    subjects = [load(name) for name in names]
     _require_same_latents(subjects)
     try:
         clusterings = [one for subject in subjects for one in _clusterings(subject)]

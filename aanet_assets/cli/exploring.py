@@ -73,10 +73,10 @@ def serve_page(study: StudyName, port: Port = 8000) -> None:
 
 
 def _open(study: str) -> "OpenStudy":
-    loaded = load(study)
+    subject = load(study)
     from aanet_assets.explore.opened import open_study
 
-    return open_study(loaded.study)
+    return open_study(subject)
 
 
 def _colour(vertex: int) -> str:

@@ -1,6 +1,8 @@
 """A project's folder of one's own: what `aanet init` writes."""
 
 import importlib.metadata
+import pkgutil
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +10,7 @@ from typing import Annotated
 import typer
 
 from aanet_assets.cli.terminal import console, stop
+from aanet_assets.study.layout import data_root
 
 _SHARED = "share/aanet_assets/"
 """Where an installed package keeps what the repository has at its top level."""
@@ -54,10 +57,23 @@ defs = build_defs(study)
 '''
 
 
+_PYPROJECT = """[project]
+name = "{name}"
+version = "0.1"
+requires-python = ">=3.11"
+dependencies = ["aanet-assets"]
+"""
+Like = Annotated[
+    str | None, typer.Option("--from", help="A study of the package, like toy: mine is a copy.")
+]
+
+
 def init(
     folder: Annotated[Path, typer.Argument(help="Made if it is not there.")] = Path("."),
+    like: Like = None,
 ) -> None:
     """Write a project's folder: Dagster's files, the toys' models, and a study ready to edit."""
+    study = _STUDY if like is None else _copy_of(like)
     if there := [file for file in ("dagster.yaml", "studies") if (folder / file).exists()]:
         raise stop(f"{folder.resolve()} has a {there[0]} already: name an empty or a new folder")
     for name, file in _shared().items():
@@ -65,12 +81,69 @@ def init(
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, to)
     (folder / "studies").mkdir()
-    (folder / "studies/mine.py").write_text(_STUDY, encoding="utf-8")
-    readme = folder / "README.md"
-    if not readme.exists():
-        readme.write_text(_README.format(name=folder.resolve().name), encoding="utf-8")
+    (folder / "studies/mine.py").write_text(study, encoding="utf-8")
+    name = folder.resolve().name
+    # A name that packaging tools take.
+    distribution = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "project"
+    for file, content in (
+        ("README.md", _README.format(name=name)),
+        ("pyproject.toml", _PYPROJECT.format(name=distribution)),
+    ):
+        if not (folder / file).exists():
+            (folder / file).write_text(content, encoding="utf-8")
     enter = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
     console.print(f"{folder.resolve()} is ready. Next: {enter}aanet run toy", soft_wrap=True)
+
+
+def _copy_of(name: str, own: str = "mine") -> str:
+    """The module of a study of the package, as that of a study with this name and its own files."""
+    shipped = Path(__file__).parents[1] / "defs"
+    names = sorted(module.name for module in pkgutil.iter_modules([str(shipped)]))
+    if name not in names:
+        raise stop(f"there is no study {name!r} to copy; there are: {', '.join(names)}")
+    text = (shipped / f"{name}.py").read_text(encoding="utf-8")
+    return text.replace(f'name="{name}"', f'name="{own}"').replace(
+        f'"data/{name}/', f'"data/{own}/'
+    )
+
+
+def toy_study(process: str, components: int, inputs: Path) -> str:
+    """The module of a study like the toy's, of a process in a file.
+
+    Args:
+        process: the file.
+        components: how many the process has.
+        inputs: folder of the model and the SAE.
+
+    Raises:
+        ValueError: the file's name is not that of a study.
+    """
+    name = Path(process).stem
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"the study has the name of the file, and {name!r} is none: small letters, digits and "
+            "_ alone, a letter first. Rename the file"
+        )
+    _, _, code = _copy_of("toy", name).split('"""', 2)
+    around = sorted({max(components - 1, 1), components, components + 1})
+    text = f'"""A toy: a small transformer on the hidden Markov models of {process}."""{code}'
+    for old, new in (
+        (r'description=".*"', f'description="Hidden Markov models of {process}."'),
+        (r'"data/inputs/toy(?=/)', f'"{inputs.as_posix()}'),
+        (r"n_clusters=\(.*\)", f"n_clusters={tuple(around)}"),
+        (r'process=".*"', f'process="{process}", n_clusters={components}'),
+    ):
+        text = re.sub(old, lambda _, new=new: new, text)
+    return text
+
+
+def write_study(text: str, name: str) -> Path:
+    """Write a study's module among the project's; one that is there stays as it is."""
+    file = data_root().parent / "studies" / f"{name}.py"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return file
 
 
 def _shared() -> dict[str, Path]:

@@ -21,12 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     import dagster as dg
 
-    from aanet_assets.orchestration.studies import LoadedStudy
+    from aanet_assets.study.study import Study
 
 # Piped output is for other programs and files: wide enough to keep rows on one line.
 console = Console(width=None if sys.stdout.isatty() else 240)
 
-StudyName = Annotated[str, typer.Argument(help="Its name, as `aanet list` shows it.")]
+StudyName = Annotated[
+    str, typer.Argument(help="Its name, as `aanet list` shows it, or the path of its module.")
+]
 
 
 def bear_any_terminal() -> None:
@@ -36,18 +38,20 @@ def bear_any_terminal() -> None:
             stream.reconfigure(errors="replace")
 
 
-def load(name: str) -> "LoadedStudy":
-    """A study by its name; one clear message where there is none or it cannot be used."""
-    from aanet_assets.orchestration.studies import StudyModuleError, load_study
+def load(name: str) -> "Study":
+    """A study by its name or file; one clear message where there is none or it cannot be used."""
+    from aanet_assets.orchestration.studies import StudyModuleError, load_study, load_study_file
     from aanet_assets.storage.remote import pull
 
+    # A path is the user's own, from where they are.
+    path = Path(name).resolve() if name.endswith(".py") else None
     enter_home()
     try:
-        loaded = load_study(name)
+        study = load_study(name).study if path is None else load_study_file(path)
     except StudyModuleError as error:
         raise stop(error) from None
-    pull(loaded.study)
-    return loaded
+    pull(study)
+    return study
 
 
 # Dagster's SQLite takes a path as an address, DuckDB reads a backslash as a folder's end.

@@ -10,7 +10,6 @@ from aanet_assets.cli.terminal import StudyName, console, load, open_instance, s
 
 if TYPE_CHECKING:
     from aanet_assets.cli.doctor import Problem
-    from aanet_assets.study.study import Study
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what is wrong.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -24,7 +23,7 @@ def doctor(study: StudyName, dry_run: DryRun = False) -> None:
     """Find what crashes, kills and deleted files left behind, and mend what is safe to mend."""
     from aanet_assets.cli.doctor import findings
 
-    subject: Study = load(study).study
+    subject = load(study)
     table = Table(
         "found", "what it means", "what was done, or is to be done", title=f"study {study}"
     )
@@ -68,7 +67,7 @@ def prune(study: StudyName, yes: Yes = False, runs_older_than_days: Days = None)
     from aanet_assets.orchestration.old_runs import bytes_of_runs, delete_runs, old_runs
     from aanet_assets.storage.locks import BusyError
 
-    subject: Study = load(study).study
+    subject = load(study)
     with open_instance() as instance:
         kinds = unneeded(subject)
         runs = (

@@ -57,13 +57,7 @@ def load_study(name: str) -> LoadedStudy:
             f"there is no study {name!r}; there are: {', '.join(known)}. To add one, write "
             f"{studies.__path__[-1]}/{name}.py, as a copy of one of {studies.__path__[0]}"
         )
-    places = (Path(folder, name) for folder in studies.__path__)
-    files = [
-        file
-        for place in places
-        for file in (place.with_suffix(".py"), place / "__init__.py", place / _YAML)
-        if file.is_file()
-    ]
+    files = _files_of(name)
     if len(files) > 1:
         raise StudyModuleError(
             f"there are two files of the study {name!r}, {files[0]} and {files[1]}, whose "
@@ -79,11 +73,23 @@ def load_study(name: str) -> LoadedStudy:
     return loaded
 
 
+def _files_of(name: str) -> list[Path]:
+    """Files that make a study of this name: one, unless something is wrong."""
+    places = (Path(folder, name) for folder in studies.__path__)
+    return [
+        file
+        for place in places
+        for file in (place.with_suffix(".py"), place / "__init__.py", place / _YAML)
+        if file.is_file()
+    ]
+
+
 def load_study_file(path: Path) -> Study:
     """The study of a module, wherever it lies; what it makes is in the project's folder.
 
     Raises:
-        StudyModuleError: it is not there, does not load, or builds no study of its own name.
+        StudyModuleError: it is not there, does not load, builds no study of its own name, or there
+            is another one of that name.
     """
     if path.suffix != ".py" or not path.is_file():
         raise StudyModuleError(
@@ -102,6 +108,11 @@ def load_study_file(path: Path) -> Study:
         raise
     except (Exception, SystemExit) as error:
         raise StudyModuleError(_sentence(path.stem, error)) from error
+    if others := [file for file in _files_of(study.name) if not file.samefile(path)]:
+        raise StudyModuleError(
+            f"{path} builds a study {study.name!r}, and so does {others[0]}, whose results are in "
+            f"the same folder and would be overwritten: rename the file and the study in it"
+        )
     return study
 
 

@@ -410,7 +410,7 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
     import pandas as pd
 
     from aanet_assets.belief.heldout import read_heldout, simplices_in
-    from aanet_assets.toy.process import PROCESSES
+    from aanet_assets.toy.process_file import process_of
     from aanet_assets.toy.truth import Truth
 
     study, shards = run.study, run.study.heldout_shards
@@ -428,7 +428,7 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
     if study.truth is None:
         return heldout, simplices, None
     letters = heldout.token_ids.reshape(len(heldout.text), -1)
-    return heldout, simplices, Truth(PROCESSES[study.truth.process], letters)
+    return heldout, simplices, Truth(process_of(study.truth.process), letters)
 
 
 def _groups(run: Run[ByN]) -> Any:

@@ -81,7 +81,7 @@ def recovery(run: Run[ByN]) -> Outcome:
 def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.ground_truth import check_recovery
     from aanet_assets.steps.checks.plots import drawn
-    from aanet_assets.toy.process import PROCESSES
+    from aanet_assets.toy.process_file import process_of
 
-    process = PROCESSES[run.study.known_truth.process]
+    process = process_of(run.study.known_truth.process)
     return [*check_recovery(run.read(RECOVERY), process), drawn([run.path(RECOVERY_PLOT)])]

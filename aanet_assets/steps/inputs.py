@@ -38,10 +38,13 @@ def is_local(study: Study) -> bool:
 def corpus(run: Run[Whole]) -> Outcome:
     """Documents drawn from a process whose hidden states are known; from here on, text like any."""
     from aanet_assets.toy.corpus import write_corpus
-    from aanet_assets.toy.process import PROCESSES
+    from aanet_assets.toy.process_file import process_of
 
     truth, cache = run.study.known_truth, run.study.cache
-    documents, process = len(run.study.shards) * cache.documents_per_shard, PROCESSES[truth.process]
+    documents, process = (
+        len(run.study.shards) * cache.documents_per_shard,
+        process_of(truth.process),
+    )
     path = write_corpus(run.folder(CORPUS), process, documents, cache.seq_len - 1, truth.seed)
     shown = {"process": truth.process, "components": ", ".join(process.names)}
     return Outcome([path], {"dagster/row_count": documents, **shown})
@@ -53,9 +56,9 @@ def corpus(run: Run[Whole]) -> Outcome:
 )
 def _(run: Run[Whole]) -> list[Finding]:
     from aanet_assets.steps.checks.ground_truth import check_corpus
-    from aanet_assets.toy.process import PROCESSES
+    from aanet_assets.toy.process_file import process_of
 
-    cache, process = run.study.cache, PROCESSES[run.study.known_truth.process]
+    cache, process = run.study.cache, process_of(run.study.known_truth.process)
     documents = len(run.study.shards) * cache.documents_per_shard
     return check_corpus(run.path(CORPUS), process, documents, cache.seq_len - 1)
 

@@ -39,7 +39,8 @@ def input_files(study: Study, field: str) -> list[Path]:
 def is_input(study: Study, path: Path) -> bool:
     """Whether a field of the study names this file, whether it is there or not, or its folder."""
     folders = (study.model, study.sae.directory, study.corpus.dataset)
-    patterns = (study.corpus.files, study.clustering.labels_file)
+    process = study.truth.process if study.truth else None
+    patterns = (study.corpus.files, study.clustering.labels_file, process)
     return any(resolve(folder) in path.parents for folder in folders if folder) or any(
         fnmatchcase(str(path), str(resolve(pattern.replace("{n}", "*"))))
         for pattern in patterns
@@ -91,6 +92,9 @@ def _named(study: Study, field: str) -> dict[str, Path]:
             labels = {str(n): labels_path(pattern, n) for n in study.n_clusters}
             named = {pattern.replace("{n}", n): path for n, path in labels.items()}
             return {name: path for name, path in sorted(named.items()) if path.is_file()}
+        case "truth.process" if study.truth is not None:
+            path = resolve(study.truth.process)
+            return {study.truth.process: path} if path.is_file() else {}
         case _:
             return {}
 

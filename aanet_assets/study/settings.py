@@ -525,8 +525,9 @@ class LocalSettings(Settings):
 class TruthSettings(Settings):
     """A process whose hidden states are known; the study's corpus is sampled from it."""
 
-    process: Literal["union7", "union22"] = "union7"
-    """Which process of `toy/process.py`."""
+    process: Annotated[str, Field(pattern=r"^(union7|union22|.+\.json)$")] = "union7"
+    """Which process of `toy/process.py`, or a JSON file of hidden Markov models, relative to the
+    project's folder (docs/toy.md)."""
     seed: int = 7
     """Seed of the documents."""
     n_clusters: Count = 7

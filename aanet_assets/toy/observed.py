@@ -16,7 +16,8 @@ from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
 from aanet_assets.activations.shards import counted_tokens
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.study.study import Study
-from aanet_assets.toy.process import PROCESSES, UnionProcess
+from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.scores import Barycentric, CodesOf
 from aanet_assets.vertices.collect import barycentric_rows
 
@@ -44,7 +45,7 @@ def observed(
     """
     length, first = study.cache.seq_len - 1, len(training)
     return Observed(
-        PROCESSES[study.known_truth.process],
+        process_of(study.known_truth.process),
         counted_tokens(training).reshape(-1, length),
         CodesByLatent(by_latent[:first]).at_all_tokens,
         counted_tokens(heldout).reshape(-1, length),

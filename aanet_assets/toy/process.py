@@ -33,10 +33,15 @@ class UnionProcess:
     """
 
     def __init__(self, components: Sequence[Component], switch_rate: float):
-        if not 2 <= len(components) <= len(string.ascii_lowercase):
-            raise ValueError(f"a union process has 2 to 26 components, not {len(components)}")
+        if not 1 <= len(components) <= len(string.ascii_lowercase):
+            raise ValueError(f"a process has 1 to 26 components, not {len(components)}")
         if not 0 <= switch_rate < 1:
             raise ValueError(f"switch_rate is {switch_rate}; it must be at least 0 and below 1")
+        if len(components) == 1 and switch_rate:
+            raise ValueError(
+                f"switch_rate is {switch_rate}; a single component has none to switch to: it must "
+                "be 0"
+            )
         self.components = tuple(components)
         self.switch_rate = switch_rate
         initials = string.ascii_lowercase[: len(components)]
@@ -60,7 +65,7 @@ class UnionProcess:
         letter_readout = self._readout[self.component_of_letter]
         self._letter_weights = np.einsum("vij,vj->vi", self._transitions, letter_readout)
         start = self._if_staying(np.arange(len(components)), self._stationary)
-        self._if_switching = (start.sum(0) - start) / (len(components) - 1)
+        self._if_switching = (start.sum(0) - start) / max(len(components) - 1, 1)
         self.first_letter: Float[np.ndarray, " vocab"] = start.mean(0)
         """Distribution of the first letter of a document."""
 

@@ -1,6 +1,7 @@
 """Building a shipped toy: transformer, SAE and a record of how good they are, in one folder."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.threads import torch_threads
 from aanet_assets.toy import sae, transformer
 from aanet_assets.toy.process import PROCESSES, UnionProcess
+from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.transformer import (
     LENGTH,
@@ -43,6 +45,21 @@ RECIPES = {
     "union22": Recipe("data/inputs/toy_large", PROCESSES["union22"], 128, 128, 3),
 }
 """By the names of their processes."""
+
+
+def recipe_of(process: str) -> Recipe:
+    """How the toy of a process is built: a shipped one by its name, or one of a file.
+
+    The SAE of a file's process has a quarter more latents than letters, up to a power of two.
+
+    Raises:
+        ValueError: there is no such process; says what is wrong.
+    """
+    if process in RECIPES:
+        return RECIPES[process]
+    own = process_of(process)
+    latents = max(32, 2 ** math.ceil(math.log2(1.25 * len(own.letters))))
+    return Recipe(f"data/inputs/{Path(process).stem}", own, max(64, latents), latents, 3)
 
 
 def sae_metadata(recipe: Recipe) -> dict[str, str | int | bool]:

@@ -1,14 +1,19 @@
 """A project's folder of one's own, from the repository and from the built wheel."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from aanet_assets.cli.project import toy_study
+from aanet_assets.orchestration.studies import load_study, load_study_file
+from aanet_assets.study.settings import TruthSettings
 from aanet_assets_tests.conftest import PROJECT, said
 
 
@@ -30,7 +35,7 @@ def files_of(folder: Path) -> set[str]:
 def test_a_new_project_has_what_the_repository_has_and_a_study(empty: Path) -> None:
     assert "is ready. Next: cd own && aanet run toy" in said("init", "own", code=0)
     found = files_of(empty / "own")
-    own = {"README.md", "studies/mine.py"}
+    own = {"README.md", "pyproject.toml", "studies/mine.py"}
     assert own <= found
     for name in found - own:
         assert (empty / "own" / name).read_bytes() == (PROJECT / name).read_bytes(), name
@@ -45,10 +50,71 @@ def test_what_is_there_is_not_written_over(empty: Path, name: str) -> None:
     assert files_of(empty) == set()
 
 
-def test_a_readme_that_is_there_stays(empty: Path) -> None:
-    (empty / "README.md").write_text("mine")
+@pytest.mark.parametrize("name", ["README.md", "pyproject.toml"])
+def test_a_file_that_is_there_stays(empty: Path, name: str) -> None:
+    (empty / name).write_text("mine")
     said("init", code=0)
-    assert (empty / "README.md").read_text() == "mine"
+    assert (empty / name).read_text() == "mine"
+
+
+def test_the_projects_name_is_one_that_packaging_tools_take(empty: Path) -> None:
+    said("init", "my project (2)", code=0)
+    text = (empty / "my project (2)/pyproject.toml").read_text()
+    assert tomllib.loads(text)["project"]["name"] == "my-project-2"
+
+
+@pytest.mark.parametrize("name", ["toy", "toy_large", "smollm2", "gpt2_small", "gemma_2_9b"])
+def test_a_project_begins_with_a_copy_of_any_study(empty: Path, name: str) -> None:
+    said("init", "--from", name, code=0)
+    copied = load_study_file(empty / "studies/mine.py")
+    shipped = load_study(name).study
+    assert copied.name == "mine"
+    as_shipped = copied.model_dump_json().replace("data/mine/", f"data/{name}/")
+    assert json.loads(as_shipped) | {"name": name} == json.loads(shipped.model_dump_json())
+
+
+def test_a_study_is_run_by_the_path_of_its_file(empty: Path) -> None:
+    said("init", code=0)
+    (empty / "elsewhere").mkdir()
+    text = (empty / "studies/mine.py").read_text()
+    (empty / "elsewhere/other.py").write_text(text.replace('name="mine"', 'name="other"'))
+    (empty / "elsewhere/toy.py").write_text(text.replace('name="mine"', 'name="toy"'))
+    assert "study" in said("plan", "elsewhere/other.py", code=0)
+    output = said("run", "elsewhere/other.py", "--submit", code=1)
+    assert "elsewhere/other.py is none of them: move it there" in output
+    output = said("status", "elsewhere/toy.py", code=1)
+    assert "defs/toy.py, whose results are in the same folder" in output
+    assert "there is no study at" in said("status", "nowhere/other.py", code=1)
+    # The project's own file is the project's own study.
+    assert "study" in said("status", "studies/mine.py", code=0)
+
+
+def test_a_process_of_a_file_becomes_a_study_like_the_toys(empty: Path) -> None:
+    text = toy_study("own.json", 3, Path("data/inputs/own"))
+    (empty / "own.py").write_text(text)
+    study, toy = load_study_file(empty / "own.py"), load_study("toy").study
+    assert (study.n_clusters, study.model) == ((2, 3, 4), "data/inputs/own/model")
+    assert study.known_truth == TruthSettings(process="own.json", n_clusters=3)
+    assert study.corpus.files == "data/own/corpus/*.parquet"
+    same = toy.model_dump(
+        exclude={"name", "description", "model", "sae", "corpus", "n_clusters", "truth"}
+    )
+    assert same.items() <= study.model_dump().items()
+
+
+def test_a_process_that_is_none_is_refused_before_any_work(empty: Path) -> None:
+    said("init", code=0)
+    (empty / "own.json").write_text("{")
+    assert "own.json is no JSON" in said("train-toy", "--process", "own.json", code=1)
+    assert "is not there" in said("train-toy", "--process", "no.json", code=1)
+    assert "union7, union22" in said("train-toy", "--process", "union8", code=1)
+    shutil.copy(PROJECT / "data/inputs/processes/benchmarks.json", empty / "Own 2.json")
+    assert "Rename the file" in said("train-toy", "--process", "Own 2.json", code=1)
+
+
+def test_a_study_that_is_none_is_not_copied(empty: Path) -> None:
+    assert "there are: gemma_2_9b, gpt2_small, smollm2, toy" in said("init", "--from", "my", code=1)
+    assert files_of(empty) == set()
 
 
 def test_the_studies_of_a_project_are_found_from_its_folder(empty: Path) -> None:
