@@ -212,20 +212,27 @@ def _speed(study: Study) -> tuple[float, str]:
 
 
 def matrix_speed(study: Study, device: str) -> float:
-    """Operations per second of a large matrix product on all of this machine, in the dtype."""
+    """Operations per second of a large matrix product on all of this machine, in the dtype.
+
+    Products grow until one takes a tenth of a second: a CPU without bfloat16 of its own would
+    need a minute for the largest.
+    """
     import torch
 
     from aanet_assets.study.threads import torch_threads
 
-    side = 8192 if device == "cuda" else 2048
-    matrix = torch.ones(side, side, dtype=getattr(torch, study.dtype), device=device)
-    seconds = []
+    best = 0.0
     with torch_threads():
-        for _ in range(4):
+        for side in (128, 256, 512, 1024, 2048, 4096, 8192):
+            matrix = torch.ones(side, side, dtype=getattr(torch, study.dtype), device=device)
+            float((matrix @ matrix)[0, 0])  # the first of a size also finds out how to do it
             started = time.perf_counter()
             float((matrix @ matrix)[0, 0])
-            seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / min(seconds)
+            seconds = time.perf_counter() - started
+            best = max(best, 2 * side**3 / seconds)
+            if seconds > 0.1:
+                break
+    return best
 
 
 def rows_of(plan: Plan) -> list[tuple[str, str, str]]:

@@ -171,7 +171,7 @@ class OpenStudy:
     def _refit(self, made: Partition, chosen: Chosen) -> AANet:
         file = self._file(MODEL, made, **chosen.named)
         if not file.is_file():
-            why = json.loads(self._file(METADATA, made, **chosen.named).read_text("utf-8"))
+            why = json.loads(self._file(METADATA, made, **chosen.named).read_text(encoding="utf-8"))
             raise ValueError(_no_model(made, chosen.cluster_id, chosen.k, **_status(why)))
         return load_aanet(file, self.study.aanet.simplex_scale)
 

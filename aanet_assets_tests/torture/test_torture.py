@@ -38,6 +38,7 @@ def battered(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Ho
     return home
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing(battered: Home) -> None:
     expected, rng = state(battered.paths), random.Random(0)
     faults = []
