@@ -100,8 +100,9 @@ def pytest_runtest_makereport(
     """A failed test says where the picture of its page and Dagit's log are."""
     report = yield
     fixtures: dict[str, Any] = item.funcargs
-    page = fixtures.get("page")
-    if report.failed and report.when == "call" and page is not None:
+    # Other tests have pages of their own under this name.
+    if report.failed and report.when == "call" and "page" in fixtures and "dagit" in fixtures:
+        page = fixtures["page"]
         path = fixtures["tmp_path"] / "failed.png"
         page.screenshot(path=path)
         where = f"{path}, of {page.url}\nDagit's log: {fixtures['dagit'].log}"
