@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import threading
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,11 @@ class Explorer(ThreadingHTTPServer):
     def hosts(self) -> set[str]:
         """What a browser on this machine calls the server; any other name leads here by a trick."""
         return {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves before its answer is there is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def about(self) -> dict[str, Any]:
         """The study's clusterings: selected clusters and their k, or why they are not known."""

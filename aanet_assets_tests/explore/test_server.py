@@ -123,3 +123,14 @@ def test_a_fault_of_its_own_is_said_and_leaves_it_running(
     assert status == 500
     assert found["error"].startswith("the server failed (ZeroDivisionError: division by zero)")
     assert ask(server, "/api/project", asking("a1", cluster=2, k=4))[0] == 200
+
+
+@pytest.mark.parametrize(("error", "is_news"), [(BrokenPipeError(), False), (OSError(), True)])
+def test_a_browser_that_leaves_is_no_news(
+    server: Explorer, capsys: pytest.CaptureFixture[str], error: OSError, is_news: bool
+) -> None:
+    try:
+        raise error
+    except OSError:
+        server.handle_error(None, ("127.0.0.1", 1))
+    assert ("Traceback" in capsys.readouterr().err) is is_news
