@@ -71,7 +71,7 @@ def _require_same_latents(subjects: "list[Study]") -> None:
                 raise stop(
                     f"{first.name} and {other.name} have different latents, which cannot be "
                     f"compared: their {field} is {ours!r} and {theirs!r}. Name studies on the "
-                    "same SAE; `sharing` makes one of another"
+                    "same SAE, as study.sharing(...) makes them"
                 )
 
 

@@ -13,8 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 from aanet_assets.selection.rules import MODES
 
 SAME = 0.5
-"""Share of their latents in common (Jaccard) from which two clusters count as the same: of any
-cluster there is then at most one such other in a clustering."""
+"""Two clusters count as the same where more than this share of their latents is common (Jaccard):
+of any cluster there is then at most one such other in a clustering."""
 
 
 class Clustering(NamedTuple):
@@ -80,12 +80,12 @@ def agreement(clusterings: Sequence[Clustering]) -> pd.DataFrame:
                 "other_study": second.study,
                 "other_n_clusters_total": second.n,
                 **_rand(first, second),
-                "same": int((pairs["jaccard"] >= SAME).sum()),
+                "same": int((pairs["jaccard"] > SAME).sum()),
                 "of": min(len(first.clusters), len(second.clusters)),
                 "selected": int(first.clusters["selected"].sum()),
                 "other_selected": int(second.clusters["selected"].sum()),
                 "both_selected": int(
-                    ((pairs["jaccard"] >= SAME) & pairs["selected"] & pairs["other_selected"]).sum()
+                    ((pairs["jaccard"] > SAME) & pairs["selected"] & pairs["other_selected"]).sum()
                 ),
             }
         )

@@ -88,6 +88,11 @@ def test_latents_that_only_one_clustering_has_count_for_nothing_in_the_index():
     assert (row["same"], row["of"]) == (2, 2)
 
 
+def test_neither_half_of_a_cluster_is_the_same_as_the_whole():
+    whole, halves = clustering("a", [[0, 1, 2, 3]]), clustering("b", [[0, 1], [2, 3]])
+    assert agreement([whole, halves])["same"][0] == 0
+
+
 def test_clusterings_without_a_common_latent_have_no_agreement_and_no_pairs():
     first, second = clustering("a", [[0], [1]]), clustering("b", [[2], [3]])
     row = agreement([first, second]).iloc[0]
