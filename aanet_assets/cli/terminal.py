@@ -101,6 +101,8 @@ def open_instance() -> "dg.DagsterInstance":
     """The Dagster instance of the project's folder, whatever DAGSTER_HOME was."""
     import dagster as dg
 
+    from aanet_assets.storage.file_locks import locked
+
     heed_interrupts()
     home = enter_home()
     given = os.environ.get("DAGSTER_HOME")
@@ -115,15 +117,20 @@ def open_instance() -> "dg.DagsterInstance":
     # What is said below is enough: tries to reach a database say it several times.
     logging.disable(logging.WARNING)
     try:
-        instance = dg.DagsterInstance.get()
-        # A database that is not there shows when it is first asked.
-        instance.get_runs(limit=1)
+        (home / "data").mkdir(exist_ok=True)
+        # Two commands that make Dagster's files at once would stand in each other's way.
+        with locked(home / "data/.dagster.lock"):
+            instance = dg.DagsterInstance.get()
+            # A database that is not there shows when it is first asked.
+            instance.get_runs(limit=1)
     except dg.DagsterInvalidConfigError as error:
         unset = sorted({v for one in error.errors for v in _UNSET.findall(one.message)})
         what = f"variables of the environment that are not set: {', '.join(unset)}" if unset else (
             "; ".join(one.message for one in error.errors)
         )  # fmt: skip
         raise stop(f"{home / 'dagster.yaml'} asks for {what}") from None
+    except OSError as error:
+        raise stop(f"Dagster's own files cannot be written: {error}") from None
     except Exception as error:
         if said := state_problem(error):
             raise stop(said) from None

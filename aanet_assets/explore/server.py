@@ -146,6 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         if size > _LARGEST:
             self.close_connection = True
+            # Whoever is still sending would not hear the answer.
+            left = size
+            while left > 0 and (part := self.rfile.read(min(left, _LARGEST))):
+                left -= len(part)
             self._say(413, f"the request has {size:,} bytes; at most {_LARGEST:,} are taken")
             return
         content = self.rfile.read(size)
