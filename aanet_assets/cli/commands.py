@@ -381,7 +381,7 @@ def ui(
 @app.command()
 def train_toy(
     process: Annotated[
-        str, typer.Option(help="union7, union22: the larger one, or a JSON file (docs/toy.md).")
+        str, typer.Option(help="union7, union22, product5, or a JSON file (docs/toy.md).")
     ] = "union7",
     into: Annotated[
         Path | None, typer.Option(help="Folder for model and SAE; by default where it is shipped.")

@@ -525,7 +525,7 @@ class LocalSettings(Settings):
 class TruthSettings(Settings):
     """A process whose hidden states are known; the study's corpus is sampled from it."""
 
-    process: Annotated[str, Field(pattern=r"^(union7|union22|.+\.json)$")] = "union7"
+    process: Annotated[str, Field(pattern=r"^(union7|union22|product5|.+\.json)$")] = "union7"
     """Which process of `toy/process.py`, or a JSON file of hidden Markov models, relative to the
     project's folder (docs/toy.md)."""
     seed: int = 7

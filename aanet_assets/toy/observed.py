@@ -16,7 +16,7 @@ from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
 from aanet_assets.activations.shards import counted_tokens
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets.study.study import Study
-from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process import Process
 from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.scores import Barycentric, CodesOf
 from aanet_assets.vertices.collect import barycentric_rows
@@ -25,7 +25,7 @@ from aanet_assets.vertices.collect import barycentric_rows
 class Observed(NamedTuple):
     """Letters of whole documents, and what gives latents' codes, letter by letter."""
 
-    process: UnionProcess
+    process: Process
     letters_train: Int[np.ndarray, "train_documents length"]
     codes_train: CodesOf
     letters_heldout: Int[np.ndarray, "heldout_documents length"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
 from aanet_assets.storage.files import replacing
-from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process import Process, everywhere
 from aanet_assets.toy.scores import BarycentricOf, vertex_beliefs
 
 DOTS = 6_000  # more hide each other
@@ -20,7 +20,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
 
 def write_recovery_plot(
     path: Path,
-    process: UnionProcess,
+    process: Process,
     letters_heldout: Int[np.ndarray, "documents length"],
     recovery: pd.DataFrame,
     barycentric_of: BarycentricOf,
@@ -31,8 +31,7 @@ def write_recovery_plot(
     components at which the cluster is active too are grey. Vertices are turned so that each lies
     where its best state does. `recovery` is the table of `recovery.recover`.
     """
-    beliefs = process.beliefs(letters_heldout)
-    component, belief = beliefs.component.ravel(), beliefs.belief.reshape(letters_heldout.size, -1)
+    spoken = process.spoken(letters_heldout)
     triangles = [i for i, c in enumerate(process.components) if c.true_k == 3]
     figure = Figure(figsize=(4.2 * max(len(triangles), 1), 7.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -42,24 +41,24 @@ def write_recovery_plot(
         _say(axes[1, 0], "")
     for column, i in enumerate(triangles):
         row = recovery[recovery["component"] == process.names[i]].iloc[0]
-        own = np.flatnonzero(component == i)[:DOTS]
+        speaks, belief = everywhere(spoken[i], letters_heldout.size)
+        own = spoken[i].belief[:DOTS]
         _triangle(axes[0, column], f"{process.names[i]}\ntrue beliefs")
-        _dots(axes[0, column], belief[own, :3], belief[own, :3])
+        _dots(axes[0, column], own, own)
         found = None if pd.isna(row["cluster_id"]) else barycentric_of(int(row["cluster_id"]), 3)
         if found is None:
             _say(axes[1, column], f"no AANet with 3 archetypes\nfor {process.names[i]}")
             continue
         tokens, coordinates = found
-        own = component[tokens] == i
-        shown = np.where(own[:, None], belief[tokens, :3], 0.0)
+        shown = belief[tokens]
         vertex_of_state = _turn(vertex_beliefs(coordinates, shown))
         turned = coordinates[:, vertex_of_state]
         r2 = row["barycentric_r2"]
         quality = "" if pd.isna(r2) else f", R² to the beliefs {r2:.3f}"
         _triangle(axes[1, column], f"cluster {row['cluster_id']}\nbarycentric coordinates{quality}")
-        other = np.flatnonzero(~own)[:DOTS]
+        other = np.flatnonzero(~speaks[tokens])[:DOTS]
         _dots(axes[1, column], turned[other], np.full((len(other), 3), 0.75))
-        own = np.flatnonzero(own)[:DOTS]
+        own = np.flatnonzero(speaks[tokens])[:DOTS]
         _dots(axes[1, column], turned[own], shown[own])
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

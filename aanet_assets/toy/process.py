@@ -1,16 +1,18 @@
-"""The process whose answer is known: components that take turns, with exact beliefs.
+"""Processes whose answer is known, with exact beliefs: components that take turns or all speak.
 
 Here belong sampling and exact filtering; nothing here knows a language model. Conventions are
 those of `components.py`.
 """
 
+import itertools
 import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from aanet_assets.study.seeds import seed_for
 from aanet_assets.toy.components import Component, bloch, mess, tom_quantum
 
 
@@ -21,6 +23,15 @@ class Beliefs(NamedTuple):
     """Index of the component that speaks."""
     belief: Float[np.ndarray, "documents length states"]
     """Belief of that component; entries beyond its own states are 0."""
+
+
+class Spoken(NamedTuple):
+    """Where a component speaks, and what an observer of the letters knows of it there."""
+
+    tokens: Int[np.ndarray, " spoken"]
+    """Ascending, counted document by document."""
+    belief: Float[np.ndarray, "spoken states"]
+    """After the token, of the component's own states."""
 
 
 class UnionProcess:
@@ -129,11 +140,7 @@ class UnionProcess:
 
         Raises ValueError for a number that is no letter of this process.
         """
-        if letters.size and not 0 <= letters.min() <= letters.max() < len(self.letters):
-            raise ValueError(
-                f"letters run from {letters.min()} to {letters.max()}; this process has letters 0 "
-                f"to {len(self.letters) - 1}"
-            )
+        _require_letters(letters, len(self.letters))
         component, belief = self._before(len(letters))
         steps = []
         for letter in letters.T:
@@ -141,6 +148,16 @@ class UnionProcess:
             steps.append((component, belief))
         components, beliefs = zip(*steps, strict=True)
         return Beliefs(np.stack(components, axis=1), np.stack(beliefs, axis=1))
+
+    def spoken(self, letters: Int[np.ndarray, "documents length"]) -> list[Spoken]:
+        """Of each component the tokens at which it speaks; those of all make up all tokens."""
+        component, belief = self.beliefs(letters)
+        speaker, flat = component.ravel(), belief.reshape(letters.size, -1)
+        found = []
+        for i, own in enumerate(self.components):
+            tokens = np.flatnonzero(speaker == i)
+            found.append(Spoken(tokens, flat[tokens, : len(own.stationary)]))
+        return found
 
     def predictive(
         self, letters: Int[np.ndarray, "documents length"]
@@ -158,6 +175,94 @@ class UnionProcess:
         """Least possible loss in nats: mean entropy of the next letter, after each letter."""
         p = self.predictive(letters)
         return float(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1).mean())
+
+
+class ProductProcess:
+    """Components that all speak at once and know nothing of each other.
+
+    A letter is one symbol of each component, the first component's most significant, as in
+    `a1b4c2`; symbols and components are called as a `UnionProcess` calls its own.
+    """
+
+    def __init__(self, components: Sequence[Component]):
+        named = UnionProcess(components, 0.0)
+        self.components, self.names = named.components, named.names
+        self._alone = [UnionProcess([component], 0.0) for component in components]
+        self._sizes = tuple(len(alone.letters) for alone in self._alone)
+        owner = named.component_of_letter
+        symbols = [np.array(named.letters)[owner == i].tolist() for i in range(len(components))]
+        self.letters = tuple("".join(letter) for letter in itertools.product(*symbols))
+        self.first_letter: Float[np.ndarray, " vocab"] = _outer(
+            [alone.first_letter for alone in self._alone]
+        )
+        """Distribution of the first letter of a document."""
+
+    def sample(
+        self, n_documents: int, length: int, seed: int
+    ) -> Int[np.ndarray, "documents length"]:
+        """Draw documents of `length` letters, as indices into `letters`."""
+        symbols = [
+            alone.sample(n_documents, length, seed_for(seed, name))
+            for alone, name in zip(self._alone, self.names, strict=True)
+        ]
+        return np.ravel_multi_index(symbols, self._sizes)
+
+    def spoken(self, letters: Int[np.ndarray, "documents length"]) -> list[Spoken]:
+        """Of each component its belief at all tokens: every component speaks at each."""
+        return [
+            alone.spoken(own)[0]
+            for alone, own in zip(self._alone, self._symbols(letters), strict=True)
+        ]
+
+    def predictive(
+        self, letters: Int[np.ndarray, "documents length"]
+    ) -> Float[np.ndarray, "documents length vocab"]:
+        """Exact distribution of the next letter after each letter; see `first_letter` too."""
+        symbols = self._symbols(letters)
+        return _outer(
+            [alone.predictive(own) for alone, own in zip(self._alone, symbols, strict=True)]
+        )
+
+    def bayes_loss(self, letters: Int[np.ndarray, "documents length"]) -> float:
+        """Least possible loss in nats: mean entropy of the next letter, after each letter."""
+        symbols = self._symbols(letters)
+        return sum(alone.bayes_loss(own) for alone, own in zip(self._alone, symbols, strict=True))
+
+    def _symbols(
+        self, letters: Int[np.ndarray, "documents length"]
+    ) -> tuple[Int[np.ndarray, "documents length"], ...]:
+        """Each component's symbols; ValueError for a number that is no letter of this process."""
+        _require_letters(letters, len(self.letters))
+        return np.unravel_index(letters, self._sizes)
+
+
+Process = UnionProcess | ProductProcess
+
+
+def everywhere(
+    spoken: Spoken, tokens: int
+) -> tuple[Bool[np.ndarray, " tokens"], Float[np.ndarray, "tokens states"]]:
+    """Whether a component speaks at each token, and its belief, which is 0 where it does not."""
+    speaks, belief = np.zeros(tokens, bool), np.zeros((tokens, spoken.belief.shape[1]))
+    speaks[spoken.tokens], belief[spoken.tokens] = True, spoken.belief
+    return speaks, belief
+
+
+def _require_letters(letters: Int[np.ndarray, "documents length"], vocab: int) -> None:
+    """Refuse a number that is no letter."""
+    if letters.size and not 0 <= letters.min() <= letters.max() < vocab:
+        raise ValueError(
+            f"letters run from {letters.min()} to {letters.max()}; this process has letters 0 "
+            f"to {vocab - 1}"
+        )
+
+
+def _outer(distributions: Sequence[Float[np.ndarray, "*batch _"]]) -> Float[np.ndarray, "*batch _"]:
+    """The joint distribution of independent ones, the first most significant."""
+    joint = distributions[0]
+    for one in distributions[1:]:
+        joint = (joint[..., :, None] * one[..., None, :]).reshape(*joint.shape[:-1], -1)
+    return joint
 
 
 def _padded(
@@ -211,5 +316,16 @@ UNION22 = UnionProcess(
 )
 """The harder toy: sixteen simplices of two to five vertices, three disks and three balls."""
 
-PROCESSES = {"union7": UNION7, "union22": UNION22}
+PRODUCT5 = ProductProcess(
+    [
+        tom_quantum(1.51, 3.07),
+        tom_quantum(1.99, 2.51),
+        mess(3, 0.05, 0.85),
+        mess(3, 0.075, 0.90),
+        mess(3, 0.10, 0.95),
+    ]
+)
+"""The process of arXiv 2604.02685: two disks and three triangles at every letter, of 432."""
+
+PROCESSES: dict[str, Process] = {"union7": UNION7, "union22": UNION22, "product5": PRODUCT5}
 """Processes by the names that studies call them."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aanet_assets.study.study import resolve
 from aanet_assets.toy.components import Component
-from aanet_assets.toy.process import PROCESSES, UnionProcess
+from aanet_assets.toy.process import PROCESSES, Process, UnionProcess
 
 _EXACT = 1e-6
 """How far probabilities may be from their sum of 1: files round."""
@@ -32,7 +32,7 @@ class _Processes(BaseModel):
     components: list[_Chain]
 
 
-def process_of(name: str) -> UnionProcess:
+def process_of(name: str) -> Process:
     """A process by its name, or that of a JSON file, relative to the project's folder.
 
     Raises:

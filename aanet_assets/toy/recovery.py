@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
 from aanet_assets.toy.observed import Models, Observed
-from aanet_assets.toy.process import UnionProcess
-from aanet_assets.toy.scores import BarycentricOf, CodesOf, heldout_r2, simplex_scores
+from aanet_assets.toy.process import Process, Spoken, everywhere
+from aanet_assets.toy.scores import BarycentricOf, CodesOf, heldout_r2, letter_r2, simplex_scores
 
 COLUMN_TYPES = {
     "component": "object",
@@ -38,7 +38,7 @@ def recover_observed(seen: Observed, models: Models, table: pd.DataFrame) -> pd.
 
 
 def recover(
-    process: UnionProcess,
+    process: Process,
     letters_train: Int[np.ndarray, "train_documents length"],
     codes_train: CodesOf,
     letters_heldout: Int[np.ndarray, "heldout_documents length"],
@@ -95,9 +95,7 @@ def recover(
             }
             if component.true_k is not None:
                 found = barycentric_of(cluster_id, component.true_k)
-                row |= simplex_scores(
-                    found, heldout.component == i, heldout.belief[:, : component.true_k]
-                )
+                row |= simplex_scores(found, *everywhere(heldout.spoken[i], heldout.letter.size))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMN_TYPES)).astype(COLUMN_TYPES)
 
@@ -119,8 +117,7 @@ class _Tokens(NamedTuple):
 
     which: str
     letter: Int[np.ndarray, " tokens"]
-    component: Int[np.ndarray, " tokens"]
-    belief: Float[np.ndarray, "tokens states"]
+    spoken: list[Spoken]
     codes: CodesOf
 
     def codes_of(self, latents: Int[np.ndarray, " members"]) -> csr_matrix:
@@ -136,37 +133,35 @@ class _Tokens(NamedTuple):
 
 
 def _tokens(
-    process: UnionProcess,
+    process: Process,
     letters: Int[np.ndarray, "documents length"],
     codes: CodesOf,
     which: str,
 ) -> _Tokens:
     """Beliefs beside codes."""
-    component, belief = process.beliefs(letters)
-    belief = belief.reshape(letters.size, -1)
-    return _Tokens(which, letters.ravel(), component.ravel(), belief, codes)
+    return _Tokens(which, letters.ravel(), process.spoken(letters), codes)
 
 
 def _all_r2(
-    process: UnionProcess, train: _Tokens, heldout: _Tokens, labels: Int[np.ndarray, " latents"]
+    process: Process, train: _Tokens, heldout: _Tokens, labels: Int[np.ndarray, " latents"]
 ) -> tuple[Float[np.ndarray, "components clusters"], Float[np.ndarray, " components"]]:
     """R^2 of each component from each cluster, and from the current letter alone."""
     r2 = np.empty((len(process.components), int(labels.max()) + 1))
     token_r2 = np.empty(len(process.components))
-    one_hot = np.eye(len(process.letters))
-    speaks = [(train.component == i, heldout.component == i) for i in range(len(r2))]
-    for i, (own, test) in enumerate(speaks):
-        if not (own.any() and test.any()):
+    spoken = list(zip(train.spoken, heldout.spoken, strict=True))
+    for i, (own, test) in enumerate(spoken):
+        if not (own.tokens.size and test.tokens.size):
             raise ValueError(
-                f"{process.names[i]} speaks at {own.sum()} training and {test.sum()} held-out "
-                "tokens; it must speak in both: use more documents"
+                f"{process.names[i]} speaks at {own.tokens.size} training and {test.tokens.size} "
+                "held-out tokens; it must speak in both: use more documents"
             )
-        letters, letters_test = one_hot[train.letter[own]], one_hot[heldout.letter[test]]
-        token_r2[i] = heldout_r2(letters, train.belief[own], letters_test, heldout.belief[test])
+        token_r2[i] = letter_r2(
+            train.letter[own.tokens], own.belief, heldout.letter[test.tokens], test.belief
+        )
     for cluster_id in range(r2.shape[1]):
         latents = np.flatnonzero(labels == cluster_id)
         codes, codes_test = train.codes_of(latents), heldout.codes_of(latents)
-        for i, (own, test) in enumerate(speaks):
-            x, x_test = codes[own].toarray(), codes_test[test].toarray()
-            r2[i, cluster_id] = heldout_r2(x, train.belief[own], x_test, heldout.belief[test])
+        for i, (own, test) in enumerate(spoken):
+            x, x_test = codes[own.tokens].toarray(), codes_test[test.tokens].toarray()
+            r2[i, cluster_id] = heldout_r2(x, own.belief, x_test, test.belief)
     return r2, token_r2

@@ -13,7 +13,7 @@ from aanet_assets.activations.sae_training import BATCH, sae_quality
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.threads import torch_threads
 from aanet_assets.toy import sae, transformer
-from aanet_assets.toy.process import PROCESSES, UnionProcess
+from aanet_assets.toy.process import PROCESSES, Process, UnionProcess
 from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.transformer import (
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 
     folder: str
     """Where the toy is shipped, relative to the project's folder."""
-    process: UnionProcess
+    process: Process
     width: int
     """Of the transformer's residual stream."""
     latents: int
@@ -43,6 +43,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "union7": Recipe("data/inputs/toy", PROCESSES["union7"], 64, 32, 3),
     "union22": Recipe("data/inputs/toy_large", PROCESSES["union22"], 128, 128, 3),
+    "product5": Recipe("data/inputs/toy_product", PROCESSES["product5"], 64, 17, 5),
 }
 """By the names of their processes."""
 
@@ -141,7 +142,10 @@ def train_toy(
         }
 
         record = {
-            "process": {"components": process.names, "switch_rate": process.switch_rate},
+            "process": {
+                "components": process.names,
+                "switch_rate": process.switch_rate if isinstance(process, UnionProcess) else None,
+            },
             "transformer": model_record,
             "sae": sae_record,
         }

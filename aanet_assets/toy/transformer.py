@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.seeds import seed_for
-from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process import Process
 
 LENGTH = 16  # letters per document
 BATCH = 256  # documents per step
@@ -38,7 +38,7 @@ class Quality(NamedTuple):
     """The largest possible value of that probability."""
 
 
-def make_tokenizer(process: UnionProcess, length: int = LENGTH) -> PreTrainedTokenizerFast:
+def make_tokenizer(process: Process, length: int = LENGTH) -> PreTrainedTokenizerFast:
     """One token per letter, split at spaces, `<bos>` put in front."""
     ids = {word: i for i, word in enumerate((*process.letters, *SPECIAL_TOKENS))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -57,14 +57,14 @@ def make_tokenizer(process: UnionProcess, length: int = LENGTH) -> PreTrainedTok
 
 
 def with_bos(
-    letters: Int[np.ndarray, "documents length"], process: UnionProcess
+    letters: Int[np.ndarray, "documents length"], process: Process
 ) -> Int[Tensor, "documents length_and_bos"]:
     """Token ids of whole documents, as the tokenizer gives them."""
     return torch.nn.functional.pad(torch.from_numpy(letters), (1, 0), value=len(process.letters))
 
 
 def train_transformer(
-    process: UnionProcess, steps: int, seed: int, length: int = LENGTH, width: int = 64
+    process: Process, steps: int, seed: int, length: int = LENGTH, width: int = 64
 ) -> GPT2LMHeadModel:
     """Train the language model on fresh documents at every step.
 
@@ -94,8 +94,10 @@ def train_transformer(
 
 
 @torch.no_grad()
+
+
 def quality(
-    model: GPT2LMHeadModel, process: UnionProcess, letters: Int[np.ndarray, "documents length"]
+    model: GPT2LMHeadModel, process: Process, letters: Int[np.ndarray, "documents length"]
 ) -> Quality:
     """Compare a model with the exact process on the given documents."""
     exact = process.predictive(letters)
@@ -114,9 +116,11 @@ def quality(
 
 
 @torch.no_grad()
+
+
 def residuals(
     model: GPT2LMHeadModel,
-    process: UnionProcess,
+    process: Process,
     letters: Int[np.ndarray, "documents length"],
     layer: int,
 ) -> Float[Tensor, "tokens d_model"]:
@@ -132,7 +136,7 @@ def residuals(
     return torch.cat(kept)
 
 
-def _new_model(process: UnionProcess, length: int, width: int, seed: int) -> GPT2LMHeadModel:
+def _new_model(process: Process, length: int, width: int, seed: int) -> GPT2LMHeadModel:
     """Untrained, 3 layers."""
     n_letters = len(process.letters)
     config = GPT2Config(
@@ -158,7 +162,7 @@ def _new_model(process: UnionProcess, length: int, width: int, seed: int) -> GPT
 
 
 def _targets(
-    process: UnionProcess, letters: Int[np.ndarray, "documents length"]
+    process: Process, letters: Int[np.ndarray, "documents length"]
 ) -> Float[np.ndarray, "documents length_and_bos tokens"]:
     """Exact distribution over token ids of the next letter, at `<bos>` and after each letter."""
     first = np.broadcast_to(process.first_letter, (len(letters), 1, len(process.letters)))

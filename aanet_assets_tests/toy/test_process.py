@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aanet_assets.toy.process import UNION7, UNION22, UnionProcess, bloch, mess, tom_quantum
+from aanet_assets.toy.process import (
+    PRODUCT5,
+    UNION7,
+    UNION22,
+    ProductProcess,
+    UnionProcess,
+    bloch,
+    mess,
+    tom_quantum,
+)
 
 CHAINS = ((2, 0.20, 0.75), (3, 0.05, 0.6))  # n, x, a
 SWITCH = 0.15
@@ -238,3 +247,73 @@ def test_union22_has_sixteen_simplices_and_six_decoys():
             assert (np.square(own[:, 1:]).sum(axis=1) <= 1 + 1e-9).all()
         else:
             assert own.min() >= 0
+
+
+PRODUCT = ProductProcess([mess(*chain) for chain in CHAINS])
+PAIRS = list(itertools.product(range(2), range(3)))  # hidden states, and symbols
+
+
+def product_joint(letters):
+    """Probability of letters of `PRODUCT` with each last pair of hidden states, over all paths."""
+    joint = dict.fromkeys(PAIRS, 0.0)
+    for path in itertools.product(PAIRS, repeat=len(letters)):
+        probability = 1.0
+        for part, (n, x, a) in enumerate(CHAINS):
+            for i, letter in enumerate(letters):
+                state = path[i][part]
+                stays = i and path[i - 1][part] == state
+                probability *= (1 - (n - 1) * x if stays else x) if i else 1 / n
+                probability *= a if PAIRS[letter][part] == state else (1 - a) / (n - 1)
+        joint[path[-1]] += probability
+    return joint
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=3))
+def test_a_product_has_the_beliefs_and_predictions_of_all_its_chains(letters):
+    joint = product_joint(letters)
+    total = sum(joint.values())
+    for part, spoken in enumerate(PRODUCT.spoken(np.array([letters]))):
+        marginal = np.zeros(CHAINS[part][0])
+        for pair, probability in joint.items():
+            marginal[pair[part]] += probability / total
+        np.testing.assert_array_equal(spoken.tokens, np.arange(len(letters)))
+        np.testing.assert_allclose(spoken.belief[-1], marginal, atol=1e-12)
+    expected = [sum(product_joint([*letters, v]).values()) / total for v in range(6)]
+    np.testing.assert_allclose(PRODUCT.predictive(np.array([letters]))[0, -1], expected, atol=1e-12)
+    first = [sum(product_joint([v]).values()) for v in range(6)]
+    np.testing.assert_allclose(PRODUCT.first_letter, first, atol=1e-12)
+
+
+def test_the_letters_of_a_product_say_each_components_symbol():
+    assert PRODUCT.letters == ("a1b1", "a1b2", "a1b3", "a2b1", "a2b2", "a2b3")
+    assert PRODUCT.names == ("mess2_a", "mess3_b")
+    assert len(PRODUCT5.letters) == 4 * 4 * 3 * 3 * 3
+    assert [c.true_k for c in PRODUCT5.components] == [None, None, 3, 3, 3]
+    with pytest.raises(ValueError, match="letters 0 to 5"):
+        PRODUCT.spoken(np.array([[6]]))
+
+
+def test_letters_of_a_product_come_as_often_as_predicted_and_cost_its_bayes_loss():
+    letters = PRODUCT.sample(20_000, 8, seed=2)
+    predicted = PRODUCT.predictive(letters[:, :-1])
+    seen = np.bincount(letters[:, 1:].ravel(), minlength=6)
+    spread = np.sqrt((predicted * (1 - predicted)).sum((0, 1)))
+    assert (np.abs(seen - predicted.sum((0, 1))) < 5 * spread).all()
+    cost = -np.log(np.take_along_axis(predicted, letters[:, 1:, None], axis=-1))
+    assert cost.mean() == pytest.approx(PRODUCT.bayes_loss(letters[:, :-1]), abs=0.01)
+    np.testing.assert_array_equal(letters, PRODUCT.sample(20_000, 8, seed=2))
+
+
+def test_components_of_a_union_speak_at_tokens_of_their_own():
+    letters = UNION7.sample(50, 16, seed=6)
+    beliefs = UNION7.beliefs(letters)
+    spoken = UNION7.spoken(letters)
+    everything = np.concatenate([own.tokens for own in spoken])
+    np.testing.assert_array_equal(np.sort(everything), np.arange(letters.size))
+    for i, own in enumerate(spoken):
+        assert (beliefs.component.ravel()[own.tokens] == i).all()
+        states = own.belief.shape[1]
+        np.testing.assert_array_equal(
+            own.belief, beliefs.belief.reshape(letters.size, -1)[own.tokens, :states]
+        )

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.toy.corpus import ROWS_PER_GROUP
-from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process import Process
 
 _SCORES = ("r2", "token_r2", "leak", "barycentric_r2", "vertex_purity")
 
 
-def check_corpus(path: Path, process: UnionProcess, documents: int, length: int) -> list[Finding]:
+def check_corpus(path: Path, process: Process, documents: int, length: int) -> list[Finding]:
     """Check a corpus of `documents` documents of `length` letters each."""
     with pq.ParquetFile(path) as file:
         found = file.metadata.num_rows
@@ -35,7 +35,7 @@ def check_corpus(path: Path, process: UnionProcess, documents: int, length: int)
     ]
 
 
-def check_recovery(table: pd.DataFrame, process: UnionProcess) -> list[Finding]:
+def check_recovery(table: pd.DataFrame, process: Process) -> list[Finding]:
     """Check the table of what was recovered at one n."""
     scores = table[list(_SCORES)].to_numpy(dtype=np.float64)
     wrong = int(((scores > 1) | np.isinf(scores)).sum())
