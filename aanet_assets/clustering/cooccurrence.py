@@ -53,9 +53,7 @@ def cooccurrence(codes: Iterable[csr_matrix], threshold: float, kind: str) -> Af
     """
     if kind not in MEASURES:
         raise ValueError(f"co-occurrence kind {kind!r} is unknown; it must be one of {[*MEASURES]}")
-    counts, fires, tokens = _counts(codes, threshold)
-    if tokens == 0:
-        raise ValueError("there are no tokens to count co-occurrences on; cache at least one shard")
+    counts, fires, tokens = counts_of(codes, threshold)
     apart = np.zeros(len(fires))
     if kind == "phi":
         # Of two latents that are never active together, |phi| is the product of one number each.
@@ -69,10 +67,16 @@ def cooccurrence(codes: Iterable[csr_matrix], threshold: float, kind: str) -> Af
     return Affinity(vstack(counts, format="csr"), apart)
 
 
-def _counts(
+def counts_of(
     codes: Iterable[csr_matrix], threshold: float
 ) -> tuple[list[csr_matrix], Float[np.ndarray, " latents"], int]:
-    """Tokens at which pairs of latents fire together, by blocks of rows; each latent alone; all."""
+    """Tokens at which pairs of latents fire together, by blocks of rows; each latent alone; all.
+
+    A latent fires with itself as often as it fires.
+
+    Raises:
+        ValueError: codes of no token.
+    """
     blocks: list[csr_matrix] = []
     fires, tokens = np.zeros(0), 0
     for part in codes:
@@ -94,6 +98,8 @@ def _counts(
                 blocks.append(both)
             else:
                 blocks[place] = blocks[place] + both
+    if tokens == 0:
+        raise ValueError("there are no tokens to count co-occurrences on; cache at least one shard")
     return blocks, fires, tokens
 
 

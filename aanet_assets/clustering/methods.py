@@ -15,6 +15,7 @@ from aanet_assets.clustering.cooccurrence import Affinity, cooccurrence
 from aanet_assets.clustering.decoder import rows_at_once, unit_rows, usable_latents
 from aanet_assets.clustering.k_subspaces import k_subspaces
 from aanet_assets.clustering.labels_file import read_labels
+from aanet_assets.clustering.leiden import backbone, leiden
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import ClusteringSettings
 
@@ -32,6 +33,7 @@ def label_latents(
     n_clusters: int,
     settings: ClusteringSettings,
     activity_threshold: float,
+    metric: Float[np.ndarray, "d_model d_model"] | None = None,
 ) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent by the study's method.
 
@@ -45,6 +47,8 @@ def label_latents(
         n_clusters: how many clusters.
         settings: say the method.
         activity_threshold: above which a latent counts as active in co-occurrences.
+        metric: how much predictions answer to the residual stream (`fisher_information`); for
+            `spectral_effect` only.
 
     Raises:
         ValueError, FileNotFoundError: as `cluster_latents` does.
@@ -58,16 +62,28 @@ def label_latents(
     if settings.method == "spectral_cooccurrence":
         codes = codes_of(np.flatnonzero(usable))
         affinity = cooccurrence(codes, activity_threshold, settings.cooccurrence)
+    if settings.method == "leiden":
+        codes = codes_of(np.flatnonzero(usable))
+        affinity = backbone(codes, activity_threshold, settings.backbone)
+    if settings.method == "spectral_effect":
+        assert metric is not None
+        affinity = effect_affinity(decoder[usable], metric)
     return cluster_latents(decoder, usable, n_clusters, settings, affinity)
 
 
 def check_memory(latents: int, n_clusters: int, settings: ClusteringSettings, there: int) -> None:
-    """Refuse a spectral method that may take more bytes than there are.
+    """Refuse a method that may take more bytes than there are.
 
     Raises:
         ValueError: with what it may take.
     """
-    pairs = {"spectral_decoder": 2 * NEIGHBOURS * latents, "spectral_cooccurrence": latents**2}
+    nearest = 2 * NEIGHBOURS * latents
+    pairs = {
+        "spectral_decoder": nearest,
+        "spectral_effect": nearest,
+        "spectral_cooccurrence": latents**2,
+        "leiden": latents**2,
+    }
     if settings.method not in pairs:
         return
     # Counts and affinities, 8 bytes a pair each; twice the eigenvectors for Lanczos, and a copy.
@@ -95,19 +111,19 @@ def cluster_latents(
 ) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent, -1 for latents that are not `usable`.
 
-    `affinity`, of the usable latents, is needed by `spectral_cooccurrence` only. `spectral_decoder`
-    works on the squared cosine of each decoder row with the 256 rows nearest to it: summed over the
-    rows of a subspace it does not depend on the basis they form, and it presses chance alignment
-    (about 1/d_model) down where |cosine| (about 1/sqrt(d_model)) would let many weak links outweigh
-    the few strong ones.
+    `affinity`, of the usable latents, is needed by `spectral_cooccurrence`, `spectral_effect` and
+    `leiden`. `spectral_decoder` works on the squared cosine of each decoder row with the 256 rows
+    nearest to it: summed over the rows of a subspace it does not depend on the basis they form, and
+    it presses chance alignment (about 1/d_model) down where |cosine| (about 1/sqrt(d_model)) would
+    let many weak links outweigh the few strong ones.
 
     Clusters are numbered by their first latent, so equal partitions have equal labels. Labels from
     a file are taken as they are, `usable` or not. Fewer than `n_clusters` labels occur only where
     latents coincide; the clusters left empty have the last numbers.
 
     Raises:
-        ValueError: more clusters than usable latents, no affinity where one is needed, or a
-            malformed labels file.
+        ValueError: more clusters than usable latents, no affinity where one is needed, a number of
+            clusters that `leiden` does not find, or a malformed labels file.
         FileNotFoundError: no labels file.
     """
     if settings.method == "labels":
@@ -152,10 +168,23 @@ def _partition(
     if settings.method == "spectral_decoder":
         return _spectral(_nearest(rows), n_clusters, seed)
     if affinity is None:
-        raise ValueError(
-            "spectral_cooccurrence needs the latents' co-occurrence as affinity; none was given"
-        )
+        raise ValueError(f"{settings.method} needs the latents' affinity; none was given")
+    if settings.method == "leiden":
+        return leiden(affinity, n_clusters, seed)
     return _spectral(affinity, n_clusters, seed)
+
+
+def effect_affinity(
+    decoder: Float[np.ndarray, "latents d_model"], metric: Float[np.ndarray, "d_model d_model"]
+) -> Affinity:
+    """Squared cosines between what latents do to predictions, of each with those nearest to it.
+
+    The cosine of decoder rows d_i and d_j is d_i F d_j / sqrt(d_i F d_i d_j F d_j), with the Fisher
+    information F as `metric`. Latents that move predictions independent of each other have none,
+    whatever the angle of their decoder rows: scores of independent distributions do not correlate.
+    """
+    values, vectors = np.linalg.eigh(metric)
+    return _nearest(unit_rows(decoder @ (vectors * np.sqrt(np.clip(values, 0, None)))))
 
 
 def _nearest(rows: Float[np.ndarray, "latents d_model"]) -> Affinity:

@@ -1,9 +1,16 @@
 """Groups of latents, and the rows that AANets train on."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from aanet_assets.steps import pictures
-from aanet_assets.steps.activations import by_latent, training_codes
+from aanet_assets.steps.activations import (
+    by_latent,
+    training_cache,
+    training_codes,
+    training_shards,
+)
 from aanet_assets.steps.columns import (
     ACTIVATION_PCA_RANK,
     AVERAGE_L0,
@@ -14,13 +21,21 @@ from aanet_assets.steps.columns import (
     N_CLUSTERS_TOTAL,
     N_LATENTS,
 )
-from aanet_assets.storage.partitions import ByN
+from aanet_assets.steps.inputs import language_model
+from aanet_assets.storage.files import replacing
+from aanet_assets.storage.partitions import ByN, Whole
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, step
 from aanet_assets.storage.table import Table, integer, number, text
 from aanet_assets.study.layout import File
+from aanet_assets.study.study import Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float64
 
 CLUSTERING = File("clusters_{n}/clustering.safetensors")
+METRIC = File("prediction_metric.safetensors")
 ROWS = File("clusters_{n}/cluster_rows.safetensors")
 ACTIVE_TOKENS = integer("active_tokens", "Training tokens at which the cluster is active.")
 ACTIVITY_LIMIT = number("activity_limit", "Summed activation above which it counts as active.")
@@ -45,12 +60,62 @@ CLUSTERS = Table(
 ROW_SETTINGS = ("rows", "extrema", "cache.training_shards")
 
 
+def by_effect(study: Study) -> bool:
+    """Of studies that cluster latents by what they do to predictions."""
+    return study.clustering.method == "spectral_effect"
+
+
+@step(
+    Whole,
+    group="1b_clusters",
+    job="stage1_clusters",
+    kinds=("pytorch",),
+    on_device=True,
+    when=by_effect,
+    reads=(language_model, training_cache),
+    settings=("model", "revision", "dtype", "sae", "clustering.effect_tokens", "clustering.seed"),
+    files=(METRIC,),
+)
+def prediction_metric(run: Run[Whole]) -> Outcome:
+    """How much predictions answer to the residual stream: their Fisher information at the hook."""
+    from safetensors.numpy import save_file
+
+    from aanet_assets.activations.fisher import fisher_information
+    from aanet_assets.activations.sae import parse_hook, read_config
+    from aanet_assets.activations.shards import read_chunks
+
+    study, path = run.study, run.path(METRIC)
+    tokens, special = read_chunks(training_shards(run)[0])
+    chunks = -(-study.clustering.effect_tokens // tokens.shape[1])
+    hook = parse_hook(str(read_config(study.sae).metadata.hook_name))
+    some = tokens[:chunks], special[:chunks]
+    metric = fisher_information(study, hook, *some, study.clustering.seed)
+    with replacing(path) as temporary:
+        save_file({"fisher_information": metric}, temporary)
+    return Outcome([path], {"dagster/row_count": len(metric), "tokens": int((~some[1]).sum())})
+
+
+@prediction_metric.checks(answers="The metric is finite, and predictions answer to the stream.")
+def _(run: Run[Whole]) -> list[Finding]:
+    import numpy as np
+
+    metric = _metric(run)
+    size = float(np.trace(metric))
+    return [Finding("answers", bool(np.isfinite(metric).all() and size > 0), f"trace {size:.4g}")]
+
+
+def _metric(run: Run) -> "Float64[np.ndarray, 'd_model d_model']":
+    from safetensors.numpy import load_file
+
+    return load_file(run.path(METRIC))["fisher_information"]
+
+
 @step(
     ByN,
     group="1b_clusters",
     job="stage1_clusters",
     kinds=("scikitlearn",),
-    reads=(training_codes,),
+    reads=(training_codes, prediction_metric),
     settings=("sae", "clustering", "cache.training_shards"),
     files=(CLUSTERING,),
     code_version="2",
@@ -70,7 +135,8 @@ def clustering(run: Run[ByN]) -> Outcome:
     threshold = run.study.cache.activity_threshold
     decoder = decoder_rows(load_sae(run.study.sae))
     codes = CodesByLatent(by_latent(run, run.study.training_shards))
-    labels = label_latents(decoder, codes.activity, codes.members, n, settings, threshold)
+    metric = _metric(run) if by_effect(run.study) else None
+    labels = label_latents(decoder, codes.activity, codes.members, n, settings, threshold, metric)
     clusters = clusters_of(labels, decoder, n)
     save_clusters(run.path(CLUSTERING), labels, clusters)
     sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)

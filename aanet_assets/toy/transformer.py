@@ -94,8 +94,6 @@ def train_transformer(
 
 
 @torch.no_grad()
-
-
 def quality(
     model: GPT2LMHeadModel, process: Process, letters: Int[np.ndarray, "documents length"]
 ) -> Quality:
@@ -116,8 +114,6 @@ def quality(
 
 
 @torch.no_grad()
-
-
 def residuals(
     model: GPT2LMHeadModel,
     process: Process,

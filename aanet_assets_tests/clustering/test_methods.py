@@ -11,7 +11,12 @@ from sklearn.metrics import adjusted_rand_score
 from aanet_assets.clustering.cooccurrence import cooccurrence
 from aanet_assets.clustering.decoder import unit_rows
 from aanet_assets.clustering.k_subspaces import k_subspaces
-from aanet_assets.clustering.methods import NEIGHBOURS, check_memory, cluster_latents
+from aanet_assets.clustering.methods import (
+    NEIGHBOURS,
+    check_memory,
+    cluster_latents,
+    effect_affinity,
+)
 from aanet_assets.clustering.ranks import decoder_rank
 from aanet_assets.study.settings import ClusteringSettings
 
@@ -132,7 +137,7 @@ def test_what_cannot_be_clustered_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n_clusters 4 is more than the 3 usable latents \(of 4"):
         cluster_latents(decoder, usable, 4, ClusteringSettings(), None)
     settings = ClusteringSettings(method="spectral_cooccurrence")
-    with pytest.raises(ValueError, match="needs the latents' co-occurrence as affinity"):
+    with pytest.raises(ValueError, match="spectral_cooccurrence needs the latents' affinity"):
         cluster_latents(decoder, usable, 2, settings, None)
 
 
@@ -171,3 +176,24 @@ def test_a_method_that_may_not_fit_into_memory_is_refused() -> None:
         check_memory(10**6, 10_000, settings, 256 * 10**9)
     with pytest.raises(ValueError, match="spectral_decoder may take 328 GB"):
         check_memory(10**6, 10_000, ClusteringSettings(method="spectral_decoder"), 256 * 10**9)
+
+
+def test_latents_are_grouped_by_what_they_do_to_predictions_and_not_by_their_angle() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.permutation(np.repeat(np.arange(3), 5))
+    # Three independent predictions, each of which answers to two directions of the stream; these
+    # are far from orthogonal, and a direction that nothing answers to dominates all decoder rows.
+    skewed = rng.normal(size=(7, 7)) + 2 * np.ones((7, 7))
+    own = np.zeros((15, 7))
+    for latent, group in enumerate(truth):
+        own[latent, 2 * group : 2 * group + 2] = rng.normal(size=2)
+    own[:, 6] = 5
+    decoder = own @ np.linalg.inv(skewed)
+    answers = skewed[:, :6]
+    settings = ClusteringSettings(method="spectral_effect")
+    affinity = effect_affinity(decoder, answers @ answers.T)
+    labels = cluster_latents(decoder, everything(decoder), 3, settings, affinity)
+    assert adjusted_rand_score(truth, labels) == 1
+    by_angle = ClusteringSettings(method="spectral_decoder")
+    labels = cluster_latents(decoder, everything(decoder), 3, by_angle, None)
+    assert adjusted_rand_score(truth, labels) < 0.5

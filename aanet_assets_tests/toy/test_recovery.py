@@ -10,9 +10,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from aanet_assets.toy.picture import write_recovery_plot
-from aanet_assets.toy.process import UNION7, UnionProcess, mess, tom_quantum
+from aanet_assets.toy.process import UNION7, ProductProcess, UnionProcess, mess, tom_quantum
 from aanet_assets.toy.recovery import COLUMN_TYPES, recover, summary
-from aanet_assets.toy.scores import heldout_r2, vertex_beliefs
+from aanet_assets.toy.scores import heldout_r2, letter_r2, vertex_beliefs
 
 LETTERS = {"train": UNION7.sample(2_500, 16, seed=0), "heldout": UNION7.sample(2_500, 16, seed=1)}
 CLUSTER_OF_COMPONENT = np.array([4, 2, 0, 6, 1, 3, 5])
@@ -206,3 +206,44 @@ def test_the_picture_survives_missing_aanets_and_missing_triangles(tmp_path, per
     letters = process.sample(10, 4, seed=0)
     write_recovery_plot(path, process, letters, perfect.iloc[:0], lambda cluster_id, k: None)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_components_that_all_speak_are_recovered_at_all_tokens(tmp_path):
+    process = ProductProcess([mess(3, 0.05, 0.7), mess(2, 0.1, 0.8), tom_quantum(1.0, 3.0)])
+    letters = [process.sample(1_500, 8, seed=seed) for seed in (0, 1)]
+
+    def codes(part):
+        # A quarter of the second component's belief in the latents of the third: that is a leak.
+        a, b, c = (spoken.belief for spoken in process.spoken(part))
+        mixed = c[:, 1:] + 0.25 * b[:, :1]
+        return csr_matrix(np.column_stack([b, a, mixed]))
+
+    both = [codes(part) for part in letters]
+    labels = np.array([0, 0, 1, 1, 1, 2, 2])
+    coordinates = process.spoken(letters[1])[0].belief
+
+    def found(cluster_id, k):
+        return (np.arange(letters[1].size), coordinates) if (cluster_id, k) == (1, 3) else None
+
+    table = recover(
+        process, letters[0], codes_of(both[0]), letters[1], codes_of(both[1]), labels, elbows(3),
+        found,
+    )  # fmt: skip
+    assert list(table["cluster_id"]) == [1, 0, 2]
+    np.testing.assert_allclose(table["r2"][:2], 1, atol=1e-9)
+    assert 0.05 < table["leak"][1] < 0.95
+    assert table["barycentric_r2"][0] == pytest.approx(1)
+    spoken = [process.spoken(part)[0].belief for part in letters]
+    one_hot = [np.eye(len(process.letters))[part.ravel()] for part in letters]
+    expected = heldout_r2(one_hot[0], spoken[0], one_hot[1], spoken[1])
+    assert table["token_r2"][0] == pytest.approx(expected)
+    path = tmp_path / "recovery.png"
+    write_recovery_plot(path, process, letters[1], table, found)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_letter_that_training_lacks_has_the_mean_of_all():
+    y = np.array([[0.0], [2.0], [4.0]])
+    # Means: letter 0 has 1, letter 1 has 4, letter 2 that of all, 2.
+    found = letter_r2(np.array([0, 0, 1]), y, np.array([0, 1, 2]), np.array([[1.0], [4.0], [5.0]]))
+    assert found == pytest.approx(1 - 9 / np.square(np.array([1, 4, 5]) - 10 / 3).sum())
