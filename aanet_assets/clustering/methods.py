@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -33,7 +33,8 @@ def label_latents(
     n_clusters: int,
     settings: ClusteringSettings,
     activity_threshold: float,
-    metric: Float[np.ndarray, "d_model d_model"] | None = None,
+    effects: Float[np.ndarray, "latents groups"] | None = None,
+    prediction: Float[np.ndarray, " groups"] | None = None,
 ) -> Int[np.ndarray, " latents"]:
     """Cluster of every latent by the study's method.
 
@@ -47,8 +48,8 @@ def label_latents(
         n_clusters: how many clusters.
         settings: say the method.
         activity_threshold: above which a latent counts as active in co-occurrences.
-        metric: how much predictions answer to the residual stream (`fisher_information`); for
-            `spectral_effect` only.
+        effects: of latents on the log-probabilities of groups of tokens, for `spectral_effect`.
+        prediction: probabilities of these groups, likewise.
 
     Raises:
         ValueError, FileNotFoundError: as `cluster_latents` does.
@@ -66,8 +67,9 @@ def label_latents(
         codes = codes_of(np.flatnonzero(usable))
         affinity = backbone(codes, activity_threshold, settings.backbone)
     if settings.method == "spectral_effect":
-        assert metric is not None
-        affinity = effect_affinity(decoder[usable], metric)
+        assert effects is not None
+        assert prediction is not None
+        affinity = effect_affinity(effects[usable], prediction)
     return cluster_latents(decoder, usable, n_clusters, settings, affinity)
 
 
@@ -166,7 +168,7 @@ def _partition(
     if settings.method == "k_subspaces":
         return k_subspaces(rows, n_clusters, settings)
     if settings.method == "spectral_decoder":
-        return _spectral(_nearest(rows), n_clusters, seed)
+        return _spectral(_nearest([rows]), n_clusters, seed)
     if affinity is None:
         raise ValueError(f"{settings.method} needs the latents' affinity; none was given")
     if settings.method == "leiden":
@@ -175,28 +177,56 @@ def _partition(
 
 
 def effect_affinity(
-    decoder: Float[np.ndarray, "latents d_model"], metric: Float[np.ndarray, "d_model d_model"]
+    effects: Float[np.ndarray, "latents groups"], prediction: Float[np.ndarray, " groups"]
 ) -> Affinity:
-    """Squared cosines between what latents do to predictions, of each with those nearest to it.
+    """How far what two latents do to predictions depends on each other, of each with its nearest.
 
-    The cosine of decoder rows d_i and d_j is d_i F d_j / sqrt(d_i F d_i d_j F d_j), with the Fisher
-    information F as `metric`. Latents that move predictions independent of each other have none,
-    whatever the angle of their decoder rows: scores of independent distributions do not correlate.
+    A latent's effect is a random variable: what it adds to the log-probability of the token that
+    comes next, which is drawn from the mean prediction. Where a token says several independent
+    things at once, effects on different things are independent, whatever the angle of the decoder
+    rows; and effects on one thing are not, even where they do not correlate: of two directions of a
+    disk, each moves the tokens that the other leaves. Therefore sizes count as well. The affinity
+    is the mean of the four squared correlations of the effects and absolute effects of one latent
+    with those of the other, from 0 to 1.
     """
-    values, vectors = np.linalg.eigh(metric)
-    return _nearest(unit_rows(decoder @ (vectors * np.sqrt(np.clip(values, 0, None)))))
+    effect = _standardised(effects, prediction)
+    return _nearest([effect, _standardised(np.abs(effect), prediction)], np.sqrt(prediction))
 
 
-def _nearest(rows: Float[np.ndarray, "latents d_model"]) -> Affinity:
-    """Squared cosines of each row of length one with those nearest to it, itself among them."""
-    most, latents = min(NEIGHBOURS, len(rows)), len(rows)
+def _standardised(
+    values: Float[np.ndarray, "latents groups"], prediction: Float[np.ndarray, " groups"]
+) -> Float[np.ndarray, "latents groups"]:
+    """Rows of mean 0 and variance 1 under the prediction; of variance 0 where they are constant."""
+    centred = values - (values @ prediction)[:, None]
+    deviation = np.sqrt(np.square(centred) @ prediction)[:, None]
+    return np.where(deviation > 0, centred / np.where(deviation > 0, deviation, 1), 0)
+
+
+def _nearest(
+    features: Sequence[Float[np.ndarray, "latents _"]],
+    weights: Float[np.ndarray, " _"] | float = 1.0,
+) -> Affinity:
+    """Squared products of latents with those nearest to each, itself among them.
+
+    Of several features it is the mean over all pairs of one's feature with the other's.
+    """
+    features = [feature * weights for feature in features]
+    latents = len(features[0])
+    most = min(NEIGHBOURS, latents)
     step = rows_at_once(latents)
     columns, values = [], []
     for start in range(0, latents, step):
-        cosines = np.square(rows[start : start + step] @ rows.T)
-        nearest = np.sort(np.argpartition(-cosines, most - 1, axis=1)[:, :most], axis=1)
+        squares = (
+            sum(
+                np.square(one[start : start + step] @ other.T)
+                for one in features
+                for other in features
+            )
+            / len(features) ** 2
+        )
+        nearest = np.sort(np.argpartition(-squares, most - 1, axis=1)[:, :most], axis=1)
         columns.append(nearest.astype(np.int32))
-        values.append(np.take_along_axis(cosines, nearest, axis=1).astype(np.float32))
+        values.append(np.take_along_axis(squares, nearest, axis=1).astype(np.float32))
     ends = np.arange(0, most * latents + 1, most)
     found = csr_matrix(
         (np.concatenate(values).ravel(), np.concatenate(columns).ravel(), ends),

@@ -22,6 +22,7 @@ from aanet_assets.steps.columns import (
     N_LATENTS,
 )
 from aanet_assets.steps.inputs import language_model
+from aanet_assets.steps.predictions import TOKEN_GROUPS, token_groups
 from aanet_assets.storage.files import replacing
 from aanet_assets.storage.partitions import ByN, Whole
 from aanet_assets.storage.run import Run
@@ -32,10 +33,9 @@ from aanet_assets.study.study import Study
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float64
 
 CLUSTERING = File("clusters_{n}/clustering.safetensors")
-METRIC = File("prediction_metric.safetensors")
+EFFECTS = File("latent_effects.safetensors")
 ROWS = File("clusters_{n}/cluster_rows.safetensors")
 ACTIVE_TOKENS = integer("active_tokens", "Training tokens at which the cluster is active.")
 ACTIVITY_LIMIT = number("activity_limit", "Summed activation above which it counts as active.")
@@ -72,42 +72,49 @@ def by_effect(study: Study) -> bool:
     kinds=("pytorch",),
     on_device=True,
     when=by_effect,
-    reads=(language_model, training_cache),
-    settings=("model", "revision", "dtype", "sae", "clustering.effect_tokens", "clustering.seed"),
-    files=(METRIC,),
+    reads=(language_model, training_cache, token_groups),
+    settings=("model", "revision", "dtype", "sae", "clustering.effect_tokens"),
+    files=(EFFECTS,),
 )
-def prediction_metric(run: Run[Whole]) -> Outcome:
-    """How much predictions answer to the residual stream: their Fisher information at the hook."""
+def latent_effects(run: Run[Whole]) -> Outcome:
+    """What each latent does to the model's predictions: log-probabilities gained per unit of it.
+
+    They are slopes, and the mean over tokens; `prediction` beside them is the mean prediction.
+    """
+    import numpy as np
     from safetensors.numpy import save_file
 
-    from aanet_assets.activations.fisher import fisher_information
-    from aanet_assets.activations.sae import parse_hook, read_config
+    from aanet_assets.activations.effects import prediction_slopes
+    from aanet_assets.activations.sae import decoder_rows, hook_of, load_sae
     from aanet_assets.activations.shards import read_chunks
 
-    study, path = run.study, run.path(METRIC)
+    study, path, sae = run.study, run.path(EFFECTS), load_sae(run.study.sae)
     tokens, special = read_chunks(training_shards(run)[0])
-    chunks = -(-study.clustering.effect_tokens // tokens.shape[1])
-    hook = parse_hook(str(read_config(study.sae).metadata.hook_name))
-    some = tokens[:chunks], special[:chunks]
-    metric = fisher_information(study, hook, *some, study.clustering.seed)
+    some = slice(-(-study.clustering.effect_tokens // tokens.shape[1]))
+    groups = run.read(TOKEN_GROUPS)["group_id"].to_numpy(np.int64)
+    found = prediction_slopes(study, hook_of(sae), groups, tokens[some], special[some])
+    effects = decoder_rows(sae) @ found.slopes.T
     with replacing(path) as temporary:
-        save_file({"fisher_information": metric}, temporary)
-    return Outcome([path], {"dagster/row_count": len(metric), "tokens": int((~some[1]).sum())})
+        save_file({"effects": effects, "prediction": found.prediction}, temporary)
+    counted = int((~special[some]).sum())
+    return Outcome([path], {"dagster/row_count": len(effects), "tokens": counted})
 
 
-@prediction_metric.checks(answers="The metric is finite, and predictions answer to the stream.")
+@latent_effects.checks(finite="Effects are finite, and some latent has one.")
 def _(run: Run[Whole]) -> list[Finding]:
     import numpy as np
 
-    metric = _metric(run)
-    size = float(np.trace(metric))
-    return [Finding("answers", bool(np.isfinite(metric).all() and size > 0), f"trace {size:.4g}")]
+    effects = _effects(run)["effects"]
+    wrong, most = int((~np.isfinite(effects)).sum()), float(np.abs(effects).max())
+    said = f"{wrong} effects are not finite, and the largest is {most:.4g} nats per unit"
+    return [Finding("finite", not wrong and most > 0, said)]
 
 
-def _metric(run: Run) -> "Float64[np.ndarray, 'd_model d_model']":
+def _effects(run: Run) -> "dict[str, np.ndarray]":
+    """Of latents, and the prediction beside them; nothing for studies that do not cluster so."""
     from safetensors.numpy import load_file
 
-    return load_file(run.path(METRIC))["fisher_information"]
+    return load_file(run.path(EFFECTS)) if by_effect(run.study) else {}
 
 
 @step(
@@ -115,7 +122,7 @@ def _metric(run: Run) -> "Float64[np.ndarray, 'd_model d_model']":
     group="1b_clusters",
     job="stage1_clusters",
     kinds=("scikitlearn",),
-    reads=(training_codes, prediction_metric),
+    reads=(training_codes, latent_effects),
     settings=("sae", "clustering", "cache.training_shards"),
     files=(CLUSTERING,),
     code_version="2",
@@ -135,8 +142,9 @@ def clustering(run: Run[ByN]) -> Outcome:
     threshold = run.study.cache.activity_threshold
     decoder = decoder_rows(load_sae(run.study.sae))
     codes = CodesByLatent(by_latent(run, run.study.training_shards))
-    metric = _metric(run) if by_effect(run.study) else None
-    labels = label_latents(decoder, codes.activity, codes.members, n, settings, threshold, metric)
+    labels = label_latents(
+        decoder, codes.activity, codes.members, n, settings, threshold, **_effects(run)
+    )
     clusters = clusters_of(labels, decoder, n)
     save_clusters(run.path(CLUSTERING), labels, clusters)
     sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)

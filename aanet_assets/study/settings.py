@@ -194,17 +194,17 @@ class ClusteringSettings(Settings):
 
     method: CLUSTERING_METHODS = "kmeans"
     """`kmeans` and `k_subspaces` on decoder rows, `spectral_decoder` on the cosine between them,
-    `spectral_cooccurrence` on how latents fire together, `spectral_effect` on the cosine between
-    what they do to the model's predictions, `leiden` on the pairs that fire together more often
+    `spectral_cooccurrence` on how latents fire together, `spectral_effect` on what they do to
+    the model's predictions, `leiden` on the pairs that fire together more often
     than chance, or less, `labels` from a file."""
     cooccurrence: COOCCURRENCE = "phi"
     """Affinity of `spectral_cooccurrence`; `phi` is used by its absolute value."""
     backbone: Literal["together", "apart"] = "together"
     """Pairs that `leiden` goes by: latents that fire together, as those of one component do where
     one speaks at a time; or that avoid each other, as where all speak at once."""
-    effect_tokens: Count = 20_000
-    """Training tokens, in whole chunks, at which `spectral_effect` takes the gradients of
-    predictions."""
+    effect_tokens: Count = 2_000
+    """Training tokens, in whole chunks, at which `spectral_effect` sees what latents do: a backward
+    pass over them for each group of tokens."""
     labels_file: str | None = None
     """For `labels`: an .npy file of one integer per latent, -1 for unassigned; `{n}` in the name
     stands for n_clusters."""

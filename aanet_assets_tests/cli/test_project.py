@@ -63,7 +63,9 @@ def test_the_projects_name_is_one_that_packaging_tools_take(empty: Path) -> None
     assert tomllib.loads(text)["project"]["name"] == "my-project-2"
 
 
-@pytest.mark.parametrize("name", ["toy", "toy_large", "smollm2", "gpt2_small", "gemma_2_9b"])
+@pytest.mark.parametrize(
+    "name", ["toy", "toy_large", "toy_product", "smollm2", "gpt2_small", "gemma_2_9b"]
+)
 def test_a_project_begins_with_a_copy_of_any_study(empty: Path, name: str) -> None:
     said("init", "--from", name, code=0)
     copied = load_study_file(empty / "studies/mine.py")

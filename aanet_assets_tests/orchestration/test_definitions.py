@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.events import AssetKeyPartitionKey
 
-from aanet_assets.defs import gemma_2_9b, gpt2_small, smollm2, toy, toy_large
+from aanet_assets.defs import gemma_2_9b, gpt2_small, smollm2, toy, toy_large, toy_product
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.pipeline import partitions_of, steps_of
 from aanet_assets.storage.step import Partition, parts_read, upstream
@@ -18,7 +18,7 @@ from aanet_assets_tests.small import small_study
 def test_loading_the_studies_imports_no_heavy_library() -> None:
     code = (
         "import sys; from aanet_assets.defs import "
-        "toy, toy_large, smollm2, gpt2_small, gemma_2_9b; "
+        "toy, toy_large, toy_product, smollm2, gpt2_small, gemma_2_9b; "
         "heavy = {'torch', 'transformers', 'sae_lens', 'datasets', 'sklearn', 'matplotlib', "
         "'pandas', 'scipy', 'alembic'}; "
         "print(sorted(heavy & set(sys.modules)))"
@@ -42,7 +42,7 @@ def described(defs: dg.Definitions) -> dict[str, tuple[str, int, list[str]]]:
     }
 
 
-@pytest.mark.parametrize("module", [toy, toy_large, smollm2, gpt2_small, gemma_2_9b])
+@pytest.mark.parametrize("module", [toy, toy_large, toy_product, smollm2, gpt2_small, gemma_2_9b])
 def test_dagsters_graph_is_what_the_steps_declare(module: ModuleType) -> None:
     study = module.study
     assert described(module.defs) == {

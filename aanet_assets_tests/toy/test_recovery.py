@@ -213,9 +213,9 @@ def test_components_that_all_speak_are_recovered_at_all_tokens(tmp_path):
     letters = [process.sample(1_500, 8, seed=seed) for seed in (0, 1)]
 
     def codes(part):
-        # A quarter of the second component's belief in the latents of the third: that is a leak.
+        # The second component's belief is in the latents of the third, too: that is a leak.
         a, b, c = (spoken.belief for spoken in process.spoken(part))
-        mixed = c[:, 1:] + 0.25 * b[:, :1]
+        mixed = c[:, 1:] + 2 * b[:, :1]
         return csr_matrix(np.column_stack([b, a, mixed]))
 
     both = [codes(part) for part in letters]
@@ -231,7 +231,7 @@ def test_components_that_all_speak_are_recovered_at_all_tokens(tmp_path):
     )  # fmt: skip
     assert list(table["cluster_id"]) == [1, 0, 2]
     np.testing.assert_allclose(table["r2"][:2], 1, atol=1e-9)
-    assert 0.05 < table["leak"][1] < 0.95
+    assert 0.2 < table["leak"][1] < 0.95
     assert table["barycentric_r2"][0] == pytest.approx(1)
     spoken = [process.spoken(part)[0].belief for part in letters]
     one_hot = [np.eye(len(process.letters))[part.ravel()] for part in letters]
