@@ -10,13 +10,16 @@ from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
+from aanet_assets.activations.effects import prediction_slopes
+from aanet_assets.activations.sae import hook_of
 from aanet_assets.activations.sae_training import sae_quality
 from aanet_assets.clustering.cooccurrence import cooccurrence
-from aanet_assets.clustering.methods import cluster_latents
+from aanet_assets.clustering.methods import cluster_latents, label_latents
+from aanet_assets.defs.toy_product import study as toy_product
 from aanet_assets.study.settings import ClusteringSettings
-from aanet_assets.toy.process import UNION7, UNION22
+from aanet_assets.toy.process import PRODUCT5, UNION7, UNION22
 from aanet_assets.toy.recovery import recover, summary
-from aanet_assets.toy.transformer import quality, residuals
+from aanet_assets.toy.transformer import quality, residuals, with_bos
 
 SHIPPED = Path(__file__).parents[2] / "data" / "inputs" / "toy"
 
@@ -79,3 +82,44 @@ def test_the_large_toy_is_as_good():
     assert 0 <= found.loss - found.bayes_loss < 0.002
     sae = SAE.load_from_disk(folder / "sae")
     assert sae_quality(sae, residuals(model, UNION22, letters, layer=2)).explained_variance > 0.98
+
+
+def test_what_latents_do_tells_the_parts_of_the_product_apart():
+    folder = SHIPPED.parent / "toy_product"
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 1_000_000
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert isinstance(model, GPT2LMHeadModel)
+    letters = [PRODUCT5.sample(n, 16, seed=n) for n in (3_000, 1_500)]
+    found = quality(model, PRODUCT5, letters[1])
+    assert 0 <= found.loss - found.bayes_loss < 0.003
+    sae = SAE.load_from_disk(folder / "sae")
+    with torch.no_grad():
+        codes = [
+            csr_matrix(sae.encode(residuals(model, PRODUCT5, part, 2)).numpy()) for part in letters
+        ]
+    tokens = with_bos(letters[0], PRODUCT5).numpy()[:125]
+    special = np.zeros(tokens.shape, dtype=bool)
+    special[:, 0] = True
+    seen = prediction_slopes(toy_product, hook_of(sae), np.arange(435), tokens, special)
+    decoder = sae.W_dec.detach().numpy()
+    labels = label_latents(
+        decoder,
+        np.full(17, 0.3),
+        lambda some: [codes[0][:, some]],
+        5,
+        toy_product.clustering,
+        1e-6,
+        decoder @ seen.slopes.T,
+        seen.prediction,
+    )
+    no_elbows = pd.DataFrame(
+        columns=["cluster_id", "aanet_recon_loss_elbow_k", "aanet_archetypal_loss_elbow_k"]
+    )
+    codes_of = [lambda latents, own=own: own[:, latents] for own in codes]
+    table = recover(
+        PRODUCT5, letters[0], codes_of[0], letters[1], codes_of[1], labels, no_elbows,
+        lambda c, k: None,
+    )  # fmt: skip
+    assert table["r2"].min() > 0.9
+    assert summary(table)["mean_r2"] > 0.95
+    assert summary(table)["max_leak"] < 0.2
