@@ -10,6 +10,7 @@ from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
     CorpusSettings,
+    FitSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
@@ -33,6 +34,8 @@ study = Study(
         heldout_shards=1,
         batch_chunks=512,
     ),
+    # One latent of each component at every token: 5 of 17.
+    fit=FitSettings(max_l0_share=0.5),
     n_clusters=(5, 6, 7, 8),
     clustering=ClusteringSettings(method="spectral_effect"),
     rows=RowSettings(threshold=0.3, threshold_kind="relative", max_rows=20_000),
