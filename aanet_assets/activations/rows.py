@@ -114,6 +114,11 @@ def activity_limit(activation: Float[np.ndarray, " tokens"], settings: RowSettin
     return float(settings.threshold * np.percentile(positive, 95)) if positive.size else 0.0
 
 
+def row_limit(activation: Float[np.ndarray, " tokens"], settings: RowSettings) -> float:
+    """The summed activation above which a token is a row: -1 where those with none are, too."""
+    return -1.0 if settings.all_off else activity_limit(activation, settings)
+
+
 def summed_activation(members: sp.csr_matrix) -> Float[np.ndarray, " tokens"]:
     """Sum of the activations of the cluster's latents, token by token."""
     return np.asarray(members.sum(axis=1)).ravel()
@@ -173,7 +178,7 @@ class GatheredRows(NamedTuple):
     active_tokens: int
     """Tokens at which the cluster is active."""
     activity_limit: float
-    """The summed activation above which it counts as active."""
+    """The summed activation above which it counts as active; -1 where all tokens are rows."""
     pca_rank: int
     """`activation_pca_rank`: 1 for a single latent, 0 if no latent ever fires."""
     extrema_problem: str
@@ -193,13 +198,15 @@ def gather_rows(
         members: activations of its latents, (tokens, members), shard by shard; gone through twice.
         seed: fixes the draw of rows, their split, and the extrema's own sample.
     """
-    # Of tokens at which nothing fires nothing is kept: those that fire are numbered without them.
-    activation = np.concatenate([sums[sums > 0] for sums in map(summed_activation, members)])
-    limit = activity_limit(activation, settings)
+    # Of tokens at which nothing fires nothing is kept, unless they are rows: those that fire are
+    # numbered without them.
+    floor = -1.0 if settings.all_off else 0.0
+    activation = np.concatenate([sums[sums > floor] for sums in map(summed_activation, members)])
+    limit = row_limit(activation, settings)
     active = np.flatnonzero(activation > limit)
     drawn = active[draw(len(active), settings.max_rows, seed)]
     firing = draw(len(activation), settings.pca_rows, seed)
-    rows, firing_rows = _rows_at(members, (drawn, firing), cluster)
+    rows, firing_rows = _rows_at(members, (drawn, firing), cluster, floor)
     held_out = np.zeros(len(rows), dtype=bool)
     chosen = np.random.default_rng(seed).permutation(len(rows))
     held_out[chosen[: int(len(rows) * settings.heldout_share)]] = True
@@ -267,12 +274,13 @@ def _rows_at(
     members: Members | Sequence[sp.csr_matrix],
     chosen: Sequence[Int[np.ndarray, " _"]],
     cluster: Cluster,
+    floor: float,
 ) -> list[Float32[np.ndarray, "_ rank"]]:
-    """A cluster's rows at each choice of tokens, which are numbered as those at which it fires."""
+    """A cluster's rows at each choice of tokens, numbered as those whose sum is above `floor`."""
     found: list[list[np.ndarray]] = [[] for _ in chosen]
     begin = 0
     for part in members:
-        firing = np.flatnonzero(summed_activation(part) > 0)
+        firing = np.flatnonzero(summed_activation(part) > floor)
         end = begin + len(firing)
         for tokens, rows in zip(chosen, found, strict=True):
             first, last = np.searchsorted(tokens, (begin, end))

@@ -300,7 +300,9 @@ class Simplex:
         limit = np.nan if own.norm_limit is None else own.norm_limit
         whole = without_long_tokens(whole, lengths, limit)
         members = whole if own.only_own_latents else whole[:, self._cluster.latents]
-        return active_rows(members, self._cluster, own.activity_limit)
+        active, rows = active_rows(members, self._cluster, own.activity_limit)
+        counts = ~special[active]
+        return active[counts], rows[counts]
 
     def _placed(
         self, stream: Float32[np.ndarray, "tokens d_model"], special: Bool[np.ndarray, " tokens"]

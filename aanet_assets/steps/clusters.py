@@ -38,7 +38,9 @@ CLUSTERING = File("clusters_{n}/clustering.safetensors")
 EFFECTS = File("latent_effects.safetensors")
 ROWS = File("clusters_{n}/cluster_rows.safetensors")
 ACTIVE_TOKENS = integer("active_tokens", "Training tokens at which the cluster is active.")
-ACTIVITY_LIMIT = number("activity_limit", "Summed activation above which it counts as active.")
+ACTIVITY_LIMIT = number(
+    "activity_limit", "Summed activation above which it counts as active; -1: at all tokens."
+)
 EXTREMA_PROBLEM = text("extrema_problem", "Why there are no extrema; empty where there are.")
 CLUSTERS = Table(
     "clusters",

@@ -235,6 +235,10 @@ class RowSettings(Settings):
     """A cluster is active at a token when its latents' summed activation exceeds this."""
     threshold_kind: Literal["absolute", "relative"] = "absolute"
     """`relative`: the threshold is a multiple of the 95th percentile of the positive sums."""
+    all_off: bool = False
+    """Tokens at which a cluster is not active are rows, too, at the origin or near it: of latents
+    that exclude one another, the state in which all are off can be a vertex. `threshold` then only
+    says at which tokens coactivity counts."""
     max_norm_ratio: Annotated[float, Field(gt=1)] | None = None
     """No cluster is active at tokens whose residual stream is longer than this times the median
     length over training tokens: they are no rows, and no vertex samples. None leaves out none."""
@@ -246,6 +250,16 @@ class RowSettings(Settings):
     """Rows used at most for `activation_pca_rank`."""
     seed: int = 42
     """Seed of every draw of rows."""
+
+    @model_validator(mode="after")
+    def _off_is_not_long(self) -> "RowSettings":
+        if self.all_off and self.max_norm_ratio is not None:
+            raise ValueError(
+                f"all_off is True and max_norm_ratio is {self.max_norm_ratio}: tokens that are "
+                "left out for their length look like such at which all latents are off; set one "
+                "of the two"
+            )
+        return self
 
 
 class ExtremaSettings(Settings):

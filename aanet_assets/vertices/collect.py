@@ -168,6 +168,9 @@ def _near_by_chunk(
         begin, end = first * seq_len, (first + int(fits.sum())) * seq_len
         members = shard.codes[begin:end][:, cluster.latents]
         active, rows = active_rows(members, cluster, search.activity_limit)
+        # Special tokens have no codes, and where all are off is active, too.
+        counts = ~shard.special.ravel()[begin:end][active]
+        active, rows = active[counts], rows[counts]
         coordinates = barycentric_rows(search.model, rows, cluster.basis)
         distances = vertex_distances(coordinates)
         chunk, position = np.divmod(active + begin, seq_len)

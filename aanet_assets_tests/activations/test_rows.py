@@ -82,6 +82,29 @@ def test_gathered_rows_split_what_is_active_without_overlap() -> None:
     assert not np.array_equal(found.rows.train, other.rows.train)
 
 
+def test_tokens_at_which_all_latents_are_off_are_rows_where_the_settings_say_so() -> None:
+    codes, decoder, cluster = planted()
+    settings = RowSettings(
+        threshold=0.3, threshold_kind="relative", heldout_share=0, all_off=True, max_rows=10_000
+    )
+    found = gather_rows(in_parts(codes, cluster), cluster, settings, ExtremaSettings(), seed=5)
+    own = codes[:, cluster.latents]
+    assert (own.sum(axis=1) == 0).sum() > 100
+    expected = (own @ decoder[cluster.latents]) @ cluster.basis
+    assert (found.active_tokens, found.activity_limit) == (len(codes), -1)
+    order = np.lexsort(found.rows.train.T.round(3)), np.lexsort(expected.T.round(3))
+    np.testing.assert_allclose(found.rows.train[order[0]], expected[order[1]], atol=2e-3)
+    few = settings.model_copy(update={"max_rows": 50})
+    drawn = gather_rows(in_parts(codes, cluster), cluster, few, ExtremaSettings(), seed=5)
+    np.testing.assert_allclose(
+        drawn.rows.train.mean(axis=0), expected[draw(len(codes), 50, 5)].mean(axis=0), atol=2e-3
+    )
+    tokens, _ = active_rows(sp.csr_matrix(own), cluster, found.activity_limit)
+    np.testing.assert_array_equal(tokens, np.arange(len(codes)))
+    with pytest.raises(ValueError, match=r"all_off is True and max_norm_ratio is 2\.0"):
+        RowSettings(all_off=True, max_norm_ratio=2.0)
+
+
 def test_a_cluster_that_never_fires_has_no_rows_and_rank_zero() -> None:
     codes, _, cluster = planted()
     codes[:, cluster.latents] = 0
