@@ -4,7 +4,6 @@ Here belong names, defaults and allowed values; nothing here reads a file or com
 Every group is frozen and refuses unknown names, so a typing error fails when the study is built.
 """
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -15,6 +14,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -294,34 +295,6 @@ class AANetSettings(Settings):
     """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584). Trains nothing:
     switched on, the next run writes the files from what is trained; switched off, it removes them.
     """
-
-
-def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:
-    """`512:23,45;768:100` -> {512: (23, 45), 768: (100,)}; ValueError where it does not parse."""
-    picks: dict[int, tuple[int, ...]] = {}
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        match = re.fullmatch(r"(\d+)\s*:\s*(\d+(?:\s*,\s*\d+)*)", part)
-        if not match:
-            raise ValueError(f"{part!r} is not of the form 'n_clusters:id,id', as in '512:23,45'")
-        n, ids = int(match[1]), tuple(int(i) for i in match[2].split(","))
-        picks[n] = (*picks.get(n, ()), *ids)
-    return picks
-
-
-def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
-    """`512:261=3` -> {(512, 261): 3}; several are split by `;`. ValueError if malformed."""
-    picks: dict[tuple[int, int], int] = {}
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        match = re.fullmatch(r"(\d+)\s*:\s*(\d+)\s*=\s*(\d+)", part)
-        if not match:
-            raise ValueError(f"{part!r} is not of the form 'n_clusters:id=k', as in '512:261=3'")
-        pair, k = (int(match[1]), int(match[2])), int(match[3])
-        if picks.setdefault(pair, k) != k:
-            raise ValueError(
-                f"cluster {pair[1]} of n_clusters {pair[0]} is given k {picks[pair]} and k {k}; "
-                "give one"
-            )
-    return picks
 
 
 class SelectionSettings(Settings):

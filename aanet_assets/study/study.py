@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from aanet_assets.study.layout import StudyPaths, data_root
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 from aanet_assets.study.settings import (
     AANetSettings,
     BeliefSettings,
@@ -31,8 +32,6 @@ from aanet_assets.study.settings import (
     TrustSettings,
     TruthSettings,
     VertexSettings,
-    parse_manual_clusters,
-    parse_manual_k,
 )
 
 _REMOTE = r"^s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._-]+)*$"
