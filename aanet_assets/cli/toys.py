@@ -8,11 +8,16 @@ import typer
 
 from aanet_assets.cli import project
 from aanet_assets.cli.terminal import console, enter_home, stop
+from aanet_assets.study.study import process_path
 
 
 def train_toy(
     process: Annotated[
-        str, typer.Option(help="union7, union22: the larger one, or a JSON file (docs/toy.md).")
+        str,
+        typer.Option(
+            help="union7; union22: the larger one; a JSON file (docs/toy.md); or module:Class of "
+            "the project's folder (docs/truth.md)."
+        ),
     ] = "union7",
     into: Annotated[
         Path | None, typer.Option(help="Folder for model and SAE; by default where it is shipped.")
@@ -22,22 +27,21 @@ def train_toy(
 ) -> None:
     """Train a toy's transformer and SAE from nothing (docs/toy.md has the recipe).
 
-    For a process of a file it writes the study, too, where there is none of its name.
+    For a process of one's own it writes the study, too, where there is none of its name.
     """
-    from aanet_assets.toy.train import recipe_of
+    from aanet_assets.toy.train import RECIPES, recipe_of
     from aanet_assets.toy.train import train_toy as train
 
-    is_file = process.endswith(".json")
     # A path is the user's own, from where they are.
     path = Path(process).resolve()
     home = enter_home()
-    if is_file:
+    if process.endswith(".json"):
         process = str(path.relative_to(home) if path.is_relative_to(home) else path)
     try:
         recipe = recipe_of(process)
         into = into or Path(recipe.folder)
-        components = len(recipe.process.components)
-        study = project.toy_study(process, components, into) if is_file else None
+        components = len(recipe.process.names)
+        study = None if process in RECIPES else project.toy_study(process, components, into)
     except ValueError as error:
         raise stop(error) from None
     logging.basicConfig(format="%(message)s")
@@ -45,5 +49,5 @@ def train_toy(
     train(into, recipe, seed=seed, sae_seed=sae_seed)
     console.print(f"written to {into}: model/, sae/ and training.json")
     if study is not None:
-        file = project.write_study(study, path.stem)
-        console.print(f"the study is {file}. Next: aanet run {path.stem}", soft_wrap=True)
+        file = project.write_study(study, process_path(process).stem)
+        console.print(f"the study is {file}. Next: aanet run {file.stem}", soft_wrap=True)

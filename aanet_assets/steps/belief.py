@@ -286,10 +286,11 @@ def _(run: Run[ByN]) -> list[Finding]:
 
 
 def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | None]":
-    """Held-out tokens, the clusters that have a simplex, and the truth where it is known."""
+    """Held-out tokens, the clusters that have a simplex, and the hidden chains if known."""
     import pandas as pd
 
     from aanet_assets.belief.heldout import read_heldout, simplices_in
+    from aanet_assets.toy.process import UnionProcess
     from aanet_assets.toy.process_file import process_of
     from aanet_assets.toy.truth import Truth
 
@@ -305,10 +306,12 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
     both = pd.concat([clusters.assign(is_null=False), run.read(NULL_CLUSTERS)])
     files = {False: run.path(CLUSTERING), True: run.path(NULL_CLUSTERING)}
     simplices = list(simplices_in(run.path(SIMPLICES), files, both))
-    if study.truth is None:
+    process = None if study.process is None else process_of(study.process)
+    # Of a class of one's own neither states nor what follows from them are known.
+    if not isinstance(process, UnionProcess):
         return heldout, simplices, None
     letters = heldout.token_ids.reshape(len(heldout.text), -1)
-    return heldout, simplices, Truth(process_of(study.truth.process), letters)
+    return heldout, simplices, Truth(process, letters)
 
 
 def groups_of_tokens(run: Run[ByN]) -> "Int[np.ndarray, ' vocabulary']":

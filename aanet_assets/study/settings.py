@@ -4,7 +4,7 @@ Here belong names, defaults and allowed values; nothing here reads a file or com
 Every group is frozen and refuses unknown names, so a typing error fails when the study is built.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -495,13 +495,32 @@ class LocalSettings(Settings):
     """Seed of the corpus's order and of the SAE."""
 
 
-class TruthSettings(Settings):
-    """A process whose hidden states are known; the study's corpus is sampled from it."""
+_PROCESS = r"^(union7|union22|.+\.json|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 
-    process: Annotated[str, Field(pattern=r"^(union7|union22|.+\.json)$")] = "union7"
-    """Which process of `toy/process.py`, or a JSON file of hidden Markov models, relative to the
-    project's folder (docs/toy.md)."""
+
+class TruthSettings(Settings):
+    """What is known of the tokens: a process that the corpus is sampled from, or a file."""
+
+    process: Annotated[str, Field(pattern=_PROCESS)] | None = None
+    """The process: one of `toy/process.py`, by default `union7`; a JSON file of hidden Markov
+    models, relative to the project's folder (docs/toy.md); or `module:Class`, a class of a module
+    there (docs/truth.md)."""
+    targets: str | None = None
+    """In place of a process, for any corpus of local files: a Parquet file of what is known of each
+    token, relative to the project's folder (docs/truth.md)."""
     seed: int = 7
     """Seed of the documents."""
     n_clusters: Count = 7
     """The clustering whose recovery the summary shows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_toy_by_default(cls, given: Any) -> Any:
+        is_open = isinstance(given, dict) and not given.keys() & {"process", "targets"}
+        return {**given, "process": "union7"} if is_open else given
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> "TruthSettings":
+        if (self.process is None) == (self.targets is None):
+            raise ValueError("give either process or targets")
+        return self

@@ -11,17 +11,22 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from aanet_assets.storage.files import replacing
+from aanet_assets.toy.own_process import OwnProcess
 from aanet_assets.toy.process import UNION7, UnionProcess
 
 ROWS_PER_GROUP = 10_000  # a streaming reader that skips documents skips whole groups cheaply
 
 
-def text_of(letters: Int[np.ndarray, " length"], process: UnionProcess = UNION7) -> str:
+def text_of(
+    letters: Int[np.ndarray, " length"], process: UnionProcess | OwnProcess = UNION7
+) -> str:
     """Spell one document."""
     return " ".join(process.letters[letter] for letter in letters)
 
 
-def letters_of(text: str, process: UnionProcess = UNION7) -> Int[np.ndarray, " length"]:
+def letters_of(
+    text: str, process: UnionProcess | OwnProcess = UNION7
+) -> Int[np.ndarray, " length"]:
     """Read one document back, as indices into `process.letters`; ValueError for an unknown word."""
     index = {name: i for i, name in enumerate(process.letters)}
     words = text.split()
@@ -35,7 +40,7 @@ def letters_of(text: str, process: UnionProcess = UNION7) -> Int[np.ndarray, " l
 
 
 def write_corpus(
-    folder: Path, process: UnionProcess, n_documents: int, length: int, seed: int
+    folder: Path, process: UnionProcess | OwnProcess, n_documents: int, length: int, seed: int
 ) -> Path:
     """Draw `n_documents` documents of `length` letters into `folder/corpus.parquet`.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from aanet_assets.activations.targets import Factor, Targets
 from aanet_assets.toy.components import Component, bloch, mess, tom_quantum
 
 
@@ -156,8 +157,24 @@ class UnionProcess:
 
     def bayes_loss(self, letters: Int[np.ndarray, "documents length"]) -> float:
         """Least possible loss in nats: mean entropy of the next letter, after each letter."""
-        p = self.predictive(letters)
-        return float(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1).mean())
+        return entropy(self.predictive(letters))
+
+    def targets(self, letters: Int[np.ndarray, "documents length"]) -> Targets:
+        """Every component's belief where it speaks, document by document."""
+        component, belief = self.beliefs(letters)
+        speaker, values = component.ravel(), belief.reshape(letters.size, -1)
+        return Targets(
+            letters.ravel(),
+            [
+                Factor(name, own.kind, own.true_k, speaker == i, values)
+                for i, (name, own) in enumerate(zip(self.names, self.components, strict=True))
+            ],
+        )
+
+
+def entropy(p: Float[np.ndarray, "*places outcomes"]) -> float:
+    """Mean entropy of distributions, in nats."""
+    return float(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1).mean())
 
 
 def _padded(

@@ -36,6 +36,23 @@ def heldout_r2(
     return float(1 - error / np.square(y_heldout - y_heldout.mean(axis=0)).sum())
 
 
+def token_r2(
+    ids_train: Int[np.ndarray, " train"],
+    y_train: Float[np.ndarray, "train outputs"],
+    ids_heldout: Int[np.ndarray, " heldout"],
+    y_heldout: Float[np.ndarray, "heldout outputs"],
+) -> float:
+    """`heldout_r2` from which token it is: the mean of each, or of all where one is new."""
+    ids, place = np.unique(ids_train, return_inverse=True)
+    counts = np.bincount(place)
+    sums = np.column_stack([np.bincount(place, weights=y) for y in y_train.T])
+    means = np.vstack([sums / counts[:, None], y_train.mean(axis=0)])
+    at = np.minimum(np.searchsorted(ids, ids_heldout), len(ids) - 1)
+    known = ids[at] == ids_heldout
+    error = np.square(y_heldout - means[np.where(known, at, len(ids))]).sum()
+    return float(1 - error / np.square(y_heldout - y_heldout.mean(axis=0)).sum())
+
+
 def vertex_beliefs(
     coordinates: Float[np.ndarray, "active k"], belief: Float[np.ndarray, "active states"]
 ) -> Float[np.ndarray, "k states"]:

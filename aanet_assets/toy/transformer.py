@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.seeds import seed_for
+from aanet_assets.toy.own_process import OwnProcess
 from aanet_assets.toy.process import UnionProcess
 
 LENGTH = 16  # letters per document
@@ -38,7 +39,9 @@ class Quality(NamedTuple):
     """The largest possible value of that probability."""
 
 
-def make_tokenizer(process: UnionProcess, length: int = LENGTH) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    process: UnionProcess | OwnProcess, length: int = LENGTH
+) -> PreTrainedTokenizerFast:
     """One token per letter, split at spaces, `<bos>` put in front."""
     ids = {word: i for i, word in enumerate((*process.letters, *SPECIAL_TOKENS))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -57,14 +60,14 @@ def make_tokenizer(process: UnionProcess, length: int = LENGTH) -> PreTrainedTok
 
 
 def with_bos(
-    letters: Int[np.ndarray, "documents length"], process: UnionProcess
+    letters: Int[np.ndarray, "documents length"], process: UnionProcess | OwnProcess
 ) -> Int[Tensor, "documents length_and_bos"]:
     """Token ids of whole documents, as the tokenizer gives them."""
     return torch.nn.functional.pad(torch.from_numpy(letters), (1, 0), value=len(process.letters))
 
 
 def train_transformer(
-    process: UnionProcess, steps: int, seed: int, length: int = LENGTH, width: int = 64
+    process: UnionProcess | OwnProcess, steps: int, seed: int, length: int = LENGTH, width: int = 64
 ) -> GPT2LMHeadModel:
     """Train the language model on fresh documents at every step.
 
@@ -95,7 +98,9 @@ def train_transformer(
 
 @torch.no_grad()
 def quality(
-    model: GPT2LMHeadModel, process: UnionProcess, letters: Int[np.ndarray, "documents length"]
+    model: GPT2LMHeadModel,
+    process: UnionProcess | OwnProcess,
+    letters: Int[np.ndarray, "documents length"],
 ) -> Quality:
     """Compare a model with the exact process on the given documents."""
     exact = process.predictive(letters)
@@ -116,7 +121,7 @@ def quality(
 @torch.no_grad()
 def residuals(
     model: GPT2LMHeadModel,
-    process: UnionProcess,
+    process: UnionProcess | OwnProcess,
     letters: Int[np.ndarray, "documents length"],
     layer: int,
 ) -> Float[Tensor, "tokens d_model"]:
@@ -132,7 +137,9 @@ def residuals(
     return torch.cat(kept)
 
 
-def _new_model(process: UnionProcess, length: int, width: int, seed: int) -> GPT2LMHeadModel:
+def _new_model(
+    process: UnionProcess | OwnProcess, length: int, width: int, seed: int
+) -> GPT2LMHeadModel:
     """Untrained, 3 layers."""
     n_letters = len(process.letters)
     config = GPT2Config(
@@ -158,7 +165,7 @@ def _new_model(process: UnionProcess, length: int, width: int, seed: int) -> GPT
 
 
 def _targets(
-    process: UnionProcess, letters: Int[np.ndarray, "documents length"]
+    process: UnionProcess | OwnProcess, letters: Int[np.ndarray, "documents length"]
 ) -> Float[np.ndarray, "documents length_and_bos tokens"]:
     """Exact distribution over token ids of the next letter, at `<bos>` and after each letter."""
     first = np.broadcast_to(process.first_letter, (len(letters), 1, len(process.letters)))

@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 from aanet_assets.toy.picture import write_recovery_plot
 from aanet_assets.toy.process import UNION7, UnionProcess, mess, tom_quantum
 from aanet_assets.toy.recovery import COLUMN_TYPES, recover, summary
-from aanet_assets.toy.scores import heldout_r2, vertex_beliefs
+from aanet_assets.toy.scores import heldout_r2, token_r2, vertex_beliefs
 
 LETTERS = {"train": UNION7.sample(2_500, 16, seed=0), "heldout": UNION7.sample(2_500, 16, seed=1)}
 CLUSTER_OF_COMPONENT = np.array([4, 2, 0, 6, 1, 3, 5])
@@ -57,10 +57,9 @@ def true_coordinates(cluster_id, k):
 
 def recovered(codes_train=None, codes_heldout=None, labels=LABELS, table=None, found=None):
     return recover(
-        UNION7,
-        LETTERS["train"],
+        UNION7.targets(LETTERS["train"]),
         codes_of(planted(LETTERS["train"]) if codes_train is None else codes_train),
-        LETTERS["heldout"],
+        UNION7.targets(LETTERS["heldout"]),
         codes_of(planted(LETTERS["heldout"]) if codes_heldout is None else codes_heldout),
         labels,
         elbows() if table is None else table,
@@ -152,18 +151,24 @@ def test_no_aanet_means_no_simplex_scores():
 
 
 def test_codes_and_letters_must_match():
-    with pytest.raises(ValueError, match="training codes have 39999 rows for 40000 letters"):
+    with pytest.raises(ValueError, match="training codes have 39999 rows for 40000 tokens"):
         recovered(planted(LETTERS["train"])[:-1])
 
 
 def test_a_component_that_never_speaks_is_named():
     one = UNION7.beliefs(LETTERS["train"]).component[:, 0] == 0
     letters = LETTERS["train"][one][:1, :2]
+    seen = UNION7.targets(letters), codes_of(planted(letters))
     with pytest.raises(ValueError, match="use more documents"):
-        recover(
-            UNION7, letters, codes_of(planted(letters)), letters, codes_of(planted(letters)),
-            LABELS, elbows(), true_coordinates,
-        )  # fmt: skip
+        recover(*seen, *seen, LABELS, elbows(), true_coordinates)
+
+
+def test_what_is_the_same_everywhere_cannot_be_recovered():
+    train = UNION7.targets(LETTERS["train"])
+    flat = train.factors[0]._replace(values=np.ones_like(train.factors[0].values))
+    seen = train._replace(factors=[flat]), codes_of(planted(LETTERS["train"]))
+    with pytest.raises(ValueError, match=r"mess3_a is the same at all .* nothing to recover"):
+        recover(*seen, *seen, LABELS, elbows(), true_coordinates)
 
 
 @settings(max_examples=20, deadline=None)
@@ -178,6 +183,20 @@ def test_heldout_r2_is_that_of_a_linear_regression(seed, features, outputs):
     assert heldout_r2(x, y, x_test, y_test) == pytest.approx(expected)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_token_r2_is_that_of_a_regression_on_which_token_it_is(seed):
+    rng = np.random.default_rng(seed)
+    ids, ids_test = np.append(rng.integers(0, 5, 40), range(5)), rng.integers(0, 5, 30)
+    y, y_test = rng.normal(size=(45, 2)) + ids[:, None], rng.normal(size=(30, 2))
+    expected = heldout_r2(np.eye(5)[ids], y, np.eye(5)[ids_test], y_test)
+    assert token_r2(ids, y, ids_test, y_test) == pytest.approx(expected)
+    # Of a token that training never showed, the mean is all that is known.
+    new = np.full(30, 9)
+    expected = heldout_r2(np.zeros((45, 0)), y, np.zeros((30, 0)), y_test)
+    assert token_r2(ids, y, new, y_test) == pytest.approx(expected)
+
+
 def test_vertex_beliefs_against_a_slow_version():
     rng = np.random.default_rng(0)
     coordinates, belief = rng.dirichlet(np.ones(3), 500), rng.dirichlet(np.ones(3), 500)
@@ -190,7 +209,7 @@ def test_vertex_beliefs_against_a_slow_version():
 def test_the_picture_is_a_png_and_always_the_same(tmp_path, perfect):
     paths = [tmp_path / name for name in ("one.png", "two.png")]
     for path in paths:
-        write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, true_coordinates)
+        write_recovery_plot(path, UNION7.targets(LETTERS["heldout"]), perfect, true_coordinates)
     first, second = (path.read_bytes() for path in paths)
     assert first.startswith(b"\x89PNG")
     assert len(first) > 50_000
@@ -199,10 +218,14 @@ def test_the_picture_is_a_png_and_always_the_same(tmp_path, perfect):
 
 def test_the_picture_survives_missing_aanets_and_missing_triangles(tmp_path, perfect):
     path = tmp_path / "recovery.png"
-    write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, lambda cluster_id, k: None)
+    write_recovery_plot(
+        path, UNION7.targets(LETTERS["heldout"]), perfect, lambda cluster_id, k: None
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
     path.unlink()
     process = UnionProcess([mess(2, 0.1, 0.8), tom_quantum(1.0, 3.0)], 0.1)
     letters = process.sample(10, 4, seed=0)
-    write_recovery_plot(path, process, letters, perfect.iloc[:0], lambda cluster_id, k: None)
+    write_recovery_plot(
+        path, process.targets(letters), perfect.iloc[:0], lambda cluster_id, k: None
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
