@@ -210,14 +210,14 @@ def load_process(process: str) -> OwnProcess:
 def _run(module: str, path: Path, process: str) -> Any:
     spec = importlib.util.spec_from_file_location(module, path)
     assert spec is not None
-    assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     before, project = sys.modules.get(module), str(data_root().parent)
     # It may import its neighbours; dataclasses look for their own module.
     sys.path.insert(0, project)
     sys.modules[module] = found
     try:
-        spec.loader.exec_module(found)
+        # From the source: compiled files tell two edits of one second apart by their sizes alone.
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(found))
     except (Exception, SystemExit) as error:
         raise _failed(process, path, error) from error
     finally:
