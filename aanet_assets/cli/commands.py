@@ -239,8 +239,7 @@ def review(
     own = subject.n_clusters
     if n_clusters is not None and n_clusters not in own:
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")
-    shown = (subject.truth.n_clusters,) if subject.truth else ()
-    wanted = (*shown, *own[::-1]) if n_clusters is None else (n_clusters,)
+    wanted = (subject.shown_n_clusters, *own[::-1]) if n_clusters is None else (n_clusters,)
     fetch_files(subject, [review_page.at(n=n) for n in wanted])
     there = [page for n in wanted if (page := PAGE.under(subject.paths.root, n=n)).is_file()]
     if not there:

@@ -24,7 +24,7 @@ def print_report(study: Study, console: Console) -> None:
     """Print the summary of a study that has been run to the end."""
     fetch_database(study)
     if study.truth is not None:
-        _print_recovery(study, study.truth.n_clusters, console)
+        _print_recovery(study, study.shown_n_clusters, console)
     _print_selection(study, console)
     _print_places(study, console)
 
@@ -143,7 +143,7 @@ def _print_funnel(study: Study, n: int, console: Console) -> None:
 
 
 def _print_places(study: Study, console: Console) -> None:
-    root, n = study.paths.root, study.truth.n_clusters if study.truth else study.n_clusters[-1]
+    root, n = study.paths.root, study.shown_n_clusters
 
     def shown(path: Path) -> str:
         return escape(str(path.relative_to(root.parent.parent)))

@@ -511,7 +511,7 @@ class TruthSettings(Settings):
     seed: int = 7
     """Seed of the documents."""
     n_clusters: Count = 7
-    """The clustering whose recovery the summary shows."""
+    """The clustering whose recovery the summary shows; the largest where the study has it not."""
 
     @model_validator(mode="before")
     @classmethod

@@ -192,6 +192,12 @@ class Study(Activations):
         return self.process is not None or self.local is not None
 
     @property
+    def shown_n_clusters(self) -> int:
+        """The clustering that summaries show."""
+        wanted = None if self.truth is None else self.truth.n_clusters
+        return wanted if wanted in self.n_clusters else self.n_clusters[-1]
+
+    @property
     def known_truth(self) -> TruthSettings:
         """What is known of the tokens, of studies whose answer is known.
 
