@@ -260,26 +260,40 @@ class AANetSettings(Settings):
     archetypal_weight: NonNegative = 4.0
     """Weight of the archetypal loss."""
     extrema_weight: NonNegative = 2.0
-    """Weight of the extrema loss."""
-    lr: Positive = 0.0025
-    """Learning rate of Adam, at the start."""
+    """Weight of the extrema loss, at the start."""
+    extrema_fade: NonNegative = 2.0
+    """Power by which that weight fades: after t steps it is (1 - t / max_steps) to this power of
+    what it was at first; 0 keeps it."""
+    start: Literal["linear", "random"] = "linear"
+    """Where training starts. `linear`: at the best affine map onto the smallest simplex around
+    the rows; where there is none, at random, and `aanet_start` says why. `random`: as PyTorch
+    starts its layers, which is the original's."""
+    start_pull: NonNegative = 3.0
+    """Decay of the weights towards a linear start, in units of the learning rate: each step closes
+    so much of the distance. The network then bends where the rows ask for it alone."""
+    lr: Positive = 0.01
+    """Learning rate of Adam, at its highest."""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of `max_steps` over which the learning rate rises to that (`cosine` only)."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Adam's decay of second moments."""
     weight_decay: NonNegative = 1e-5
     """L2 term added to the gradient."""
     clip_norm: Positive = 1.0
     """Gradient norm per model above which the gradient is scaled down."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """How the learning rate falls. `cosine`: along half a cosine to zero, over `max_steps` steps.
-    `plateau`: on plateaus of the loss of single steps, until early stopping; with 3,000
-    `max_steps` the original's rule (docs/engine.md compares)."""
+    `plateau`: on plateaus of the loss of single steps, until early stopping
+    (docs/engine.md has the original's settings)."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor of the learning rate on a plateau."""
     plateau_patience: Annotated[int, Field(ge=0)] = 30
     """Steps without improvement that make a plateau."""
     min_lr: NonNegative = 1e-6
     """Learning rate under which plateaus no longer act."""
-    batch_size: Count = 512
+    batch_size: Count = 256
     """Rows of one step; a cluster with fewer rows uses all of them."""
-    max_steps: Count = 900
+    max_steps: Count = 450
     """Steps; with the `plateau` schedule, steps at most."""
     smoothing_window: Annotated[int, Field(ge=8)] = 20
     """Steps over which the loss is averaged for early stopping and for the reported medians."""

@@ -29,9 +29,18 @@ def enclosing_simplex(
     Raises:
         ValueError: fewer points than vertices, or points that do not span their space.
     """
+    return _homogeneous(points) @ enclosing_map(points, weight, smoothing)[0]
+
+
+def enclosing_map(
+    points: Float[np.ndarray, "points d"], weight: float, smoothing: float
+) -> tuple[Float[np.ndarray, "k k"], bool]:
+    """What gives the coordinates of `enclosing_simplex` for any (point, 1), and whether the search
+    for it came to its end.
+    """
     n, d = points.shape
     k = d + 1
-    homogeneous = np.column_stack([points, np.ones(n)])
+    homogeneous = _homogeneous(points)
     if np.linalg.matrix_rank(homogeneous) < k:
         raise ValueError(f"{n} points do not span {d} dimensions; a simplex there needs more")
     start = np.linalg.inv(homogeneous[extreme_points(homogeneous, k)].T)
@@ -61,7 +70,11 @@ def enclosing_simplex(
         method="L-BFGS-B",
         options={"maxiter": MAX_ITERATIONS},
     )
-    return homogeneous @ whole(found.x).T
+    return whole(found.x).T, bool(found.success and np.isfinite(found.x).all())
+
+
+def _homogeneous(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray, "points k"]:
+    return np.column_stack([points, np.ones(len(points))])
 
 
 def extreme_points(rows: Float[np.ndarray, "rows width"], count: int) -> Int[np.ndarray, " count"]:
