@@ -56,11 +56,14 @@ def enclosing_map(
         log_volume = -np.linalg.slogdet(q)[1]
         if not np.isfinite(log_volume):
             return np.inf, np.zeros_like(rows)  # a step too far, which L-BFGS takes back
-        outside = np.maximum(-homogeneous @ q.T, 0)
-        hinge = np.where(outside < smoothing, outside**2 / (2 * smoothing), outside - smoothing / 2)
-        slope = -np.minimum(outside / smoothing, 1) * (weight / n)
-        value = log_volume + weight * hinge.sum() / n
-        gradient = slope.T @ homogeneous - np.linalg.inv(q).T
+        outside = homogeneous @ -q.T
+        np.maximum(outside, 0, out=outside)
+        # A coordinate that is x outside counts x^2 / (2 smoothing), beyond the smoothing linearly:
+        # c (x - c / 2) / smoothing with c = min(x, smoothing), whose slope is c / smoothing.
+        within = np.minimum(outside, smoothing)
+        hinge = np.vdot(within, outside) - np.vdot(within, within) / 2
+        value = log_volume + hinge * weight / (n * smoothing)
+        gradient = within.T @ homogeneous * (-weight / (n * smoothing)) - np.linalg.inv(q).T
         return float(value), (gradient[:-1] - gradient[-1]).ravel()
 
     found = minimize(

@@ -13,7 +13,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import argparse
 import threading
 import time
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -83,8 +82,11 @@ def row_for(name: str, d_model: int, first_seed: int, first: Heldout) -> list[st
     if not first:
         first |= by_key
 
-    def to_first(loss: str, ks: Sequence[int] = KS) -> str:
-        own = [np.log2(by_key[key][loss] / first[key][loss]) for key in by_key if key[2] in ks]
+    def to_first(loss: str) -> str:
+        # Where nothing lies outside, an archetypal loss is 0.
+        own = [
+            np.log2((one[loss] + 1e-9) / (first[key][loss] + 1e-9)) for key, one in by_key.items()
+        ]
         return f"{np.median(own):+.2f}"
 
     recon = np.exp(np.mean([np.log(h["recon_loss"]) for h in heldout]))
