@@ -66,10 +66,11 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
         )
     console.print(table)
     means = summary(recovery)
+    leak = f", largest leak {means['max_leak']:.3f}" if "max_leak" in means else ""
     console.print(
         f"Mean held-out R² of belief from cluster latents {means['mean_r2']:.3f} "
-        f"(from the current letter alone {means['mean_token_r2']:.3f}), largest leak "
-        f"{means['max_leak']:.3f}. A dash: no simplex to find, or not measured.",
+        f"(from the current letter alone {means['mean_token_r2']:.3f}){leak}. "
+        "A dash: no simplex to find, or not measured.",
         highlight=False,
     )
     if study.belief is not None:

@@ -107,12 +107,14 @@ def recover(
 def summary(recovery: pd.DataFrame) -> dict[str, float]:
     """Means over components and the largest leak.
 
-    A component without a cluster counts 0 in `mean_r2`: nothing of it was found.
+    A component without a cluster counts 0 in `mean_r2`: nothing of it was found. Where there is one
+    cluster, it leaks nowhere, and there is no `max_leak`.
     """
+    leaks = recovery["leak"].dropna()
     return {
         "mean_r2": float(np.nan_to_num(recovery["r2"].to_numpy()).mean()),
         "mean_token_r2": float(recovery["token_r2"].to_numpy().mean()),
-        "max_leak": float(np.nanmax(recovery["leak"].to_numpy())),
+        **({"max_leak": float(leaks.max())} if len(leaks) else {}),
     }
 
 

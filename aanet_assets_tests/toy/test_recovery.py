@@ -122,6 +122,12 @@ def test_a_component_without_a_cluster_counts_zero():
     assert summary(table)["mean_r2"] == pytest.approx(6 / 7)
 
 
+def test_a_single_cluster_leaks_nowhere():
+    table = recovered(labels=np.zeros(28, dtype=np.int64), table=elbows(1), found=lambda *_: None)
+    assert table["leak"].isna().all()
+    assert set(summary(table)) == {"mean_r2", "mean_token_r2"}
+
+
 def test_a_split_component_leaks_into_its_other_cluster():
     labels = LABELS.copy()
     labels[1] = 7  # one of the first component's latents gets a cluster of its own
