@@ -105,7 +105,7 @@ def read_targets(study: Study, shards: Sequence[Path]) -> Targets:
 def _factor(
     name: str, values: Float[np.ndarray, "rows outputs"], at: Int[np.ndarray, " tokens"]
 ) -> Factor:
-    known: np.ndarray = ~np.isnan(values).any(axis=1)
+    known = np.isnan(values).sum(axis=1) == 0
     some, outputs = values[known], values.shape[1]
     is_simplex = outputs > 1 and bool(
         (some >= 0).all() and (np.abs(some.sum(axis=1) - 1) < _EXACT).all()
