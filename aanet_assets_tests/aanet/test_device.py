@@ -1,5 +1,7 @@
 """What a GPU needs of the engine, as far as a CPU can tell."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,9 @@ class HostReads(TorchDispatchMode):
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 @torch.no_grad()
-def test_nothing_is_asked_of_the_device_within_an_interval(schedule: str) -> None:
+def test_nothing_is_asked_of_the_device_within_an_interval(
+    schedule: Literal["cosine", "plateau"],
+) -> None:
     stack = stack_of(3, AANetSettings(schedule=schedule, batch_size=64))
     with HostReads() as reads:
         stack.run(stack.stopping.interval)
