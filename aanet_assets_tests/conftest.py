@@ -6,10 +6,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Two threads on a busy two-core machine were up to 200 times slower than one. Set before any
 # numerical library is loaded.
@@ -29,7 +30,8 @@ from aanet_assets_tests import checking
 # Shapes and types of the science rooms are checked while they run. What they import would be
 # compiled from its source, too; so torch and transformers, 2,000 modules, are imported above.
 _ROOMS = (
-    "activations", "clustering", "aanet", "selection", "vertices", "toy", "steps.checks", "explore",
+    "activations", "clustering", "aanet", "selection", "belief", "vertices", "toy", "steps.checks",
+    "explore",
 )  # fmt: skip
 install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
 
@@ -41,6 +43,9 @@ from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.storage.records import Standing
 from aanet_assets.study.study import Study
 from aanet_assets_tests.small import small_study
+
+if TYPE_CHECKING:
+    from aanet_assets.explore.server import Explorer
 
 PROJECT = Path(__file__).parents[1]
 
@@ -99,6 +104,18 @@ def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
                 made.with_suffix(".part").rename(made)
     with dg.DagsterInstance.get() as instance:
         yield Finished(study, instance, Driver(study, instance))
+
+
+@pytest.fixture(scope="session")
+def explorer(finished: Finished) -> Iterator["Explorer"]:
+    """The page of `aanet serve` of the finished study, on a free port."""
+    from aanet_assets.explore.opened import open_study
+    from aanet_assets.explore.server import Explorer
+
+    with Explorer(open_study(finished.study), 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 _TEST_RUN = "PYTEST_XDIST_TESTRUNUID"

@@ -68,6 +68,8 @@ class TrainedAANet:
     failed; empty where nothing was trained."""
     weights: dict[str, Float[np.ndarray, "..."]]
     """State dict of `AANet` with rank in place of d_model; empty unless the status is `ok`."""
+    start: str = ""
+    """Where training started: `linear`, or `random` and why; empty where there is no model."""
 
 
 def untrained(

@@ -4,8 +4,9 @@ Automatic differentiation of the same losses takes about twice the time. Rows st
 clusters' subspaces: nothing of size rows x d_model is ever formed.
 """
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from aanet_assets.aanet.batches import Layout
@@ -83,6 +84,7 @@ class Objective:
         gradient: dict[str, Tensor],
         rows: Float[Tensor, "slots places rank"],
         noise: Float[Tensor, "slots places dim"],
+        extrema_weight: Float[Tensor, " slots"],
     ) -> Float[Tensor, "losses slots"]:
         """Total, reconstruction, archetypal and extrema loss; writes the total's gradient.
 
@@ -102,7 +104,7 @@ class Objective:
         weighted = torch.mul(residual, self.entry_weights, out=work.weighted)
         reconstruction = _dot(residual, weighted) / self.d_model
         slope = weighted.mul_(2 * weights.recon_weight / self.d_model)
-        archetypal, extrema, pull = self._simplex_losses(points)
+        archetypal, extrema, pull = self._simplex_losses(points, extrema_weight)
 
         decoder_inputs = [noisy, *work.decoder[:2]]
         inward = backward(
@@ -114,12 +116,14 @@ class Objective:
         backward(encoder, layers(gradient, "encoder"), encoder_inputs, inward, work.encoder_slopes)
 
         total = weights.recon_weight * reconstruction + weights.archetypal_weight * archetypal
-        total.add_(extrema, alpha=weights.extrema_weight)
+        total.addcmul_(extrema, extrema_weight)
         extrema.masked_fill_(self.extrema_on == 0, torch.nan)
         return torch.stack([total, reconstruction, archetypal, extrema])
 
     def _simplex_losses(
-        self, points: Float[Tensor, "slots places dim"]
+        self,
+        points: Float[Tensor, "slots places dim"],
+        extrema_weight: Float[Tensor, " slots"],
     ) -> tuple[
         Float[Tensor, " slots"], Float[Tensor, " slots"], Float[Tensor, "slots k places"]
     ]:  # fmt: skip
@@ -140,8 +144,16 @@ class Objective:
         off_corner = coordinates[:, :, :k] - self.corners
         counted = off_corner * self.corner_weights
         extrema = (off_corner * counted).sum((1, 2))
-        pull[:, :, :k].add_(counted, alpha=2 * weights.extrema_weight)
+        pull[:, :, :k].addcmul_(counted, extrema_weight.view(-1, 1, 1), value=2)
         return archetypal, extrema, pull
+
+
+def extrema_weights(
+    before: Int[np.ndarray, " slots"], steps: int, settings: AANetSettings
+) -> Float[np.ndarray, "steps slots"]:
+    """Weight of the extrema loss over the next steps, for models that took `before` already."""
+    taken = (before + np.arange(steps)[:, None]) / settings.max_steps
+    return settings.extrema_weight * (1 - taken) ** settings.extrema_fade
 
 
 def _dot(a: Tensor, b: Tensor) -> Float[Tensor, " slots"]:

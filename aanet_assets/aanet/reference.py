@@ -16,6 +16,7 @@ After van Dijk et al., "Finding archetypal spaces using neural networks" (2019),
 "AAnet resolves a continuum of spatially-localized cell states" (2024).
 """
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -101,9 +102,19 @@ def _through(layers: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Trains one AANet on a cluster's rows at full width."""
+    """Trains one AANet on a cluster's rows at full width.
 
-    def __init__(self, cluster: ClusterRows, k: int, settings: AANetSettings, seed: int):
+    From the state dict `start`, or from where PyTorch starts its layers.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterRows,
+        k: int,
+        settings: AANetSettings,
+        seed: int,
+        start: dict[str, Tensor] | None = None,
+    ):
         self.settings, self.k = settings, k
         self.generator = torch.Generator().manual_seed(seed)
         basis = torch.from_numpy(cluster.basis).to(torch.get_default_dtype())
@@ -114,9 +125,15 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = AANet(basis.shape[0], k, settings.widths, settings.simplex_scale)
+        if start is not None:
+            self.model.load_state_dict(start)
+        self.taken = 0
         self.vertices = self.model.vertices
         self.adam = torch.optim.Adam(
-            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=settings.lr,
+            betas=(0.9, settings.beta2),
+            weight_decay=settings.weight_decay,
         )
         self.plateaus = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.adam,
@@ -124,7 +141,13 @@ class Trainer:
             patience=settings.plateau_patience,
             min_lr=settings.min_lr,
         )
-        self.cosine = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, settings.max_steps)
+
+    def cosine(self) -> float:
+        """Learning rate of the cosine schedule."""
+        settings, share = self.settings, self.taken / self.settings.max_steps
+        rising = (self.taken + 1) / settings.max_steps
+        warm = min(1.0, rising / settings.warm_up) if settings.warm_up else 1.0
+        return settings.lr * warm * (1 + math.cos(math.pi * share)) / 2
 
     def batch(self) -> torch.Tensor:
         """Rows drawn at random, behind the extrema."""
@@ -135,6 +158,9 @@ class Trainer:
     def step(self, rows: torch.Tensor, noise: torch.Tensor) -> list[float]:
         """One step; total, reconstruction, archetypal and extrema loss before it."""
         settings = self.settings
+        if settings.schedule == "cosine":
+            self.adam.param_groups[0]["lr"] = self.cosine()
+        fading = (1 - self.taken / settings.max_steps) ** settings.extrema_fade
         points = self.model.embed(rows)
         output = points + noise
         for layer in self.model.decoder_layers[:-1]:
@@ -148,16 +174,15 @@ class Trainer:
         total = (
             settings.recon_weight * recon
             + settings.archetypal_weight * archetypal
-            + settings.extrema_weight * extrema
+            + settings.extrema_weight * fading * extrema
         )
         self.adam.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.adam.step()
+        self.taken += 1
         if settings.schedule == "plateau":
             self.plateaus.step(total.item())
-        else:
-            self.cosine.step()
         return [total.item(), recon.item(), archetypal.item(), extrema.item()]
 
     def run(self) -> np.ndarray:

@@ -38,6 +38,7 @@ def metric_rows(n: int, k: int, models: Sequence[TrainedAANet]) -> pd.DataFrame:
                 "n_rows": model.n_rows,
                 "steps": model.steps,
                 **{f"heldout_{name}": heldout.get(name) for name in _HELDOUT},
+                "aanet_start": model.start,
             }
         )
     return pd.DataFrame(rows)

@@ -10,7 +10,11 @@ from aanet_assets.study.settings import AANetSettings
 
 
 class CosineSchedule:
-    """From the full rate to zero along half a cosine, over `max_steps` steps of each model."""
+    """From the full rate to zero along half a cosine, over `max_steps` steps of each model.
+
+    Over the first of them, a share of `warm_up`, it is lower: step t has t / (warm_up max_steps)
+    of it.
+    """
 
     def __init__(self, slots: int, settings: AANetSettings, device: str = "cpu"):
         self.settings = settings
@@ -19,13 +23,21 @@ class CosineSchedule:
 
     def start(self, slot: int) -> None:
         """Give a slot to a model that starts."""
-        self.lr[slot], self.taken[slot] = self.settings.lr, 0
+        self.taken[slot] = 0
+        self.lr = self._rates()
 
     def step(self, loss: Float[Tensor, " slots"]) -> None:
         """Go on by one step, whatever the loss."""
         self.taken += 1
-        cosine = torch.cos(self.taken * (math.pi / self.settings.max_steps))
-        self.lr = (cosine + 1).mul_(self.settings.lr / 2)
+        self.lr = self._rates()
+
+    def _rates(self) -> Float[Tensor, " slots"]:
+        settings = self.settings
+        cosine = torch.cos(self.taken * (math.pi / settings.max_steps))
+        rates = (cosine + 1).mul_(settings.lr / 2)
+        if settings.warm_up:
+            rates.mul_(((self.taken + 1) / (settings.warm_up * settings.max_steps)).clamp_(max=1))
+        return rates
 
     def keep(self, slots: Tensor) -> None:
         """Drop every other slot."""

@@ -7,11 +7,13 @@ from threading import Event
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from aanet_assets.aanet.batches import Layout, StackBatches, extrema_of
 from aanet_assets.aanet.data import LOSSES, Task, TrainedAANet, untrained
 from aanet_assets.aanet.evaluation import heldout_metrics
-from aanet_assets.aanet.objective import Objective
+from aanet_assets.aanet.linear_start import Start, linear_parameters, start_in_words
+from aanet_assets.aanet.objective import Objective, extrema_weights
 from aanet_assets.aanet.optimiser import StackAdam, bias_corrections
 from aanet_assets.aanet.parameters import corner, initial_parameters, parameter_shapes
 from aanet_assets.aanet.schedules import CosineSchedule, PlateauSchedule
@@ -28,10 +30,10 @@ class Stack:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], slots: int, layout: Layout, settings: AANetSettings,
-        device: str,
+        self, tasks: Sequence[Task], starts: Sequence[Start], slots: int, layout: Layout,
+        settings: AANetSettings, device: str,
     ):  # fmt: skip
-        self.tasks, self.settings, self.device = tasks, settings, device
+        self.tasks, self.starts, self.settings, self.device = tasks, starts, settings, device
         self.d_model = tasks[0].rows.basis.shape[0]
         shapes = parameter_shapes(layout.rank, layout.k, settings.widths)
         most_rows = max(len(task.rows.train) for task in tasks)
@@ -49,9 +51,9 @@ class Stack:
         """Give a slot to the next task, and return which it is."""
         place = self.waiting.popleft()
         task = self.tasks[place]
-        generator = torch.Generator().manual_seed(task.seed)
-        rank, widths = task.rows.basis.shape[1], self.settings.widths
-        self.adam.start(slot, initial_parameters(rank, self.d_model, task.k, widths, generator))
+        # Nothing speaks for where a random start happens to be.
+        pull = 0.0 if isinstance(self.starts[place], str) else self.settings.start_pull
+        self.adam.start(slot, self._parameters(place), pull)
         self.batches.start(slot, task)
         n_rows = min(len(task.rows.train), self.settings.batch_size)
         self.objective.start(slot, task.k, len(extrema_of(task)), n_rows)
@@ -59,6 +61,15 @@ class Stack:
         self.stopping.start(slot)
         self.curves[slot] = []
         return place
+
+    def _parameters(self, place: int) -> dict[str, Float[Tensor, "..."]]:
+        """What a task starts from."""
+        task, start = self.tasks[place], self.starts[place]
+        generator = torch.Generator().manual_seed(task.seed)
+        rank, widths = task.rows.basis.shape[1], self.settings.widths
+        if isinstance(start, str):
+            return initial_parameters(rank, self.d_model, task.k, widths, generator)
+        return linear_parameters(start, self.d_model, task.k, widths, generator)
 
     def train(self, progress: Progress, stopped: Event) -> list[TrainedAANet]:
         """Train every task to its end, unless `stopped`; results in the order of the tasks."""
@@ -85,13 +96,19 @@ class Stack:
     def run(self, steps: int) -> Float[np.ndarray, "steps losses slots"]:
         """Take so many steps; the losses before each."""
         places, noise = self.batches.draw(steps)
-        corrections = bias_corrections(self.stopping.steps, steps)
-        corrections = torch.from_numpy(corrections).to(self.adam.mean)
+        settings, taken = self.settings, self.stopping.steps
+        corrections, weights = (
+            torch.from_numpy(values).to(self.adam.mean)
+            for values in (
+                bias_corrections(taken, steps, settings.beta2),
+                extrema_weights(taken, steps, settings),
+            )
+        )
         adam, recorded = self.adam, []
         for i in range(steps):
             rows = self.batches.take(places[i], self.objective.workspace.rows)
             losses = self.objective.losses(
-                adam.parameters_by_name, adam.gradient_by_name, rows, noise[i]
+                adam.parameters_by_name, adam.gradient_by_name, rows, noise[i], weights[i]
             )
             adam.step(self.schedule.lr, corrections[i])
             self.schedule.step(losses[0])
@@ -138,6 +155,7 @@ class Stack:
             heldout=heldout_metrics(task.rows, weights, task.k, self.settings),
             history=history,
             weights=weights,
+            start=start_in_words(self.starts[self.running[slot]]),
         )
 
     def _weights(self, slot: int, task: Task) -> dict[str, Float[np.ndarray, "..."]]:

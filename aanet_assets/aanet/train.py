@@ -15,6 +15,7 @@ import torch
 
 from aanet_assets.aanet.batches import Layout
 from aanet_assets.aanet.data import Task, TrainedAANet, untrained
+from aanet_assets.aanet.linear_start import Start, start_of
 from aanet_assets.aanet.parameters import parameter_shapes
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.study.progress import Progress
@@ -59,11 +60,14 @@ def train_aanets(
     @torch.no_grad()
     def train(group: Group) -> list[TrainedAANet]:
         own = [tasks[i] for i in group.members]
-        return Stack(own, group.slots, group.layout, settings, device).train(progress, stopped)
+        begun = [starts[_alike(task)] for task in own]
+        stack = Stack(own, begun, group.slots, group.layout, settings, device)
+        return stack.train(progress, stopped)
 
     workers = joblib.cpu_count() if device == "cpu" else 1
     # Matrices this small are slower on several threads, many times so on a busy machine.
     with torch_threads(1), ThreadPoolExecutor(workers) as pool:
+        starts = _starts([tasks[i] for i in trainable], settings)
         groups = _groups(tasks, trainable, settings, device)
         futures = {pool.submit(train, group): group for group in groups}
         try:
@@ -75,6 +79,19 @@ def train_aanets(
             pool.shutdown(cancel_futures=True)
             raise
     return [results[i] for i in range(len(tasks))]
+
+
+def _alike(task: Task) -> tuple[int, int]:
+    """The same for tasks that differ in nothing but their seed: they share a start."""
+    return id(task.rows), task.k
+
+
+def _starts(tasks: Sequence[Task], settings: AANetSettings) -> dict[tuple[int, int], Start]:
+    """Where tasks start, by `_alike`."""
+    alike = {_alike(task): task for task in tasks}
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        found = pool.map(lambda task: start_of(task, settings), alike.values())
+        return dict(zip(alike, found, strict=True))
 
 
 def _obstacle(task: Task, settings: AANetSettings) -> tuple[str, str] | None:
@@ -136,12 +153,12 @@ def _slots_in_memory(tasks: Sequence[Task], layout: Layout, settings: AANetSetti
     """Slots for which a GPU has memory."""
     shapes = parameter_shapes(layout.rank, layout.k, settings.widths)
     parameters = sum(int(np.prod(shape)) for shape in shapes.values())
-    # Of each parameter there are value, gradient, two moments, and two copies while slots leave;
-    # of each place all layers and their slopes, and the noise of an interval.
+    # Of each parameter there are value, gradient, two moments, start, and two copies while slots
+    # leave; of each place all layers and their slopes, and the noise of an interval.
     interval = settings.smoothing_window
     row = 4 * (sum(settings.widths) + layout.rank) + layout.k * (interval + 8) + 2 * interval
     table = layout.k + max(len(task.rows.train) for task in tasks)
-    numbers = 6 * parameters + layout.places * row + table * layout.rank
+    numbers = 7 * parameters + layout.places * row + table * layout.rank
     free, _ = torch.cuda.mem_get_info()
     return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aanet_assets.activations.sae import check_weights, parse_hook, read_config
 from aanet_assets.activations.stand_in import from_hub
-from aanet_assets.storage.inputs import labels_path
+from aanet_assets.storage.inputs import files_like, labels_path
 from aanet_assets.study.study import Study, resolve
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def preflight(study: Study) -> None:
         _check_sae(study, model)
         _check_corpus(study, _check_tokenizer(study))
     _check_files(study)
+    _check_targets(study)
 
 
 def _check_model_directory(study: Study) -> None:
@@ -200,7 +201,7 @@ def _check_release(study: Study) -> None:
 
 def _check_tokenizer(study: Study) -> "PreTrainedTokenizerBase | None":
     """The model's tokenizer, able to open documents as they must be; None if it is not here yet."""
-    if not resolve(study.model).is_dir() and (study.local is not None or study.truth is not None):
+    if not resolve(study.model).is_dir() and study.makes_corpus:
         return None
     from transformers import AutoConfig
 
@@ -245,11 +246,24 @@ def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> 
 
     What the study makes itself is made to measure.
     """
-    if study.corpus.files is None or study.truth is not None or study.local is not None:
+    if study.corpus.files is None or study.makes_corpus:
         return
     from aanet_assets.activations.supply import check_supply
 
     check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
+
+
+def _check_targets(study: Study) -> None:
+    """That the file of what is known of the tokens can be used, where the corpus is there."""
+    if study.truth is None or study.truth.targets is None:
+        return
+    from aanet_assets.activations.targets import check_targets
+
+    if not study.makes_corpus or files_like(study.corpus.files or ""):
+        try:
+            check_targets(resolve(study.truth.targets), study.corpus)
+        except ValueError as error:
+            raise ValueError(f"study {study.name!r}: {error}") from None
 
 
 def _check_files(study: Study) -> None:

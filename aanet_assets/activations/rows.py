@@ -189,12 +189,13 @@ def gather_rows(
     members: Members | Sequence[sp.csr_matrix],
     cluster: Cluster,
     settings: RowSettings,
-    extrema: ExtremaSettings,
+    extrema: ExtremaSettings | None,
     seed: int,
 ) -> GatheredRows:
     """Draw a cluster's training and held-out rows, find its extrema and its PCA rank.
 
     Args:
+        extrema: None where no AANet is ever trained on the cluster, which then needs none.
         members: activations of its latents, (tokens, members), shard by shard; gone through twice.
         seed: fixes the draw of rows, their split, and the extrema's own sample.
     """
@@ -215,7 +216,9 @@ def gather_rows(
         min(1, len(firing)) if len(cluster.latents) == 1 else activation_pca_rank(firing_rows)
     )
     problem, found = "", np.zeros(0, dtype=np.int64)
-    if len(train):
+    if extrema is None:
+        problem = "not looked for: no AANet is trained on it"
+    elif len(train):
         try:
             found = laplacian_extrema(train, N_EXTREMA, extrema, seed)
         except ValueError as error:
@@ -231,10 +234,12 @@ def gather_all(
     what = "null clusters" if null else "gathering rows"
     progress = Progress(len(clusters), "clusters", f"{what}, n_clusters {n}")
     gathered = []
-    for cluster in clusters:
+    for i, cluster in enumerate(clusters):
+        # Of null clusters those of the first shuffle are trained, and finding extrema takes long.
+        extrema = study.extrema if i < n else None
         seed = row_seed(study, n, cluster.cluster_id, null=null)
         members = codes.members(cluster.latents)
-        gathered.append(gather_rows(members, cluster, study.rows, study.extrema, seed))
+        gathered.append(gather_rows(members, cluster, study.rows, extrema, seed))
         progress.advance()
     return gathered
 

@@ -14,7 +14,7 @@ half that fits is rare, not impossible."""
 
 
 def divergence(
-    p: Float[np.ndarray, "*batch groups"], q: Float[np.ndarray, "*batch groups"]
+    p: Float[np.ndarray, "*batch groups"], q: Float[np.ndarray, "*#batch groups"]
 ) -> Float[np.ndarray, "*batch"]:
     """Kullback-Leibler divergence of q from p, in nats; q is at least `FLOOR`."""
     return np.where(p > 0, p * np.log(np.maximum(p, FLOOR**2) / np.maximum(q, FLOOR)), 0).sum(-1)

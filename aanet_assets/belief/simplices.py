@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from aanet_assets.aanet.enclosing import enclosing_simplex, extreme_points
 from aanet_assets.belief.measures import r_squared
-from aanet_assets.selection.enclosing import enclosing_simplex, extreme_points
 from aanet_assets.selection.shapes import principal_axes
 from aanet_assets.study.settings import TrustSettings
 

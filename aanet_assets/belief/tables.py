@@ -239,9 +239,8 @@ def steering_rows(
             match = truth.match(here.tokens, here.coordinates)
             if match is not None:
                 targets = truth.after_states(match, natural.shape[1])
-                if targets is not None:
-                    exact = steer(edited, written, targets)
-                    found |= {"true_reached": exact.reached, "true_kl_after": exact.kl_after}
+                exact = steer(edited, written, targets)
+                found |= {"true_reached": exact.reached, "true_kl_after": exact.kl_after}
         return found
 
     return _rows(heldout, [*real, *null], row, "steering")

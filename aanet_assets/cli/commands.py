@@ -3,30 +3,22 @@
 Imports of the project happen inside the commands, so that `aanet --help` answers at once.
 """
 
-import logging
 import os
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
-from aanet_assets.cli import compare, exploring, project, submitting, upkeep
+from aanet_assets.cli import compare, exploring, project, running, toys, upkeep
 from aanet_assets.cli.terminal import (
     StudyName,
     bear_any_terminal,
     console,
     enter_home,
     load,
-    mend_orphans,
-    open_instance,
-    partition_progress,
-    state_problem,
     stop,
 )
 
@@ -88,118 +80,9 @@ def before_any_command(
 
 SqlText = Annotated[str, typer.Argument(help="A query, in quotes; DuckDB's dialect.")]
 _STATUS_WIDTH = 100
-Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
-NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering; repeatable.")]
-K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metrics; repeatable.")]
-Submit = Annotated[
-    bool, typer.Option("--submit", help="Let Dagster's daemon do the work, and watch it.")
-]
-Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel what was submitted of the study.")]
 
 
-@app.command()
-def run(
-    study: StudyName,
-    until: Until = None,
-    n_clusters: NClusters = None,
-    k: K = None,
-    submit: Submit = False,
-    cancel: Cancel = False,
-) -> None:
-    """Materialise a study from activations to vertex samples; what is there already is kept."""
-    from aanet_assets.activations.preflight import preflight
-    from aanet_assets.cli.report import print_report
-    from aanet_assets.orchestration.driver import Driver, Failure
-    from aanet_assets.orchestration.driver import plan as partitions_to_make
-    from aanet_assets.orchestration.pipeline import steps_of
-    from aanet_assets.orchestration.studies import study_names
-    from aanet_assets.selection.elbows import too_few_ks
-    from aanet_assets.steps.aanets import aanet_metrics
-
-    subject = load(study)
-    if submit and subject.name not in study_names():
-        raise stop(
-            f"the daemon knows the studies of the package and of the project's studies/ alone, and "
-            f"{study} is none of them: move it there, or leave out --submit"
-        )
-    if cancel:
-        if submit or until or n_clusters or k:
-            raise stop("--cancel takes no other option: it cancels all that was submitted")
-        return submitting.cancel(subject)
-    again = f"aanet run {study}{' --submit' if submit else ''}"
-    try:
-        last = until or (aanet_metrics.name if k else None)
-        todo = partitions_to_make(subject, last, n_clusters or (), k or ())
-        preflight(subject)
-        if warning := too_few_ks(subject.ks, subject.selection.mode):
-            console.print(f"[yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
-        with open_instance() as instance:
-            mend_orphans(instance)
-            if submit:
-                submitting.watch(subject, instance, todo)
-            else:
-                _drive(Driver(subject, instance), todo)
-        # Where nothing was to be made, an n_clusters may have been taken out of the study.
-        for step in steps_of(subject):
-            if step.afterwards is not None:
-                step.afterwards(subject)
-    except (ValueError, FileNotFoundError, ConnectionError, Failure) as error:
-        raise stop(error) from None
-    except KeyboardInterrupt:
-        console.print(f"Stopped; nothing is half written. To go on: {again}")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if (said := state_problem(error)) is None:
-            raise
-        raise stop(f"{said}. To go on: {again}") from None
-    if last is None:
-        print_report(subject, console)
-
-
-def _drive(driver, todo: "list[Partition]") -> None:
-    """Materialise what is not there yet, with a bar over partitions and the latest log line."""
-    progress = partition_progress()
-    task = progress.add_task("", total=len(todo), detail="")
-    handler = _DetailHandler(progress, task)
-    logging.getLogger("aanet").addHandler(handler)
-    logging.getLogger("aanet").setLevel(logging.INFO)
-    step, made, kept, seconds = "", 0, 0, 0.0
-
-    def close_step() -> None:
-        if step:
-            console.print(
-                f"[green]✓[/] {step:<22} {made:>3} made, {kept:>3} already there  {seconds:7.1f} s"
-            )
-
-    try:
-        with progress:
-            for partition in todo:
-                if partition.step.name != step:
-                    close_step()
-                    step, made, kept, seconds = partition.step.name, 0, 0, 0.0
-                progress.update(task, description=escape(str(partition)), detail="")
-                if driver.is_there(partition):
-                    kept += 1
-                else:
-                    started = time.monotonic()
-                    driver.materialise(partition)
-                    seconds += time.monotonic() - started
-                    made += 1
-                progress.advance(task)
-            close_step()
-    finally:
-        logging.getLogger("aanet").removeHandler(handler)
-
-
-class _DetailHandler(logging.Handler):
-    """Shows the latest log line of the science code beside the progress bar."""
-
-    def __init__(self, progress: Progress, task):
-        super().__init__(logging.INFO)
-        self._progress, self._task = progress, task
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._progress.update(self._task, detail=escape(record.getMessage()))
+app.command()(running.run)
 
 
 @app.command("list")
@@ -356,8 +239,7 @@ def review(
     own = subject.n_clusters
     if n_clusters is not None and n_clusters not in own:
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")
-    shown = (subject.truth.n_clusters,) if subject.truth else ()
-    wanted = (*shown, *own[::-1]) if n_clusters is None else (n_clusters,)
+    wanted = (subject.shown_n_clusters, *own[::-1]) if n_clusters is None else (n_clusters,)
     fetch_files(subject, [review_page.at(n=n) for n in wanted])
     there = [page for n in wanted if (page := PAGE.under(subject.paths.root, n=n)).is_file()]
     if not there:
@@ -378,46 +260,7 @@ def ui(
     serve(host, port)
 
 
-@app.command()
-def train_toy(
-    process: Annotated[
-        str, typer.Option(help="union7, union22, product5, or a JSON file (docs/toy.md).")
-    ] = "union7",
-    into: Annotated[
-        Path | None, typer.Option(help="Folder for model and SAE; by default where it is shipped.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the transformer.")] = 0,
-    sae_seed: Annotated[int, typer.Option(help="Seed of the SAE.")] = 10,
-) -> None:
-    """Train a toy's transformer and SAE from nothing (docs/toy.md has the recipe).
-
-    For a process of a file it writes the study, too, where there is none of its name.
-    """
-    from aanet_assets.toy.train import recipe_of
-    from aanet_assets.toy.train import train_toy as train
-
-    is_file = process.endswith(".json")
-    # A path is the user's own, from where they are.
-    path = Path(process).resolve()
-    home = enter_home()
-    if is_file:
-        process = str(path.relative_to(home) if path.is_relative_to(home) else path)
-    try:
-        recipe = recipe_of(process)
-        into = into or Path(recipe.folder)
-        components = len(recipe.process.components)
-        study = project.toy_study(process, components, into) if is_file else None
-    except ValueError as error:
-        raise stop(error) from None
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("aanet").setLevel(logging.INFO)
-    train(into, recipe, seed=seed, sae_seed=sae_seed)
-    console.print(f"written to {into}: model/, sae/ and training.json")
-    if study is not None:
-        file = project.write_study(study, path.stem)
-        console.print(f"the study is {file}. Next: aanet run {path.stem}", soft_wrap=True)
-
-
+app.command()(toys.train_toy)
 app.command("project")(exploring.project_text)
 app.command("serve")(exploring.serve_page)
 app.command()(project.init)

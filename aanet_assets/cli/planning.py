@@ -155,7 +155,7 @@ def make_plan(study: Study) -> Plan:
 def _supply(study: Study) -> "Supply | None":
     from aanet_assets.storage.inputs import files_like
 
-    if study.corpus.files is None or study.truth is not None or study.local is not None:
+    if study.corpus.files is None or study.makes_corpus:
         return None
     if not files_like(study.corpus.files):
         return None

@@ -11,6 +11,7 @@ import typer
 
 from aanet_assets.cli.terminal import console, stop
 from aanet_assets.study.layout import data_root
+from aanet_assets.study.study import process_path
 
 _SHARED = "share/aanet_assets/"
 """Where an installed package keeps what the repository has at its top level."""
@@ -108,17 +109,17 @@ def _copy_of(name: str, own: str = "mine") -> str:
 
 
 def toy_study(process: str, components: int, inputs: Path) -> str:
-    """The module of a study like the toy's, of a process in a file.
+    """The module of a study like the toy's, of a process of one's own.
 
     Args:
-        process: the file.
+        process: the JSON file, or `module:Class`.
         components: how many the process has.
         inputs: folder of the model and the SAE.
 
     Raises:
         ValueError: the file's name is not that of a study.
     """
-    name = Path(process).stem
+    name = process_path(process).stem
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(
             f"the study has the name of the file, and {name!r} is none: small letters, digits and "
@@ -126,9 +127,9 @@ def toy_study(process: str, components: int, inputs: Path) -> str:
         )
     _, _, code = _copy_of("toy", name).split('"""', 2)
     around = sorted({max(components - 1, 1), components, components + 1})
-    text = f'"""A toy: a small transformer on the hidden Markov models of {process}."""{code}'
+    text = f'"""A toy: a small transformer on the process {process}."""{code}'
     for old, new in (
-        (r'description=".*"', f'description="Hidden Markov models of {process}."'),
+        (r'description=".*"', f'description="A transformer on the process {process}."'),
         (r'"data/inputs/toy(?=/)', f'"{inputs.as_posix()}'),
         (r"n_clusters=\(.*\)", f"n_clusters={tuple(around)}"),
         (r'process=".*"', f'process="{process}", n_clusters={components}'),

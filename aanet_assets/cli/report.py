@@ -24,7 +24,7 @@ def print_report(study: Study, console: Console) -> None:
     """Print the summary of a study that has been run to the end."""
     fetch_database(study)
     if study.truth is not None:
-        _print_recovery(study, study.truth.n_clusters, console)
+        _print_recovery(study, study.shown_n_clusters, console)
     _print_selection(study, console)
     _print_places(study, console)
 
@@ -66,10 +66,11 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
         )
     console.print(table)
     means = summary(recovery)
+    leak = f", largest leak {means['max_leak']:.3f}" if "max_leak" in means else ""
     console.print(
         f"Mean held-out R² of belief from cluster latents {means['mean_r2']:.3f} "
-        f"(from the current letter alone {means['mean_token_r2']:.3f}), largest leak "
-        f"{means['max_leak']:.3f}. A dash: no simplex to find, or not measured.",
+        f"(from the current letter alone {means['mean_token_r2']:.3f}){leak}. "
+        "A dash: no simplex to find, or not measured.",
         highlight=False,
     )
     if study.belief is not None:
@@ -143,7 +144,7 @@ def _print_funnel(study: Study, n: int, console: Console) -> None:
 
 
 def _print_places(study: Study, console: Console) -> None:
-    root, n = study.paths.root, study.truth.n_clusters if study.truth else study.n_clusters[-1]
+    root, n = study.paths.root, study.shown_n_clusters
 
     def shown(path: Path) -> str:
         return escape(str(path.relative_to(root.parent.parent)))

@@ -45,6 +45,14 @@ class Chunk(NamedTuple):
     """Tokens that never count."""
 
 
+class Reading(NamedTuple):
+    """The chunks of a text, and what the model makes of each."""
+
+    chunks: list[Chunk]
+    residuals: list[Float32[np.ndarray, "seq d_model"]]
+    """The model's own residual stream at the hook, never centred."""
+
+
 class Reader:
     """A language model up to a hook and, once something is edited, above it.
 
@@ -67,11 +75,13 @@ class Reader:
         self._study, self._hook = study, parse_hook(hook)
         is_local = resolve(study.model).is_dir()
         with nullcontext() if is_local else from_hub(f"the language model {study.model}"):
-            self._read = ResidualReader(study, self._hook, centred)
+            self._read = ResidualReader(study, self._hook)
             self.tokenizer = load_tokenizer(study)
         self._encode = placing_encoder(self.tokenizer)
         self._opening = opening_ids(self.tokenizer, study.cache.prepend_bos, wants_bos)
         self._special = special_ids(self.tokenizer)
+        self._centred = centred
+        self._last: tuple[str, Reading] | None = None
 
     def chunks(self, texts: Sequence[str]) -> list[Chunk]:
         """The chunks of some texts, in order.
@@ -96,8 +106,32 @@ class Reader:
                 found.append(Chunk(number, start, part, whole[start : start + size], special))
         return found
 
-    def streams(self, chunks: Sequence[Chunk]) -> list[Float32[np.ndarray, "seq d_model"]]:
-        """The residual stream at the hook, as the SAE reads it, of each chunk."""
+    def read(self, texts: str | Sequence[str]) -> Reading:
+        """Some texts, run up to the hook.
+
+        The last single text is kept: whoever edits it asks for it again with each edit.
+
+        Raises:
+            ValueError: a text has no token, or there is no text.
+        """
+        if not isinstance(texts, str):
+            chunks = self.chunks(texts)
+            return Reading(chunks, self._residuals(chunks))
+        if self._last is None or self._last[0] != texts:
+            chunks = self.chunks([texts])
+            self._last = texts, Reading(chunks, self._residuals(chunks))
+        return self._last[1]
+
+    def as_sae_reads(
+        self, residual: Float32[np.ndarray, "seq d_model"]
+    ) -> Float32[np.ndarray, "seq d_model"]:
+        """The residual stream as the SAE reads it: some read one whose vectors have mean zero."""
+        if not self._centred:
+            return residual
+        stream = torch.from_numpy(residual)
+        return (stream - stream.mean(-1, keepdim=True)).numpy()
+
+    def _residuals(self, chunks: Sequence[Chunk]) -> list[Float32[np.ndarray, "seq d_model"]]:
         # Chunks of one length are read at once; without padding, none changes another's numbers.
         by_length: dict[int, list[int]] = {}
         for place, chunk in enumerate(chunks):
@@ -118,13 +152,22 @@ class Reader:
 
     @torch.inference_mode()
     def predict(
-        self, ids: Int[np.ndarray, " seq"], steps: Float[np.ndarray, "edits d_model"]
+        self,
+        ids: Int[np.ndarray, " seq"],
+        residual: Float32[np.ndarray, "seq d_model"],
+        steps: Float[np.ndarray, "edits d_model"],
     ) -> Float32[np.ndarray, "edits vocab"]:
-        """Next-token distributions after the last token, with each of these added to its stream."""
-        tokens = torch.from_numpy(ids)[None]
-        residual = self.upper.residual(tokens)
-        edits = residual[:, -1:] + torch.from_numpy(steps.astype(np.float32)).to(residual)
-        return self.upper.edited(tokens, residual, edits)[0].softmax(-1).cpu().numpy()
+        """Next-token distributions after the last token, with each of these added to its stream.
+
+        Args:
+            ids: tokens of a chunk, up to the one that is edited.
+            residual: the model's own stream of each; the layers below are not run again.
+            steps: what is added at the last one.
+        """
+        tokens, stream = torch.from_numpy(ids)[None], torch.from_numpy(residual)[None]
+        stream = stream.to(self._study.device)
+        edits = stream[:, -1:] + torch.from_numpy(steps.astype(np.float32)).to(stream)
+        return self.upper.edited(tokens, stream, edits)[0].softmax(-1).cpu().numpy()
 
     def token(self, id: int) -> str:
         """A token, decoded alone as in vertex samples; bytes that are no character are U+FFFD."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Float32, Int
 from aanet_assets.aanet.reference import AANet
 from aanet_assets.activations.encode import codes_of, sparse
 from aanet_assets.activations.rows import Cluster, active_rows, without_long_tokens
-from aanet_assets.activations.sae import parse_hook
 from aanet_assets.activations.shards import code_matrix
 from aanet_assets.explore.provenance import Provenance
 from aanet_assets.explore.reader import Chunk, Reader, on_this_machine
@@ -24,6 +23,15 @@ if TYPE_CHECKING:
 
 _SEED = 0
 """Fixes the random direction that steering is compared with."""
+
+
+class _LastActive(NamedTuple):
+    """The tokens of a chunk up to the last one at which a cluster is active."""
+
+    ids: Int[np.ndarray, " seq"]
+    residual: Float32[np.ndarray, "seq d_model"]
+    written: Float[np.ndarray, " d_model"]
+    """What the cluster writes at the last one, x_c."""
 
 
 class Simplex:
@@ -108,11 +116,11 @@ class Simplex:
         Raises:
             ValueError: a text has no token, or the model cannot be loaded.
         """
-        chunks = self._reader.chunks([texts] if isinstance(texts, str) else list(texts))
-        frames = [
-            pd.DataFrame({**self._tokens(chunk), **self._placed(stream, chunk.special)})
-            for chunk, stream in zip(chunks, self._reader.streams(chunks), strict=True)
-        ]
+        frames = []
+        for chunk, residual in zip(*self._reader.read(texts), strict=True):
+            stream = self._reader.as_sae_reads(residual)
+            columns = {**self._tokens(chunk), **self._placed(stream, chunk.special)}
+            frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True)
 
     def project_residual(self, residual: Float[np.ndarray, "tokens d_model"]) -> pd.DataFrame:
@@ -160,12 +168,12 @@ class Simplex:
         self._require_vertex(vertex)
         if not np.isfinite(strength):
             raise ValueError(f"strength is {strength}; it must be a finite number, as 1.0")
-        chunk, written = self._last_active(text)
-        step = strength * (self.vertices[vertex] - written)
+        here = self._last_active(text)
+        step = strength * (self.vertices[vertex] - here.written)
         random = np.random.default_rng(_SEED).standard_normal(len(step))
         random *= np.linalg.norm(step) / np.linalg.norm(random)
         before, after, other = self._reader.predict(
-            chunk.ids, np.stack([np.zeros_like(step), step, random])
+            here.ids, here.residual, np.stack([np.zeros_like(step), step, random])
         )
         found = self._changes(before, after).assign(random_change=other - before)
         return _largest_first(found)
@@ -190,9 +198,11 @@ class Simplex:
             raise ValueError(
                 f"coordinates are {b.tolist()}; they must be {self.k} numbers that sum to 1"
             )
-        chunk, written = self._last_active(text)
-        step = b @ self.vertices - written
-        before, after = self._reader.predict(chunk.ids, np.stack([np.zeros_like(step), step]))
+        here = self._last_active(text)
+        step = b @ self.vertices - here.written
+        before, after = self._reader.predict(
+            here.ids, here.residual, np.stack([np.zeros_like(step), step])
+        )
         return _largest_first(self._changes(before, after))
 
     def nearest(self, vertex: int, count: int = 10) -> pd.DataFrame:
@@ -255,26 +265,9 @@ class Simplex:
         Raises:
             ValueError: the stream is that after the last layer.
         """
-        own, hook = self.provenance, parse_hook(self.provenance.hook)
-        layer = hook.layer + (hook.side == "post")
-        if layer >= own.layers:
-            raise ValueError(
-                f"Neuronpedia takes vectors before a layer (hook_resid_pre), and {own.hook} is "
-                f"after the last of the {own.layers} layers of {own.model}: it has no place for it"
-            )
-        steps = self.vertices - self.vertices.mean(axis=0)
-        lengths = np.linalg.norm(steps, axis=1)
-        return [
-            {
-                "modelId": own.neuronpedia_model,
-                "layerNumber": layer,
-                "hookType": "hook_resid_pre",
-                "vector": (step / length).tolist(),
-                "vectorDefaultSteerStrength": float(length),
-                "vectorLabel": f"{own.study}: vertex {vertex} of {own.name}",
-            }
-            for vertex, (step, length) in enumerate(zip(steps, lengths, strict=True))
-        ]
+        from aanet_assets.explore.neuronpedia import steering_vectors
+
+        return steering_vectors(self.provenance, self.vertices)
 
     def _require_vertex(self, vertex: int) -> None:
         if vertex not in range(self.k):
@@ -335,16 +328,14 @@ class Simplex:
             "counted": ~chunk.special,
         }
 
-    def _last_active(self, text: str) -> tuple[Chunk, Float[np.ndarray, " d_model"]]:
-        """The chunk up to the last active token, and what the cluster writes there."""
-        chunks = self._reader.chunks([text])
-        streams = self._reader.streams(chunks)
-        for chunk, stream in zip(reversed(chunks), reversed(streams), strict=True):
-            active, rows = self._active(stream, chunk.special)
+    def _last_active(self, text: str) -> "_LastActive":
+        chunks, residuals = self._reader.read(text)
+        for chunk, residual in zip(reversed(chunks), reversed(residuals), strict=True):
+            active, rows = self._active(self._reader.as_sae_reads(residual), chunk.special)
             if len(active):
                 end = int(active[-1]) + 1
-                cut = chunk._replace(ids=chunk.ids[:end])
-                return cut, rows[-1].astype(np.float64) @ self._cluster.basis.T
+                written = rows[-1].astype(np.float64) @ self._cluster.basis.T
+                return _LastActive(chunk.ids[:end], residual[:end], written)
         raise ValueError(f"cluster {self.provenance.cluster_id} is active at no token of the text")
 
     def _changes(

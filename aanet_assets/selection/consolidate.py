@@ -59,7 +59,7 @@ WHOLE_NUMBERS = (
     "n_rows",
     "steps",
 )
-TEXTS = ("aanet_status", "aanet_reason", "sae_id")
+TEXTS = ("aanet_status", "aanet_reason", "aanet_start", "sae_id")
 TYPES = {
     **dict.fromkeys(WHOLE_NUMBERS, "Int64"),
     **dict.fromkeys(("recon_is_monotonic", "arch_is_monotonic", *FALLING_COLUMNS), "boolean"),
@@ -87,8 +87,8 @@ def consolidate(
 
     Returns:
         One row per (cluster_id, aanet_k), in that order: `GUIDE_COLUMNS`, `FALLING_COLUMNS`, then
-        the further columns of `metrics`, which must be numbers but for `aanet_reason`. Types are
-        those of `TYPES`; a text is never null but empty.
+        the further columns of `metrics`, which must be numbers but for the two texts `aanet_reason`
+        and `aanet_start`. Types are those of `TYPES`; a text is never null but empty.
 
     Raises:
         ValueError: the two tables do not hold the same clusters, or a row occurs twice.

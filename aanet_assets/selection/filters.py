@@ -17,7 +17,8 @@ from aanet_assets.selection.quality import (
 )
 from aanet_assets.selection.rules import ELBOW, MODES, Rule
 from aanet_assets.selection.wording import said
-from aanet_assets.study.settings import SelectionSettings, parse_manual_clusters, parse_manual_k
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
+from aanet_assets.study.settings import SelectionSettings
 
 SELECTED = {
     "n_clusters_total": "Int64",

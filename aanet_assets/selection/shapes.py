@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix
 from scipy.stats import chi2
 
-from aanet_assets.selection.enclosing import enclosing_simplex
+from aanet_assets.aanet.enclosing import enclosing_simplex
 from aanet_assets.study.settings import TrustSettings
 
 FLAT = 1e-6

@@ -16,12 +16,11 @@ from aanet_assets.selection.filters import (
 )
 from aanet_assets.selection.quality import failures_of, rules_in_use
 from aanet_assets.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 from aanet_assets.study.settings import (
     BeliefSettings,
     SelectionSettings,
     TrustSettings,
-    parse_manual_clusters,
-    parse_manual_k,
 )
 
 

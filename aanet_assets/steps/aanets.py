@@ -56,7 +56,7 @@ STAGE1_SETTINGS = (*TRAINING_SETTINGS, "extrema", "rows.seed")
     settings=STAGE1_SETTINGS,
     tables=(TRAINING_CURVES,),
     files=(STACK,),
-    code_version="2",
+    code_version="3",
 )
 def aanet_models(run: Run[ByNK]) -> Outcome:
     """One AANet per cluster at one k, trained together as a stack in the clusters' own subspaces.
@@ -81,6 +81,7 @@ def aanet_models(run: Run[ByNK]) -> Outcome:
             "dagster/row_count": n,
             "statuses": {name: sum(m.status == name for m in models) for name in statuses},
             "steps": sum(model.steps for model in models),
+            "started_at_random": sum(model.start.startswith("random") for model in models),
             "losses_over_steps": pictures.losses(models),
         },
     )

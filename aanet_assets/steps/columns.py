@@ -46,6 +46,9 @@ TRAINING = (
     number("heldout_archetypal_loss", "Archetypal loss without noise on held-out rows."),
     number("heldout_explained_variance", "Share of the variance of held-out rows explained."),
     number("heldout_in_simplex", "Share of held-out rows inside the simplex."),
+    text(
+        "aanet_start", "Where training started: linear, or random and why; empty without a model."
+    ),
 )
 """Columns of metrics after the losses."""
 ELBOWS = (

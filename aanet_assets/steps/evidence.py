@@ -137,7 +137,7 @@ def has_replicates(study: Study) -> bool:
     settings=(*ROW_SETTINGS, "trust.nulls", "trust.seed"),
     tables=(NULL_CLUSTERS,),
     files=(NULL_CLUSTERING, NULL_ROWS),
-    code_version="2",
+    code_version="3",
 )
 def null_clusters(run: Run[ByN]) -> Outcome:
     """Chance clusters of the same sizes and activities as the real ones, and their rows.

@@ -22,13 +22,15 @@ from aanet_assets.study.layout import File
 RECOVERY_PLOT = File("clusters_{n}/plots/recovery_n{n}.png")
 RECOVERY = Table(
     "recovery",
-    "How well clusters and AANets match the components of a known process.",
+    "How well clusters and AANets match a process's components, or the factors of a file.",
     N_CLUSTERS_TOTAL,
-    text("component", "Component of the process."),
-    text("kind", "Whether its beliefs fill a simplex or a disk."),
+    text("component", "Component of the process, or factor of the file."),
+    text("kind", "What its values are: beliefs of a kind of component, probabilities, or numbers."),
     integer("cluster_id", "The cluster that is matched with it."),
-    number("r2", "Held-out R^2 from the cluster's activations to the component's belief."),
-    number("token_r2", "The same from the current letter alone."),
+    number(
+        "r2", "Held-out R^2 from the cluster's activations to the component's belief or values."
+    ),
+    number("token_r2", "The same from the current token alone."),
     number("leak", "Largest R^2 of the cluster for a component it is not matched with."),
     integer("true_k", "Vertices of the true simplex."),
     integer("recon_elbow_k", "Elbow of the cluster's reconstruction loss."),
@@ -46,14 +48,14 @@ RECOVERY = Table(
     when=has_truth,
     reads=(activation_cache, codes_by_latent, clustering, cluster_rows, aanet_models,
            consolidated_metrics),
-    settings=("truth.process",),
+    settings=("truth.process", "truth.targets"),
     tables=(RECOVERY,),
     files=(RECOVERY_PLOT,),
 )  # fmt: skip
 def recovery(run: Run[ByN]) -> Outcome:
-    """How well clusters and AANets match the process's components, which nothing before has seen.
+    """How well clusters and AANets match what is known of tokens, which nothing before has seen.
 
-    Read `r2` beside `token_r2` (the same regression from the current letter alone) and `leak` (the
+    Read `r2` beside `token_r2` (the same regression from the current token alone) and `leak` (the
     largest R^2 of a cluster for a component it is not matched with).
     """
     from aanet_assets.toy.observed import Models, observed
@@ -67,21 +69,21 @@ def recovery(run: Run[ByN]) -> Outcome:
     models = Models(run.path(CLUSTERING), stacks, run.read(CLUSTERS), seen, study.aanet)
     table = recover_observed(seen, models, run.read(CONSOLIDATED_METRICS))
     table.insert(0, "n_clusters_total", run.at.n)
-    write_recovery_plot(picture, seen.process, seen.letters_heldout, table, models.barycentric)
+    write_recovery_plot(picture, seen.heldout, table, models.barycentric)
     shown = {"recovery": pictures.table(table), "simplices": pictures.thumbnail(picture)}
     files = [run.write(RECOVERY, table), picture]
     return Outcome(files, {"dagster/row_count": len(table), **summary(table), **shown})
 
 
 @recovery.checks(
-    complete="Every component of the process has its row.",
+    complete="Every component has its row.",
     scores="Scores are at most 1.",
     drawn="The picture is a PNG file that shows something.",
 )
 def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.ground_truth import check_recovery
     from aanet_assets.steps.checks.plots import drawn
-    from aanet_assets.toy.process_file import process_of
+    from aanet_assets.toy.observed import names_of
 
-    process = process_of(run.study.known_truth.process)
-    return [*check_recovery(run.read(RECOVERY), process), drawn([run.path(RECOVERY_PLOT)])]
+    names = names_of(run.study)
+    return [*check_recovery(run.read(RECOVERY), names), drawn([run.path(RECOVERY_PLOT)])]

@@ -20,6 +20,11 @@ def has_truth(study: Study) -> bool:
     return study.truth is not None
 
 
+def is_sampled(study: Study) -> bool:
+    """Of studies whose corpus is drawn from a process."""
+    return study.process is not None
+
+
 def is_local(study: Study) -> bool:
     """Of studies that make model, corpus and SAE on this machine."""
     return study.local is not None
@@ -30,7 +35,7 @@ def is_local(study: Study) -> bool:
     group="1a_activations",
     of_activations=True,
     kinds=("parquet",),
-    when=has_truth,
+    when=is_sampled,
     settings=("truth.process", "truth.seed", "cache.documents_per_shard", "cache.training_shards",
               "cache.heldout_shards", "cache.seq_len"),
     files=(CORPUS,),
@@ -40,13 +45,10 @@ def corpus(run: Run[Whole]) -> Outcome:
     from aanet_assets.toy.corpus import write_corpus
     from aanet_assets.toy.process_file import process_of
 
-    truth, cache = run.study.known_truth, run.study.cache
-    documents, process = (
-        len(run.study.shards) * cache.documents_per_shard,
-        process_of(truth.process),
-    )
-    path = write_corpus(run.folder(CORPUS), process, documents, cache.seq_len - 1, truth.seed)
-    shown = {"process": truth.process, "components": ", ".join(process.names)}
+    name, cache, seed = run.study.sampled_from, run.study.cache, run.study.known_truth.seed
+    documents, process = len(run.study.shards) * cache.documents_per_shard, process_of(name)
+    path = write_corpus(run.folder(CORPUS), process, documents, cache.seq_len - 1, seed)
+    shown = {"process": name, "components": ", ".join(process.names)}
     return Outcome([path], {"dagster/row_count": documents, **shown})
 
 
@@ -58,7 +60,7 @@ def _(run: Run[Whole]) -> list[Finding]:
     from aanet_assets.steps.checks.ground_truth import check_corpus
     from aanet_assets.toy.process_file import process_of
 
-    cache, process = run.study.cache, process_of(run.study.known_truth.process)
+    cache, process = run.study.cache, process_of(run.study.sampled_from)
     documents = len(run.study.shards) * cache.documents_per_shard
     return check_corpus(run.path(CORPUS), process, documents, cache.seq_len - 1)
 

@@ -1,12 +1,12 @@
 """What the model predicts over each cluster's simplex, token by token: for the review page."""
 
-from aanet_assets.steps.belief import PLACED, PLACED_SETTINGS, placed_clusters, uses_belief
+from aanet_assets.steps.belief import placed_clusters
 from aanet_assets.steps.columns import CLUSTER_ID, N_CLUSTERS_TOTAL
-from aanet_assets.steps.inputs import language_model
+from aanet_assets.steps.edits import edit_step, editor_of
 from aanet_assets.steps.predictions import TOKEN_GROUPS
 from aanet_assets.storage.partitions import ByN
 from aanet_assets.storage.run import Run
-from aanet_assets.storage.step import Finding, Outcome, step
+from aanet_assets.storage.step import Finding, Outcome
 from aanet_assets.storage.table import Table, integer, listed, number, text
 
 SIMPLEX_TOKENS = Table(
@@ -38,28 +38,16 @@ DOSE_RESPONSE = Table(
 )
 
 
-@step(
-    ByN,
-    group="1f_belief",
-    job="stage1_belief",
-    kinds=("pytorch", "duckdb"),
-    on_device=True,
-    when=uses_belief,
-    reads=(language_model, *PLACED),
-    settings=(*PLACED_SETTINGS, "model", "revision", "dtype", "sae", "belief.edited_tokens"),
-    tables=(SIMPLEX_TOKENS, DOSE_RESPONSE),
-)
+@edit_step(SIMPLEX_TOKENS, DOSE_RESPONSE, settings=("belief.edited_tokens",))
 def simplex_responses(run: Run[ByN]) -> Outcome:
     """Next-token probabilities over the simplex of each cluster, for the review page to draw.
 
     Those that vary most over the cluster's tokens: at held-out tokens as they are, and along the
     edge that changes each most, put in the place of what the cluster writes.
     """
-    import numpy as np
     import pandas as pd
 
     from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.belief.editor import Editor
     from aanet_assets.belief.responses import Spelling, responses
 
     heldout, simplices, _ = placed_clusters(run)
@@ -71,7 +59,7 @@ def simplex_responses(run: Run[ByN]) -> Outcome:
         ids = groups.get_group(group).tolist()
         return Spelling(str(tokenizer.decode([ids[0]])) or f"token {ids[0]}", len(ids))
 
-    editor = Editor(run.study, heldout, vocabulary["group_id"].to_numpy(np.int64))
+    editor = editor_of(run, heldout)
     found = responses(heldout, simplices, run.study.belief_settings, editor, spelled)
     files = []
     for table, rows in zip((SIMPLEX_TOKENS, DOSE_RESPONSE), found, strict=True):

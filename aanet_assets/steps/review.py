@@ -7,17 +7,17 @@ from aanet_assets.steps.belief import (
     BARYCENTRIC_PREDICTION,
     BELIEF_CHAINS,
     BELIEF_UPDATE,
-    FUNCTIONAL_EVIDENCE,
-    INTERVENTIONAL_MIXTURE,
-    VERTEX_STEERING,
     barycentric_prediction,
     belief_update,
-    functional_evidence,
-    interventional_mixture,
     uses_belief,
-    vertex_steering,
 )
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
+from aanet_assets.steps.edits import (
+    INTERVENTIONAL_MIXTURE,
+    VERTEX_STEERING,
+    interventional_mixture,
+    vertex_steering,
+)
 from aanet_assets.steps.evidence import (
     CLUSTER_SHAPES,
     EVIDENCE,
@@ -27,6 +27,7 @@ from aanet_assets.steps.evidence import (
     has_replicates,
     replicates,
 )
+from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
 from aanet_assets.steps.responses import DOSE_RESPONSE, SIMPLEX_TOKENS, simplex_responses
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters

@@ -6,10 +6,10 @@ import dagster as dg
 
 from aanet_assets.selection.rules import MODES
 from aanet_assets.steps import pictures
-from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.columns import CATEGORY, CLUSTER_ID, N_CLUSTERS_TOTAL
 from aanet_assets.steps.evidence import EVIDENCE, REPLICATES, evidence, has_replicates, replicates
+from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
 from aanet_assets.storage.partitions import ByN
 from aanet_assets.storage.run import Run

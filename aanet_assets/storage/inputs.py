@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from aanet_assets.storage.fingerprints import hash_of, hash_of_bytes
-from aanet_assets.study.study import Study, resolve
+from aanet_assets.study.study import Study, process_path, resolve
 
 # What transformers and SAELens read of a folder: configs, weights, vocabularies, code.
 _LOADED = (
@@ -39,8 +39,10 @@ def input_files(study: Study, field: str) -> list[Path]:
 def is_input(study: Study, path: Path) -> bool:
     """Whether a field of the study names this file, whether it is there or not, or its folder."""
     folders = (study.model, study.sae.directory, study.corpus.dataset)
-    process = study.truth.process if study.truth else None
-    patterns = (study.corpus.files, study.clustering.labels_file, process)
+    targets = study.truth.targets if study.truth else None
+    patterns = (study.corpus.files, study.clustering.labels_file, targets)
+    if study.process is not None and path == process_path(study.process):
+        return True
     return any(resolve(folder) in path.parents for folder in folders if folder) or any(
         fnmatchcase(str(path), str(resolve(pattern.replace("{n}", "*"))))
         for pattern in patterns
@@ -92,9 +94,12 @@ def _named(study: Study, field: str) -> dict[str, Path]:
             labels = {str(n): labels_path(pattern, n) for n in study.n_clusters}
             named = {pattern.replace("{n}", n): path for n, path in labels.items()}
             return {name: path for name, path in sorted(named.items()) if path.is_file()}
-        case "truth.process" if study.truth is not None:
-            path = resolve(study.truth.process)
-            return {study.truth.process: path} if path.is_file() else {}
+        case "truth.process" if study.process is not None:
+            path = process_path(study.process)
+            return {study.process: path} if path.is_file() else {}
+        case "truth.targets" if study.truth is not None and study.truth.targets is not None:
+            path = resolve(study.truth.targets)
+            return {study.truth.targets: path} if path.is_file() else {}
         case _:
             return {}
 

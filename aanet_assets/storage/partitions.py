@@ -1,5 +1,6 @@
 """What a partition is of: everything, one shard (held out or any), one n_clusters, or one and k."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
@@ -8,7 +9,7 @@ from aanet_assets.study.study import Study
 
 
 @dataclass(frozen=True, order=True)
-class At:
+class At(ABC):
     """The numbers that tell a partition from the others of its step."""
 
     names: ClassVar[dict[str, str]] = {}
@@ -43,9 +44,9 @@ class At:
         return cls(**{name: int(value) for name, value in zip(names, values, strict=True)})
 
     @classmethod
+    @abstractmethod
     def all_of(cls, study: Study) -> Iterator[Self]:
         """Those of a study."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, order=True)

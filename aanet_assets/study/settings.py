@@ -4,8 +4,7 @@ Here belong names, defaults and allowed values; nothing here reads a file or com
 Every group is frozen and refuses unknown names, so a typing error fails when the study is built.
 """
 
-import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,6 +14,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -287,26 +288,40 @@ class AANetSettings(Settings):
     archetypal_weight: NonNegative = 4.0
     """Weight of the archetypal loss."""
     extrema_weight: NonNegative = 2.0
-    """Weight of the extrema loss."""
-    lr: Positive = 0.0025
-    """Learning rate of Adam, at the start."""
+    """Weight of the extrema loss, at the start."""
+    extrema_fade: NonNegative = 2.0
+    """Power by which that weight fades: after t steps it is (1 - t / max_steps) to this power of
+    what it was at first; 0 keeps it."""
+    start: Literal["linear", "random"] = "linear"
+    """Where training starts. `linear`: at the best affine map onto the smallest simplex around
+    the rows; where there is none, at random, and `aanet_start` says why. `random`: as PyTorch
+    starts its layers, which is the original's."""
+    start_pull: NonNegative = 3.0
+    """Decay of the weights towards a linear start, in units of the learning rate: each step closes
+    so much of the distance. The network then bends where the rows ask for it alone."""
+    lr: Positive = 0.01
+    """Learning rate of Adam, at its highest."""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of `max_steps` over which the learning rate rises to that (`cosine` only)."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Adam's decay of second moments."""
     weight_decay: NonNegative = 1e-5
     """L2 term added to the gradient."""
     clip_norm: Positive = 1.0
     """Gradient norm per model above which the gradient is scaled down."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """How the learning rate falls. `cosine`: along half a cosine to zero, over `max_steps` steps.
-    `plateau`: on plateaus of the loss of single steps, until early stopping; with 3,000
-    `max_steps` the original's rule (docs/engine.md compares)."""
+    `plateau`: on plateaus of the loss of single steps, until early stopping
+    (docs/engine.md has the original's settings)."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor of the learning rate on a plateau."""
     plateau_patience: Annotated[int, Field(ge=0)] = 30
     """Steps without improvement that make a plateau."""
     min_lr: NonNegative = 1e-6
     """Learning rate under which plateaus no longer act."""
-    batch_size: Count = 512
+    batch_size: Count = 256
     """Rows of one step; a cluster with fewer rows uses all of them."""
-    max_steps: Count = 900
+    max_steps: Count = 450
     """Steps; with the `plateau` schedule, steps at most."""
     smoothing_window: Annotated[int, Field(ge=8)] = 20
     """Steps over which the loss is averaged for early stopping and for the reported medians."""
@@ -322,34 +337,6 @@ class AANetSettings(Settings):
     """Write every model as a full-width .pt file too (1.6 MB each at d_model 3584). Trains nothing:
     switched on, the next run writes the files from what is trained; switched off, it removes them.
     """
-
-
-def parse_manual_clusters(text: str) -> dict[int, tuple[int, ...]]:
-    """`512:23,45;768:100` -> {512: (23, 45), 768: (100,)}; ValueError where it does not parse."""
-    picks: dict[int, tuple[int, ...]] = {}
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        match = re.fullmatch(r"(\d+)\s*:\s*(\d+(?:\s*,\s*\d+)*)", part)
-        if not match:
-            raise ValueError(f"{part!r} is not of the form 'n_clusters:id,id', as in '512:23,45'")
-        n, ids = int(match[1]), tuple(int(i) for i in match[2].split(","))
-        picks[n] = (*picks.get(n, ()), *ids)
-    return picks
-
-
-def parse_manual_k(text: str) -> dict[tuple[int, int], int]:
-    """`512:261=3` -> {(512, 261): 3}; several are split by `;`. ValueError if malformed."""
-    picks: dict[tuple[int, int], int] = {}
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        match = re.fullmatch(r"(\d+)\s*:\s*(\d+)\s*=\s*(\d+)", part)
-        if not match:
-            raise ValueError(f"{part!r} is not of the form 'n_clusters:id=k', as in '512:261=3'")
-        pair, k = (int(match[1]), int(match[2])), int(match[3])
-        if picks.setdefault(pair, k) != k:
-            raise ValueError(
-                f"cluster {pair[1]} of n_clusters {pair[0]} is given k {picks[pair]} and k {k}; "
-                "give one"
-            )
-    return picks
 
 
 class SelectionSettings(Settings):
@@ -550,13 +537,32 @@ class LocalSettings(Settings):
     """Seed of the corpus's order and of the SAE."""
 
 
-class TruthSettings(Settings):
-    """A process whose hidden states are known; the study's corpus is sampled from it."""
+_PROCESS = r"^(union7|union22|product5|.+\.json|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 
-    process: Annotated[str, Field(pattern=r"^(union7|union22|product5|.+\.json)$")] = "union7"
-    """Which process of `toy/process.py`, or a JSON file of hidden Markov models, relative to the
-    project's folder (docs/toy.md)."""
+
+class TruthSettings(Settings):
+    """What is known of the tokens: a process that the corpus is sampled from, or a file."""
+
+    process: Annotated[str, Field(pattern=_PROCESS)] | None = None
+    """The process: one of `toy/process.py`, by default `union7`; a JSON file of hidden Markov
+    models, relative to the project's folder (docs/toy.md); or `module:Class`, a class of a module
+    there (docs/truth.md)."""
+    targets: str | None = None
+    """In place of a process, for any corpus of local files: a Parquet file of what is known of each
+    token, relative to the project's folder (docs/truth.md)."""
     seed: int = 7
     """Seed of the documents."""
     n_clusters: Count = 7
-    """The clustering whose recovery the summary shows."""
+    """The clustering whose recovery the summary shows; the largest where the study has it not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_toy_by_default(cls, given: Any) -> Any:
+        is_open = isinstance(given, dict) and not given.keys() & {"process", "targets"}
+        return {**given, "process": "union7"} if is_open else given
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> "TruthSettings":
+        if (self.process is None) == (self.targets is None):
+            raise ValueError("give either process or targets")
+        return self

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from aanet_assets.study.layout import StudyPaths, data_root
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 from aanet_assets.study.settings import (
     AANetSettings,
     BeliefSettings,
@@ -31,8 +32,6 @@ from aanet_assets.study.settings import (
     TrustSettings,
     TruthSettings,
     VertexSettings,
-    parse_manual_clusters,
-    parse_manual_k,
 )
 
 _REMOTE = r"^s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._-]+)*$"
@@ -73,7 +72,7 @@ class Activations(Settings):
     predictions: PredictionSettings = PredictionSettings()
     """What is kept of the model's next-token distributions."""
     truth: TruthSettings | None = None
-    """Set when the corpus is sampled from a process whose answer is known."""
+    """Set when the answer is known: of a process that the corpus is sampled from, or by a file."""
     local: LocalSettings | None = None
     """Set when model, corpus and SAE are made on this machine."""
 
@@ -120,8 +119,12 @@ class Study(Activations):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Study":
-        if self.truth is not None and self.local is not None:
-            raise ValueError("give truth or local, not both: each makes the corpus")
+        if self.process is not None and self.local is not None:
+            raise ValueError("give truth.process or local, not both: each makes the corpus")
+        if self.truth is not None and self.truth.targets and self.corpus.files is None:
+            raise ValueError(
+                "truth.targets says what is known of tokens of local files: set corpus.files"
+            )
         return self
 
     @model_validator(mode="after")
@@ -168,8 +171,35 @@ class Study(Activations):
         return self
 
     @property
+    def process(self) -> str | None:
+        """The process that the corpus is sampled from; None of studies that have a corpus."""
+        return None if self.truth is None else self.truth.process
+
+    @property
+    def sampled_from(self) -> str:
+        """The process that the corpus is sampled from, of studies that sample it.
+
+        Raises:
+            ValueError: this study does not.
+        """
+        if self.process is None:
+            raise ValueError(f"study {self.name!r} has no truth.process: it samples no corpus")
+        return self.process
+
+    @property
+    def makes_corpus(self) -> bool:
+        """Whether the corpus is made by the study, and so is not there before it is run."""
+        return self.process is not None or self.local is not None
+
+    @property
+    def shown_n_clusters(self) -> int:
+        """The clustering that summaries show."""
+        wanted = None if self.truth is None else self.truth.n_clusters
+        return wanted if wanted in self.n_clusters else self.n_clusters[-1]
+
+    @property
     def known_truth(self) -> TruthSettings:
-        """The process whose answer is known, of studies that have one.
+        """What is known of the tokens, of studies whose answer is known.
 
         Raises:
             ValueError: this study has none.
@@ -279,6 +309,16 @@ class Study(Activations):
 def resolve(path: str) -> Path:
     """A path of a study, taken relative to the project's folder."""
     return data_root().parent / path
+
+
+def process_path(process: str) -> Path:
+    """The file of a process that is not shipped: a JSON file, or the module of `module:Class`."""
+    module, is_class, _ = process.partition(":")
+    if process.endswith(".json") or not is_class:
+        return resolve(process)
+    package = resolve(module.replace(".", "/"))
+    inside = package / "__init__.py"
+    return inside if inside.is_file() else package.with_suffix(".py")
 
 
 def require_own_module(study: Study, module: str) -> None:

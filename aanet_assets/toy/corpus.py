@@ -11,17 +11,18 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from aanet_assets.storage.files import replacing
-from aanet_assets.toy.process import UNION7, Process
+from aanet_assets.toy.own_process import KnownProcess
+from aanet_assets.toy.process import UNION7
 
 ROWS_PER_GROUP = 10_000  # a streaming reader that skips documents skips whole groups cheaply
 
 
-def text_of(letters: Int[np.ndarray, " length"], process: Process = UNION7) -> str:
+def text_of(letters: Int[np.ndarray, " length"], process: KnownProcess = UNION7) -> str:
     """Spell one document."""
     return " ".join(process.letters[letter] for letter in letters)
 
 
-def letters_of(text: str, process: Process = UNION7) -> Int[np.ndarray, " length"]:
+def letters_of(text: str, process: KnownProcess = UNION7) -> Int[np.ndarray, " length"]:
     """Read one document back, as indices into `process.letters`; ValueError for an unknown word."""
     index = {name: i for i, name in enumerate(process.letters)}
     words = text.split()
@@ -34,7 +35,9 @@ def letters_of(text: str, process: Process = UNION7) -> Int[np.ndarray, " length
     return np.array([index[word] for word in words], dtype=np.int64)
 
 
-def write_corpus(folder: Path, process: Process, n_documents: int, length: int, seed: int) -> Path:
+def write_corpus(
+    folder: Path, process: KnownProcess, n_documents: int, length: int, seed: int
+) -> Path:
     """Draw `n_documents` documents of `length` letters into `folder/corpus.parquet`.
 
     The file has one column, `text`. Equal arguments give equal bytes. Returns its path.

@@ -1,56 +1,70 @@
-"""What a study of a known process saw and learned, as plain arrays for the comparison."""
+"""What a study whose answer is known saw and learned, as plain arrays for the comparison."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.aanet.export import aanet_of, load_stack, state_dict
 from aanet_assets.activations.by_latent import CodesByLatent
 from aanet_assets.activations.rows import active_rows, load_cluster, load_labels
 from aanet_assets.activations.shards import counted_tokens
+from aanet_assets.activations.targets import Targets, factor_names, read_targets
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets.study.study import Study
-from aanet_assets.toy.process import Process
+from aanet_assets.study.study import Study, resolve
 from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.scores import Barycentric, CodesOf
 from aanet_assets.vertices.collect import barycentric_rows
 
 
 class Observed(NamedTuple):
-    """Letters of whole documents, and what gives latents' codes, letter by letter."""
+    """What is known of the tokens that count, and what gives latents' codes at them."""
 
-    process: Process
-    letters_train: Int[np.ndarray, "train_documents length"]
+    train: Targets
     codes_train: CodesOf
-    letters_heldout: Int[np.ndarray, "heldout_documents length"]
+    heldout: Targets
     codes_heldout: CodesOf
 
 
 def observed(
     study: Study, training: Sequence[Path], heldout: Sequence[Path], by_latent: Sequence[Path]
 ) -> Observed:
-    """Read the letters of a study of a known process.
+    """Read what is known of the tokens of a study.
 
     Args:
-        study: says the process, and how long documents are.
+        study: says the process, and how long documents are; or the file of targets.
         training: its training shards.
         heldout: its held-out shards.
         by_latent: the codes of all of them, latent by latent.
+
+    Raises:
+        ValueError: the process or the file cannot be used.
     """
-    length, first = study.cache.seq_len - 1, len(training)
+    first = len(training)
+    if study.process is None:
+        train, test = read_targets(study, training), read_targets(study, heldout)
+    else:
+        process, length = process_of(study.process), study.cache.seq_len - 1
+        train, test = (
+            process.targets(counted_tokens(shards).reshape(-1, length))
+            for shards in (training, heldout)
+        )
     return Observed(
-        process_of(study.known_truth.process),
-        counted_tokens(training).reshape(-1, length),
+        train,
         CodesByLatent(by_latent[:first]).at_all_tokens,
-        counted_tokens(heldout).reshape(-1, length),
+        test,
         CodesByLatent(by_latent[first:]).at_all_tokens,
     )
+
+
+def names_of(study: Study) -> Sequence[str]:
+    """The components of a study's process, or the factors of its file."""
+    if study.process is None:
+        return factor_names(resolve(study.known_truth.targets or ""))
+    return process_of(study.process).names
 
 
 class Models:

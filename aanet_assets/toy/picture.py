@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
+from aanet_assets.activations.targets import Targets
 from aanet_assets.storage.files import replacing
-from aanet_assets.toy.process import Process, everywhere
 from aanet_assets.toy.scores import BarycentricOf, vertex_beliefs
 
 DOTS = 6_000  # more hide each other
@@ -20,8 +20,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
 
 def write_recovery_plot(
     path: Path,
-    process: Process,
-    letters_heldout: Int[np.ndarray, "documents length"],
+    heldout: Targets,
     recovery: pd.DataFrame,
     barycentric_of: BarycentricOf,
 ) -> None:
@@ -31,34 +30,33 @@ def write_recovery_plot(
     components at which the cluster is active too are grey. Vertices are turned so that each lies
     where its best state does. `recovery` is the table of `recovery.recover`.
     """
-    spoken = process.spoken(letters_heldout)
-    triangles = [i for i, c in enumerate(process.components) if c.true_k == 3]
+    triangles = [factor for factor in heldout.factors if factor.true_k == 3]
     figure = Figure(figsize=(4.2 * max(len(triangles), 1), 7.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, max(len(triangles), 1), squeeze=False)
     if not triangles:
         _say(axes[0, 0], "no component has three states")
         _say(axes[1, 0], "")
-    for column, i in enumerate(triangles):
-        row = recovery[recovery["component"] == process.names[i]].iloc[0]
-        speaks, belief = everywhere(spoken[i], letters_heldout.size)
-        own = spoken[i].belief[:DOTS]
-        _triangle(axes[0, column], f"{process.names[i]}\ntrue beliefs")
-        _dots(axes[0, column], own, own)
+    for column, (name, _, _, known, belief) in enumerate(triangles):
+        row = recovery[recovery["component"] == name].iloc[0]
+        own = np.flatnonzero(known)[:DOTS]
+        _triangle(axes[0, column], f"{name}\ntrue beliefs")
+        _dots(axes[0, column], belief[own, :3], belief[own, :3])
         found = None if pd.isna(row["cluster_id"]) else barycentric_of(int(row["cluster_id"]), 3)
         if found is None:
-            _say(axes[1, column], f"no AANet with 3 archetypes\nfor {process.names[i]}")
+            _say(axes[1, column], f"no AANet with 3 archetypes\nfor {name}")
             continue
         tokens, coordinates = found
-        shown = belief[tokens]
+        own = known[tokens]
+        shown = np.where(own[:, None], belief[tokens, :3], 0.0)
         vertex_of_state = _turn(vertex_beliefs(coordinates, shown))
         turned = coordinates[:, vertex_of_state]
         r2 = row["barycentric_r2"]
         quality = "" if pd.isna(r2) else f", R² to the beliefs {r2:.3f}"
         _triangle(axes[1, column], f"cluster {row['cluster_id']}\nbarycentric coordinates{quality}")
-        other = np.flatnonzero(~speaks[tokens])[:DOTS]
+        other = np.flatnonzero(~own)[:DOTS]
         _dots(axes[1, column], turned[other], np.full((len(other), 3), 0.75))
-        own = np.flatnonzero(speaks[tokens])[:DOTS]
+        own = np.flatnonzero(own)[:DOTS]
         _dots(axes[1, column], turned[own], shown[own])
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

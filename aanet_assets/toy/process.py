@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
+from aanet_assets.activations.targets import Factor, Targets
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.toy.components import Component, bloch, mess, tom_quantum
 
@@ -23,15 +24,6 @@ class Beliefs(NamedTuple):
     """Index of the component that speaks."""
     belief: Float[np.ndarray, "documents length states"]
     """Belief of that component; entries beyond its own states are 0."""
-
-
-class Spoken(NamedTuple):
-    """Where a component speaks, and what an observer of the letters knows of it there."""
-
-    tokens: Int[np.ndarray, " spoken"]
-    """Ascending, counted document by document."""
-    belief: Float[np.ndarray, "spoken states"]
-    """After the token, of the component's own states."""
 
 
 class UnionProcess:
@@ -149,16 +141,6 @@ class UnionProcess:
         components, beliefs = zip(*steps, strict=True)
         return Beliefs(np.stack(components, axis=1), np.stack(beliefs, axis=1))
 
-    def spoken(self, letters: Int[np.ndarray, "documents length"]) -> list[Spoken]:
-        """Of each component the tokens at which it speaks; those of all make up all tokens."""
-        component, belief = self.beliefs(letters)
-        speaker, flat = component.ravel(), belief.reshape(letters.size, -1)
-        found = []
-        for i, own in enumerate(self.components):
-            tokens = np.flatnonzero(speaker == i)
-            found.append(Spoken(tokens, flat[tokens, : len(own.stationary)]))
-        return found
-
     def predictive(
         self, letters: Int[np.ndarray, "documents length"]
     ) -> Float[np.ndarray, "documents length vocab"]:
@@ -173,8 +155,19 @@ class UnionProcess:
 
     def bayes_loss(self, letters: Int[np.ndarray, "documents length"]) -> float:
         """Least possible loss in nats: mean entropy of the next letter, after each letter."""
-        p = self.predictive(letters)
-        return float(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1).mean())
+        return entropy(self.predictive(letters))
+
+    def targets(self, letters: Int[np.ndarray, "documents length"]) -> Targets:
+        """Every component's belief where it speaks, document by document."""
+        component, belief = self.beliefs(letters)
+        speaker, values = component.ravel(), belief.reshape(letters.size, -1)
+        return Targets(
+            letters.ravel(),
+            [
+                Factor(name, own.kind, own.true_k, speaker == i, values)
+                for i, (name, own) in enumerate(zip(self.names, self.components, strict=True))
+            ],
+        )
 
 
 class ProductProcess:
@@ -207,12 +200,14 @@ class ProductProcess:
         ]
         return np.ravel_multi_index(symbols, self._sizes)
 
-    def spoken(self, letters: Int[np.ndarray, "documents length"]) -> list[Spoken]:
-        """Of each component its belief at all tokens: every component speaks at each."""
-        return [
-            alone.spoken(own)[0]
-            for alone, own in zip(self._alone, self._symbols(letters), strict=True)
+    def targets(self, letters: Int[np.ndarray, "documents length"]) -> Targets:
+        """Every component's belief at every token, document by document."""
+        alone = [
+            each.targets(own).factors[0]
+            for each, own in zip(self._alone, self._symbols(letters), strict=True)
         ]
+        factors = [one._replace(name=name) for one, name in zip(alone, self.names, strict=True)]
+        return Targets(letters.ravel(), factors)
 
     def predictive(
         self, letters: Int[np.ndarray, "documents length"]
@@ -236,16 +231,9 @@ class ProductProcess:
         return np.unravel_index(letters, self._sizes)
 
 
-Process = UnionProcess | ProductProcess
-
-
-def everywhere(
-    spoken: Spoken, tokens: int
-) -> tuple[Bool[np.ndarray, " tokens"], Float[np.ndarray, "tokens states"]]:
-    """Whether a component speaks at each token, and its belief, which is 0 where it does not."""
-    speaks, belief = np.zeros(tokens, bool), np.zeros((tokens, spoken.belief.shape[1]))
-    speaks[spoken.tokens], belief[spoken.tokens] = True, spoken.belief
-    return speaks, belief
+def entropy(p: Float[np.ndarray, "*places outcomes"]) -> float:
+    """Mean entropy of distributions, in nats."""
+    return float(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1).mean())
 
 
 def _require_letters(letters: Int[np.ndarray, "documents length"], vocab: int) -> None:
@@ -327,5 +315,9 @@ PRODUCT5 = ProductProcess(
 )
 """The process of arXiv 2604.02685: two disks and three triangles at every letter, of 432."""
 
-PROCESSES: dict[str, Process] = {"union7": UNION7, "union22": UNION22, "product5": PRODUCT5}
+PROCESSES: dict[str, UnionProcess | ProductProcess] = {
+    "union7": UNION7,
+    "union22": UNION22,
+    "product5": PRODUCT5,
+}
 """Processes by the names that studies call them."""

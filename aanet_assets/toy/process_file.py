@@ -1,4 +1,4 @@
-"""Processes by what a study calls them: one that is shipped, or a file of hidden Markov models."""
+"""Processes by what a study calls them: a shipped one, a file of chains, or one's own class."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aanet_assets.study.study import resolve
 from aanet_assets.toy.components import Component
-from aanet_assets.toy.process import PROCESSES, Process, UnionProcess
+from aanet_assets.toy.own_process import KnownProcess, load_process
+from aanet_assets.toy.process import PROCESSES, UnionProcess
 
 _EXACT = 1e-6
 """How far probabilities may be from their sum of 1: files round."""
@@ -32,13 +33,15 @@ class _Processes(BaseModel):
     components: list[_Chain]
 
 
-def process_of(name: str) -> Process:
-    """A process by its name, or that of a JSON file, relative to the project's folder.
+def process_of(name: str) -> KnownProcess:
+    """A process by its name, that of a JSON file or a `module:Class` of the project's folder.
 
     Raises:
-        ValueError: the file is not there or holds no process; says what is wrong.
+        ValueError: it is not there, or is no process; says what is wrong.
     """
-    return PROCESSES[name] if name in PROCESSES else read_process(resolve(name))
+    if name.endswith(".json"):
+        return read_process(resolve(name))
+    return load_process(name) if ":" in name else PROCESSES[name]
 
 
 def read_process(path: Path) -> UnionProcess:

@@ -36,24 +36,20 @@ def heldout_r2(
     return float(1 - error / np.square(y_heldout - y_heldout.mean(axis=0)).sum())
 
 
-def letter_r2(
-    letters_train: Int[np.ndarray, " train"],
+def token_r2(
+    ids_train: Int[np.ndarray, " train"],
     y_train: Float[np.ndarray, "train outputs"],
-    letters_heldout: Int[np.ndarray, " heldout"],
+    ids_heldout: Int[np.ndarray, " heldout"],
     y_heldout: Float[np.ndarray, "heldout outputs"],
 ) -> float:
-    """R^2 on held-out rows of the mean over training rows of equal letter.
-
-    It is `heldout_r2` of letters as indicators; a letter without training rows has the mean of all.
-    """
-    size = int(max(letters_train.max(), letters_heldout.max())) + 1
-    counts = np.bincount(letters_train, minlength=size)
-    sums = [np.bincount(letters_train, column, size) for column in y_train.T]
-    known = counts[:, None] > 0
-    means = np.where(
-        known, np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None], y_train.mean(axis=0)
-    )
-    error = np.square(y_heldout - means[letters_heldout]).sum()
+    """`heldout_r2` from which token it is: the mean of each, or of all where one is new."""
+    ids, place = np.unique(ids_train, return_inverse=True)
+    counts = np.bincount(place)
+    sums = np.column_stack([np.bincount(place, weights=y) for y in y_train.T])
+    means = np.vstack([sums / counts[:, None], y_train.mean(axis=0)])
+    at = np.minimum(np.searchsorted(ids, ids_heldout), len(ids) - 1)
+    known = ids[at] == ids_heldout
+    error = np.square(y_heldout - means[np.where(known, at, len(ids))]).sum()
     return float(1 - error / np.square(y_heldout - y_heldout.mean(axis=0)).sum())
 
 

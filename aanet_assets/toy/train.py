@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from aanet_assets.activations.sae_training import BATCH, sae_quality
 from aanet_assets.study.seeds import seed_for
+from aanet_assets.study.study import process_path
 from aanet_assets.study.threads import torch_threads
 from aanet_assets.toy import sae, transformer
-from aanet_assets.toy.process import PROCESSES, Process, UnionProcess
+from aanet_assets.toy.own_process import KnownProcess
+from aanet_assets.toy.process import PROCESSES, UnionProcess
 from aanet_assets.toy.process_file import process_of
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.transformer import (
@@ -32,7 +34,7 @@ class Recipe(NamedTuple):
 
     folder: str
     """Where the toy is shipped, relative to the project's folder."""
-    process: Process
+    process: KnownProcess
     width: int
     """Of the transformer's residual stream."""
     latents: int
@@ -49,18 +51,27 @@ RECIPES = {
 
 
 def recipe_of(process: str) -> Recipe:
-    """How the toy of a process is built: a shipped one by its name, or one of a file.
+    """How the toy of a process is built: a shipped one by its name, or one's own.
 
-    The SAE of a file's process has a quarter more latents than letters, up to a power of two.
+    The SAE of a process of one's own has a quarter more latents than letters, up to a power of two.
 
     Raises:
         ValueError: there is no such process; says what is wrong.
     """
     if process in RECIPES:
         return RECIPES[process]
+    if not process.endswith(".json") and ":" not in process:
+        raise ValueError(
+            f"there is no process {process!r}: give one of {', '.join(PROCESSES)}, a JSON file of "
+            "hidden Markov models, or module:Class"
+        )
     own = process_of(process)
     latents = max(32, 2 ** math.ceil(math.log2(1.25 * len(own.letters))))
-    return Recipe(f"data/inputs/{Path(process).stem}", own, max(64, latents), latents, 3)
+    return Recipe(f"data/inputs/{process_path(process).stem}", own, max(64, latents), latents, 3)
+
+
+def _switching(process: KnownProcess) -> dict[str, float]:
+    return {"switch_rate": process.switch_rate} if isinstance(process, UnionProcess) else {}
 
 
 def sae_metadata(recipe: Recipe) -> dict[str, str | int | bool]:
@@ -142,10 +153,7 @@ def train_toy(
         }
 
         record = {
-            "process": {
-                "components": process.names,
-                "switch_rate": process.switch_rate if isinstance(process, UnionProcess) else None,
-            },
+            "process": {"components": process.names, **_switching(process)},
             "transformer": model_record,
             "sae": sae_record,
         }

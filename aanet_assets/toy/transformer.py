@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.seeds import seed_for
-from aanet_assets.toy.process import Process
+from aanet_assets.toy.own_process import KnownProcess
 
 LENGTH = 16  # letters per document
 BATCH = 256  # documents per step
@@ -38,7 +38,7 @@ class Quality(NamedTuple):
     """The largest possible value of that probability."""
 
 
-def make_tokenizer(process: Process, length: int = LENGTH) -> PreTrainedTokenizerFast:
+def make_tokenizer(process: KnownProcess, length: int = LENGTH) -> PreTrainedTokenizerFast:
     """One token per letter, split at spaces, `<bos>` put in front."""
     ids = {word: i for i, word in enumerate((*process.letters, *SPECIAL_TOKENS))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -57,14 +57,14 @@ def make_tokenizer(process: Process, length: int = LENGTH) -> PreTrainedTokenize
 
 
 def with_bos(
-    letters: Int[np.ndarray, "documents length"], process: Process
+    letters: Int[np.ndarray, "documents length"], process: KnownProcess
 ) -> Int[Tensor, "documents length_and_bos"]:
     """Token ids of whole documents, as the tokenizer gives them."""
     return torch.nn.functional.pad(torch.from_numpy(letters), (1, 0), value=len(process.letters))
 
 
 def train_transformer(
-    process: Process, steps: int, seed: int, length: int = LENGTH, width: int = 64
+    process: KnownProcess, steps: int, seed: int, length: int = LENGTH, width: int = 64
 ) -> GPT2LMHeadModel:
     """Train the language model on fresh documents at every step.
 
@@ -95,7 +95,9 @@ def train_transformer(
 
 @torch.no_grad()
 def quality(
-    model: GPT2LMHeadModel, process: Process, letters: Int[np.ndarray, "documents length"]
+    model: GPT2LMHeadModel,
+    process: KnownProcess,
+    letters: Int[np.ndarray, "documents length"],
 ) -> Quality:
     """Compare a model with the exact process on the given documents."""
     exact = process.predictive(letters)
@@ -116,7 +118,7 @@ def quality(
 @torch.no_grad()
 def residuals(
     model: GPT2LMHeadModel,
-    process: Process,
+    process: KnownProcess,
     letters: Int[np.ndarray, "documents length"],
     layer: int,
 ) -> Float[Tensor, "tokens d_model"]:
@@ -132,7 +134,7 @@ def residuals(
     return torch.cat(kept)
 
 
-def _new_model(process: Process, length: int, width: int, seed: int) -> GPT2LMHeadModel:
+def _new_model(process: KnownProcess, length: int, width: int, seed: int) -> GPT2LMHeadModel:
     """Untrained, 3 layers."""
     n_letters = len(process.letters)
     config = GPT2Config(
@@ -158,7 +160,7 @@ def _new_model(process: Process, length: int, width: int, seed: int) -> GPT2LMHe
 
 
 def _targets(
-    process: Process, letters: Int[np.ndarray, "documents length"]
+    process: KnownProcess, letters: Int[np.ndarray, "documents length"]
 ) -> Float[np.ndarray, "documents length_and_bos tokens"]:
     """Exact distribution over token ids of the next letter, at `<bos>` and after each letter."""
     first = np.broadcast_to(process.first_letter, (len(letters), 1, len(process.letters)))

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from aanet_assets.belief.measures import r_squared
 from aanet_assets.belief.simplices import matched
-from aanet_assets.toy.process import Process, ProductProcess
+from aanet_assets.toy.process import UnionProcess
 
 
 class Match(NamedTuple):
@@ -29,80 +29,47 @@ class Truth:
         letters: of the held-out documents, in the order of the tokens.
     """
 
-    def __init__(self, process: Process, letters: Int[np.ndarray, "documents length"]):
+    def __init__(self, process: UnionProcess, letters: Int[np.ndarray, "documents length"]):
         self.process = process
-        self.spoken = process.spoken(letters)
+        component, belief = process.beliefs(letters)
+        self.component = component.ravel()
+        self.belief = belief.reshape(letters.size, -1)
 
     def match(
         self, tokens: Int[np.ndarray, " active"], coordinates: Float[np.ndarray, "active k"]
     ) -> Match | None:
-        """The component that speaks most where a cluster is active; None if it has no k states.
-
-        Of several that speak as often, as all components of a product do, it is the one whose
-        beliefs the coordinates come closest to.
-        """
-        places = [np.flatnonzero(np.isin(tokens, own.tokens)) for own in self.spoken]
-        most = max(map(len, places))
-        found = [
-            self._match(component, tokens, coordinates, own)
-            for component, own in enumerate(places)
-            if len(own) == most
-        ]
-        return max(filter(None, found), key=lambda match: match.r2, default=None)
-
-    def _match(
-        self,
-        component: int,
-        tokens: Int[np.ndarray, " active"],
-        coordinates: Float[np.ndarray, "active k"],
-        places: Int[np.ndarray, " spoken"],
-    ) -> Match | None:
-        """A component's states as vertices; `places` are those in `tokens` where it speaks."""
-        spoken, k = self.spoken[component], coordinates.shape[1]
-        if self.process.components[component].true_k != k:
+        """The component that speaks most where a cluster is active; None if it has no k states."""
+        speaker = int(np.bincount(self.component[tokens]).argmax())
+        k = coordinates.shape[1]
+        if self.process.components[speaker].true_k != k:
             return None
-        belief = spoken.belief[np.searchsorted(spoken.tokens, tokens[places])]
-        states = matched(coordinates[places], belief)
-        r2 = r_squared(belief[:, states], coordinates[places])
-        return Match(component, self.process.names[component], states, r2)
+        own = self.component[tokens] == speaker
+        belief = self.belief[tokens][own][:, :k]
+        states = matched(coordinates[own], belief)
+        r2 = r_squared(belief[:, states], coordinates[own])
+        return Match(speaker, self.process.names[speaker], states, r2)
 
-    def operators(self, match: Match) -> Float[np.ndarray, "letters k k"] | None:
-        """T of each letter of the process, its states in the order of the vertices.
-
-        None of a product: its letters are those of all components, whose beliefs T depends on.
-        """
-        if isinstance(self.process, ProductProcess):
-            return None
+    def operators(self, match: Match) -> Float[np.ndarray, "letters k k"]:
+        """T of each letter of the process, its states in the order of the vertices."""
+        own = self.process.components[match.component]
         found = np.zeros((len(self.process.letters), len(match.states), len(match.states)))
         letters = self.process.component_of_letter == match.component
-        found[letters] = self._own(match)
+        found[letters] = own.transitions[:, match.states][:, :, match.states]
         return found * (1 - self.process.switch_rate)
 
     def operator_error(
         self, match: Match, found: Float[np.ndarray, "groups k k"], groups: Sequence[int]
-    ) -> float | None:
+    ) -> float:
         """Length of what operators of some letters are wrong by, relative to their own."""
-        operators = self.operators(match)
-        if operators is None:
-            return None
-        true = operators[list(groups)]
+        true = self.operators(match)[list(groups)]
         return float(np.linalg.norm(found - true) / np.linalg.norm(true))
 
     def transitions(self, match: Match) -> Float[np.ndarray, "k k"]:
         """Of the hidden chain, as long as the component speaks on."""
-        return self._own(match).sum(axis=0)
+        total = self.operators(match).sum(axis=0)
+        return total / total.sum(axis=1, keepdims=True)
 
-    def after_states(self, match: Match, groups: int) -> Float[np.ndarray, "k groups"] | None:
-        """Distribution of the next letter from each vertex's state; other tokens never come.
-
-        None of a product, where it depends on the other components' beliefs.
-        """
-        if isinstance(self.process, ProductProcess):
-            return None
+    def after_states(self, match: Match, groups: int) -> Float[np.ndarray, "k groups"]:
+        """Distribution of the next letter from each vertex's state; other tokens never come."""
         found = self.process.after_states(match.component)[match.states]
         return np.pad(found, [(0, 0), (0, groups - found.shape[1])])
-
-    def _own(self, match: Match) -> Float[np.ndarray, "symbols k k"]:
-        """T of the component's own letters, its states in the order of the vertices."""
-        transitions = self.process.components[match.component].transitions
-        return transitions[:, match.states][:, :, match.states]

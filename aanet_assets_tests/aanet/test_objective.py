@@ -15,6 +15,7 @@ SETTINGS = AANetSettings(
     widths=(11, 9), recon_weight=1.5, archetypal_weight=4.5, extrema_weight=2.5, simplex_scale=1.3
 )
 D_MODEL, PADDED_RANK, BATCH = 30, 8, 20
+EXTREMA_WEIGHTS = (2.5, 1.0, 0.0)
 RANKS, N_ROWS, HAS_EXTREMA = (8, 5, 3), (20, 20, 13), (True, False, True)
 
 
@@ -68,7 +69,13 @@ def test_losses_and_gradients_equal_autograd_at_full_width(padded_k):
         rows[i, :, :rank] = drawn * present[i, :, None]
         noise[i, :, : k - 1] = torch.randn(layout.places, k - 1, generator=rng) * 0.3
         objective.start(i, k, k * extrema, n)
-    losses = objective.losses(parameters, views(gradient, shapes), rows, noise)
+    losses = objective.losses(
+        parameters,
+        views(gradient, shapes),
+        rows,
+        noise,
+        torch.tensor(EXTREMA_WEIGHTS, dtype=torch.float64),
+    )
 
     for i, (rank, k) in enumerate(zip(RANKS, ks, strict=True)):
         basis = torch.from_numpy(random_basis(D_MODEL, rank, np.random.default_rng(i))).double()
@@ -83,7 +90,10 @@ def test_losses_and_gradients_equal_autograd_at_full_width(padded_k):
             state[name] = basis @ state[name]
         network.load_state_dict(state)
         x = rows[i, present[i], :rank] @ basis.T
-        expected = plain_losses(network, x, noise[i, present[i], : k - 1], k * HAS_EXTREMA[i])
+        expected = plain_losses(
+            network, x, noise[i, present[i], : k - 1], k * HAS_EXTREMA[i],
+            SETTINGS.model_copy(update={"extrema_weight": EXTREMA_WEIGHTS[i]}),
+        )  # fmt: skip
         expected[0].backward()
         finite = 4 if HAS_EXTREMA[i] else 3
         torch.testing.assert_close(losses[:finite, i], expected.detach()[:finite])

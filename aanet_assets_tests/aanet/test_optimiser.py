@@ -11,7 +11,7 @@ from aanet_assets.aanet.parameters import FIRST, LAST, parameter_shapes, views
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.aanet.planted import random_basis
 
-SETTINGS = AANetSettings(widths=(7, 5), weight_decay=0.02, clip_norm=2.0)
+SETTINGS = AANetSettings(widths=(7, 5), weight_decay=0.02, clip_norm=2.0, beta2=0.98)
 D_MODEL, RANK, K, MODELS, STEPS = 40, 6, 4, 3, 6
 SHAPES = parameter_shapes(RANK, K, SETTINGS.widths)
 SIZE = sum(int(np.prod(s)) for s in SHAPES.values())
@@ -27,7 +27,9 @@ def random_run():
 
 
 def corrections_of(models: int, steps: int) -> torch.Tensor:
-    return torch.from_numpy(bias_corrections(np.zeros(models, dtype=np.int64), steps))
+    return torch.from_numpy(
+        bias_corrections(np.zeros(models, dtype=np.int64), steps, SETTINGS.beta2)
+    )
 
 
 def stepped() -> dict[str, torch.Tensor]:
@@ -47,8 +49,9 @@ def test_middle_layers_step_as_torch_adam_does():
     for i in range(MODELS):
         own = {n: v[i].clone().requires_grad_() for n, v in views(start, SHAPES).items()}
         adam = torch.optim.Adam(
-            own.values(), lr=float(lr[i]), weight_decay=SETTINGS.weight_decay, foreach=False
-        )
+            own.values(), lr=float(lr[i]), weight_decay=SETTINGS.weight_decay, foreach=False,
+            betas=(0.9, SETTINGS.beta2),
+        )  # fmt: skip
         for gradient in gradients:
             for name, values in views(gradient, SHAPES).items():
                 own[name].grad = values[i].clone()
@@ -78,9 +81,9 @@ def test_first_and_last_layer_share_their_second_moment():
                 g = subspace_vectors(views(gradient, SHAPES), i)[j] * clip
                 g = g + SETTINGS.weight_decay * p
                 m = 0.9 * m + 0.1 * g
-                v = 0.999 * v + 0.001 * sum(x * x for x in g)
+                v = 0.98 * v + 0.02 * sum(x * x for x in g)
                 longer = math.sqrt(D_MODEL) * math.sqrt(2 / math.pi)
-                root = math.sqrt(v / (1 - 0.999**t)) + 1e-8 * longer
+                root = math.sqrt(v / (1 - 0.98**t)) + 1e-8 * longer
                 p = p - longer * float(lr[i]) * (m / (1 - 0.9**t)) / root
             np.testing.assert_allclose(found[j], p, rtol=1e-6)
 
@@ -92,7 +95,7 @@ def test_shared_step_is_what_full_width_adam_does_in_the_subspace():
     plain = SETTINGS.model_copy(update={"weight_decay": 0.0, "clip_norm": 1e9})
     adam = StackAdam(1, SHAPES, d_model, plain, "cpu")
     full = torch.zeros(7, d_model, requires_grad=True)
-    reference = torch.optim.Adam([full], lr=0.01)
+    reference = torch.optim.Adam([full], lr=0.01, betas=(0.9, SETTINGS.beta2))
     for corrections in corrections_of(1, 5):
         gradient = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(2))
         full.grad = views(gradient, SHAPES)[FIRST][0] @ basis.T

@@ -40,14 +40,16 @@ def test_plateau_schedule_equals_torchs(seed):
     assert settings.min_lr in seen
 
 
-def test_cosine_schedule_equals_torchs_for_models_of_any_age():
+@pytest.mark.parametrize("warm_up", [0.0, 0.2])
+def test_cosine_schedule_equals_torchs_for_models_of_any_age(warm_up):
     """One model starts ten steps after the other; the rest of the stack leaves."""
-    settings = AANetSettings(max_steps=40)
+    settings = AANetSettings(max_steps=40, warm_up=warm_up)
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=settings.lr)
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=40)
     expected = []
-    for _ in range(41):
-        expected.append(optimiser.param_groups[0]["lr"])
+    for step in range(41):
+        rising = min(1, (step + 1) / 8) if warm_up else 1
+        expected.append(optimiser.param_groups[0]["lr"] * rising)
         optimiser.step()
         reference.step()
     schedule = CosineSchedule(3, settings)

@@ -188,3 +188,15 @@ def test_long_tokens_are_no_rows_where_the_settings_say_so(tmp_path) -> None:
     counted = without_long_tokens_of(shard, limit).codes[~shard.special.ravel()]
     np.testing.assert_array_equal(counted.toarray(), kept[:100].toarray())
     assert without_long_tokens_of(shard, np.nan).codes.nnz == shard.codes.nnz
+
+
+def test_a_cluster_that_is_never_trained_has_the_same_rows_and_says_why_it_has_no_extrema() -> None:
+    codes, _, cluster = planted()
+    parts = in_parts(codes, cluster)
+    trained, untrained = (
+        gather_rows(parts, cluster, RowSettings(), extrema, seed=5)
+        for extrema in (ExtremaSettings(), None)
+    )
+    np.testing.assert_array_equal(trained.rows.train, untrained.rows.train)
+    assert untrained.rows.extrema.shape == (0, 3)
+    assert untrained.extrema_problem == "not looked for: no AANet is trained on it"

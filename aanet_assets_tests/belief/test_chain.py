@@ -232,12 +232,12 @@ def test_vertices_are_found_again() -> None:
 
 
 def test_measures() -> None:
-    p = np.array([0.5, 0.5, 0.0])
-    assert divergence(p, p) == pytest.approx(0)
+    p = np.array([[0.5, 0.5, 0.0]])
+    assert divergence(p, p).tolist() == [0]
     assert divergence(p, np.array([0.25, 0.25, 0.5])) == pytest.approx(np.log(2))
     some = np.random.default_rng(0).dirichlet(np.ones(4) / 4, 5)
-    pairs = [[divergence(one, other) for other in some] for one in some]
-    np.testing.assert_allclose(all_divergences(some), pairs, atol=1e-12)
+    pairs = [divergence(some, other) for other in some]
+    np.testing.assert_allclose(all_divergences(some).T, pairs, atol=1e-12)
     assert np.isnan(r_squared(np.ones((3, 1)), np.ones((3, 1))))
     values = np.random.default_rng(0).standard_normal(400)
     low, high = interval(np.column_stack([values, np.ones(400)]), 0, 2_000)

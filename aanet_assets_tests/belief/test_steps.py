@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 from aanet_assets.belief import evidence
-from aanet_assets.belief.editor import Editor
 from aanet_assets.belief.heldout import placed
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.review.page import read_data
 from aanet_assets.selection.rules import MODES
 from aanet_assets.steps import belief as steps
+from aanet_assets.steps import edits
 from aanet_assets.steps import interpretation as naming
 from aanet_assets.steps import responses as pictures
+from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.review import PAGE
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.storage.records import Standing
@@ -79,7 +80,7 @@ def test_what_is_known_of_the_toy_is_found_again(asked: Study) -> None:
     updates = read(asked, steps.belief_update, steps.BELIEF_UPDATE).query("not is_null")
     own = updates.set_index("cluster_id").loc[known.index]
     assert (own["operator_error"] < 0.3).all()
-    steered = read(asked, steps.vertex_steering, steps.VERTEX_STEERING).query("not is_null")
+    steered = read(asked, edits.vertex_steering, edits.VERTEX_STEERING).query("not is_null")
     own = steered.set_index("cluster_id").loc[known.index]
     assert (own["true_reached"] > 0.95).all()
     assert (own[["random", "other_cluster"]] < 0.5).all(axis=None)
@@ -91,7 +92,7 @@ def test_what_is_known_of_the_toy_is_found_again(asked: Study) -> None:
 
 
 def test_all_clusters_are_there_and_what_is_null_has_a_reason(asked: Study) -> None:
-    table = read(asked, steps.functional_evidence, steps.FUNCTIONAL_EVIDENCE)
+    table = read(asked, functional_evidence, FUNCTIONAL_EVIDENCE)
     fits = read(asked, steps.simplex_fits, steps.SIMPLEX_FITS)
     assert len(table) == len(fits) > N
     assert not table.duplicated(["cluster_id", "is_null"]).any()
@@ -100,7 +101,7 @@ def test_all_clusters_are_there_and_what_is_null_has_a_reason(asked: Study) -> N
     # The small study has fewer null clusters than a p-value needs.
     assert real["kl_explained_p"].isna().all()
     assert real["unavailable"].str.contains("null clusters, and p-values need 20").all()
-    contrasts = read(asked, steps.vertex_kl, steps.VERTEX_KL).query("not is_null")
+    contrasts = read(asked, edits.vertex_kl, edits.VERTEX_KL).query("not is_null")
     assert (contrasts["between"] > contrasts["within"]).all()
 
 
@@ -117,9 +118,9 @@ def test_vertices_of_selected_clusters_have_names_and_null_clusters_too(asked: S
 
 
 def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study) -> None:
-    run = Run(asked, steps.interventional_mixture.at(n=N))
+    run = Run(asked, edits.interventional_mixture.at(n=N))
     heldout, simplices, _ = steps.placed_clusters(run)
-    editor = Editor(asked, heldout, steps._groups(run))
+    editor = edits.editor_of(run, heldout)
     tokens = np.array([0, 5, 17, 40])
     found = editor.predict(tokens, editor.residual(tokens)[:, None])[:, 0]
     np.testing.assert_allclose(found, heldout.p[tokens], atol=1e-3)
@@ -129,9 +130,9 @@ def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study
 
 
 def test_responses_are_those_of_the_model_between_the_vertices(asked: Study) -> None:
-    run = Run(asked, steps.interventional_mixture.at(n=N))
+    run = Run(asked, edits.interventional_mixture.at(n=N))
     heldout, simplices, _ = steps.placed_clusters(run)
-    editor, belief = Editor(asked, heldout, steps._groups(run)), asked.belief_settings
+    editor, belief = edits.editor_of(run, heldout), asked.belief_settings
     tokens = read(asked, pictures.simplex_responses, pictures.SIMPLEX_TOKENS)
     doses = read(asked, pictures.simplex_responses, pictures.DOSE_RESPONSE)
     assert set(doses["cluster_id"]) == set(tokens["cluster_id"]) == set(range(N))
@@ -223,12 +224,12 @@ def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Stud
     assert set(chosen["category"]) == {"F", "M"}
     picked = verdicts.reset_index().to_dict("records")[0]
     assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
-    ks = read(study, steps.functional_evidence, steps.FUNCTIONAL_EVIDENCE).query("not is_null")
+    ks = read(study, functional_evidence, FUNCTIONAL_EVIDENCE).query("not is_null")
     by_rule = chosen[chosen["category"] == "F"]
     assert (by_rule["k"] == ks.set_index("cluster_id").loc[by_rule.index, "k"]).all()
     page = read_data(PAGE.under(study.paths.root, n=N))
     assert set(page["rules"]) == set(MODES)
-    steered = read(study, steps.vertex_steering, steps.VERTEX_STEERING).query("not is_null")
+    steered = read(study, edits.vertex_steering, edits.VERTEX_STEERING).query("not is_null")
     chains = read(study, steps.belief_update, steps.BELIEF_CHAINS)
     for i, own in page["functional"]["clusters"].items():
         reached = steered[steered["cluster_id"] == int(i)]["reached"].iloc[0]
@@ -245,7 +246,7 @@ def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Stud
     problem = Standing(other).problem(selected_clusters.at(n=N))
     assert problem is not None
     assert "belief.max_context" in problem
-    assert Standing(other).problem(steps.functional_evidence.at(n=N)) is None
+    assert Standing(other).problem(functional_evidence.at(n=N)) is None
 
 
 def tables_of(nulls: int) -> Iterator[pd.DataFrame]:

@@ -58,7 +58,7 @@ class Toy(NamedTuple):
 def make_toy(process_name: str, sae_seed: int, transformer: Path | None) -> Toy:
     """A transformer, the shipped one if none is given, with an SAE of this seed."""
     recipe = RECIPES[process_name]
-    process, n = recipe.process, len(recipe.process.components)
+    process, n = recipe.process, len(recipe.process.names)
     model = AutoModelForCausalLM.from_pretrained(transformer or f"{recipe.folder}/model").eval()
     assert isinstance(model, GPT2LMHeadModel)
     name = f"{process_name} {sae_seed}"
@@ -94,7 +94,7 @@ def together(toy: Toy, latents: np.ndarray) -> float | None:
 def chance(process_name: str, sae_seed: int, transformer: Path | None) -> pd.DataFrame:
     """Sizes and coactivities of chance groups; no AANet is needed for these."""
     toy = make_toy(process_name, sae_seed, transformer)
-    n = len(toy.recipe.process.components)
+    n = len(toy.recipe.process.names)
     groups = []
     for shuffle in range(shuffles_for(study.trust.chance, n)):
         labels = matched_shuffle(toy.labels, toy.activity, seed_for(sae_seed, "shuffle", shuffle))
@@ -106,7 +106,7 @@ def chance(process_name: str, sae_seed: int, transformer: Path | None) -> pd.Dat
 def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) -> pd.DataFrame:
     """Evidence with further statistics, and the truth, of the clusters of one toy."""
     toy = make_toy(process_name, sae_seed, transformer)
-    process, n, name = toy.recipe.process, len(toy.recipe.process.components), toy.name
+    process, n, name = toy.recipe.process, len(toy.recipe.process.names), toy.name
     null = matched_shuffle(toy.labels, toy.activity, sae_seed)
     shapes, losses = [], []
     for is_null, labels in ((False, toy.labels), (True, null)):
@@ -139,10 +139,9 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
         aanet_recon_loss_elbow_k=None, aanet_archetypal_loss_elbow_k=None
     )
     truth = recover(
-        process,
-        toy.letters,
+        process.targets(toy.letters),
         lambda latents: toy.codes[:, latents],
-        held,
+        process.targets(held),
         lambda latents: held_codes[:, latents],
         toy.labels,
         no_elbows,

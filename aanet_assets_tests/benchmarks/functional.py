@@ -28,6 +28,7 @@ from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
 from aanet_assets.selection.shapes import shapes_of
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import BeliefSettings
+from aanet_assets.toy.process import UnionProcess
 from aanet_assets.toy.recovery import recover
 from aanet_assets.toy.train import LAYER
 from aanet_assets.toy.transformer import LENGTH, residuals, with_bos
@@ -65,7 +66,7 @@ class Head:
 
 def simplices_of(toy: Toy) -> Iterator[Simplex]:
     """The toy's clusters and null clusters at the k that fits best."""
-    n = len(toy.recipe.process.components)
+    n = len(toy.recipe.process.names)
     shuffles = range(shuffles_for(study.trust.nulls, n))
     null = [matched_shuffle(toy.labels, toy.activity, seed_for(7, toy.name, s)) for s in shuffles]
     for shuffle, labels in enumerate([toy.labels, *null]):
@@ -88,6 +89,7 @@ def simplices_of(toy: Toy) -> Iterator[Simplex]:
 def look_at(toy: Toy) -> pd.DataFrame:
     """All statistics of one toy's clusters, with what they truly are."""
     process = toy.recipe.process
+    assert isinstance(process, UnionProcess)
     letters = process.sample(HELDOUT, LENGTH, seed_for(7, toy.name, "heldout"))
     text = with_bos(letters, process).numpy()
     stream = residuals(toy.model, process, letters, LAYER)
@@ -118,10 +120,9 @@ def look_at(toy: Toy) -> pd.DataFrame:
          "aanet_archetypal_loss_elbow_k": None}
     )  # fmt: skip
     recovered = recover(
-        process,
-        toy.letters,
+        process.targets(toy.letters),
         lambda latents: toy.codes[:, latents],
-        letters,
+        process.targets(letters),
         lambda latents: codes[:, latents],
         toy.labels,
         no_elbows,

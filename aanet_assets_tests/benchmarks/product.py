@@ -25,10 +25,10 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 from aanet_assets.activations.effects import prediction_slopes
 from aanet_assets.activations.sae import hook_of
 from aanet_assets.activations.sae_training import sae_quality
+from aanet_assets.activations.targets import Targets
 from aanet_assets.clustering.methods import label_latents
 from aanet_assets.defs.toy_product import study
 from aanet_assets.study.settings import ClusteringSettings
-from aanet_assets.toy.process import Process
 from aanet_assets.toy.recovery import recover, summary
 from aanet_assets.toy.sae import train_topk_sae
 from aanet_assets.toy.scores import heldout_r2
@@ -80,6 +80,7 @@ def main(
     shipped = SAE.load_from_disk(f"{RECIPE.folder}/sae")
     groups = np.arange(model.config.vocab_size)
     slopes, prediction = prediction_slopes(study, hook_of(shipped), groups, tokens, special)
+    seen = [process.targets(part) for part in letters]
     tables: list[pd.DataFrame] = []
     for seed in seeds or [None]:
         sae = shipped if seed is None else trained(model, seed, latents, active)
@@ -87,7 +88,7 @@ def main(
         decoder = sae.W_dec.detach().numpy()
         quality = sae_quality(sae, streams[1])
         title = f"SAE {'as shipped' if seed is None else f'of seed {seed}'}: {quality}"
-        rows = [("all latents", None, *bound(process, letters, codes), None, None, None)]
+        rows: list[tuple[Any, ...]] = [("all latents", None, *bound(seen, codes), None, None, None)]
         for (name, chosen), n in itertools.product(METHODS.items(), n_clusters):
             try:
                 labels = label_latents(
@@ -104,7 +105,7 @@ def main(
                 # Leiden does not find every number of communities.
                 rows.append((name, n, *[None] * (len(process.names) + 3)))
             else:
-                rows.append((name, n, *scores(process, letters, codes, labels)))
+                rows.append((name, n, *scores(seen, codes, labels)))
         columns = ["method", "n", *process.names, "mean", "least best", "leak"]
         tables.append(pd.DataFrame(rows, columns=columns))
         show(tables[-1], title)
@@ -133,24 +134,19 @@ def trained(model: GPT2LMHeadModel, seed: int, latents: int, active: int) -> SAE
     return train_topk_sae(streams, 1_500, seed, metadata, latents=latents, active=active)
 
 
-def bound(process: Process, letters: list[np.ndarray], codes: list[csr_matrix]) -> list[float]:
+def bound(seen: list[Targets], codes: list[csr_matrix]) -> list[float]:
     """R^2 of each component's belief from all latents at once."""
-    dense, spoken = [own.toarray() for own in codes], [process.spoken(own) for own in letters]
+    train, test = (own.toarray() for own in codes)
     return [
-        heldout_r2(dense[0], own.belief, dense[1], test.belief)
-        for own, test in zip(*spoken, strict=True)
+        heldout_r2(train, one.values, test, other.values)
+        for one, other in zip(seen[0].factors, seen[1].factors, strict=True)
     ]
 
 
-def scores(
-    process: Process, letters: list[np.ndarray], codes: list[csr_matrix], labels: np.ndarray
-) -> list[float]:
-    """Each component's R^2, their mean, the worst of those of best clusters, the largest leak."""
-    of_letters = [lambda some, own=own: own[:, some] for own in codes]
-    found = recover(
-        process, letters[0], of_letters[0], letters[1], of_letters[1], labels, NO_ELBOWS,
-        lambda *_: None,
-    )  # fmt: skip
+def scores(seen: list[Targets], codes: list[csr_matrix], labels: np.ndarray) -> list[float]:
+    """Each component's R^2, their mean, the least of those of best clusters, the largest leak."""
+    train, test = (lambda some, own=own: own[:, some] for own in codes)
+    found = recover(seen[0], train, seen[1], test, labels, NO_ELBOWS, lambda *_: None)
     said, best = summary(found), found[["r2", "leak"]].max(axis=1).min()
     return [*found["r2"], said["mean_r2"], best, said["max_leak"]]
 

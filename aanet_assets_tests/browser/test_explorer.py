@@ -1,16 +1,13 @@
 """The page of `aanet serve` as a person uses it."""
 
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from aanet_assets.explore.opened import open_study
 from aanet_assets.explore.server import Explorer
-from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.explore.texts import active_text, silent_text
 
 if TYPE_CHECKING:
@@ -23,19 +20,11 @@ def expect(locator):
     return expecting(locator)
 
 
-@pytest.fixture(scope="module")
-def server(finished: Finished) -> Iterator[Explorer]:
-    with Explorer(open_study(finished.study), 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
 @pytest.fixture
-def shown(browser: "Browser", server: Explorer) -> Iterator["Page"]:
+def shown(browser: "Browser", explorer: Explorer) -> Iterator["Page"]:
     """The page; nothing may go wrong in its script, and nothing comes from elsewhere."""
     page, errors = browser.new_page(viewport={"width": 1300, "height": 1000}), []
-    url = f"http://127.0.0.1:{server.server_port}/"
+    url = f"http://127.0.0.1:{explorer.server_port}/"
 
     def elsewhere(asked: str) -> None:
         if not asked.startswith((url, "data:")):
@@ -52,9 +41,9 @@ def shown(browser: "Browser", server: Explorer) -> Iterator["Page"]:
 
 
 def test_a_prompt_is_coloured_and_drawn_token_by_token(
-    shown: "Page", server: Explorer, tmp_path: Path
+    shown: "Page", explorer: Explorer, tmp_path: Path
 ) -> None:
-    simplex = server.study.simplex(7, 0)
+    simplex = explorer.study.simplex(7, 0)
     text = active_text(simplex)
     active = int(simplex.project(text)["active"].sum())
     expect(shown.locator("#cluster")).to_have_value("0")
@@ -68,8 +57,8 @@ def test_a_prompt_is_coloured_and_drawn_token_by_token(
     shown.screenshot(path=tmp_path / "explorer.png", full_page=True)
 
 
-def test_the_point_is_dragged_and_moved_by_keys(shown: "Page", server: Explorer) -> None:
-    simplex = server.study.simplex(7, 0)
+def test_the_point_is_dragged_and_moved_by_keys(shown: "Page", explorer: Explorer) -> None:
+    simplex = explorer.study.simplex(7, 0)
     text = active_text(simplex)
     shown.locator("#text").fill(text)
     point, rows = shown.locator("#simplex .point"), shown.locator("#next tbody tr")
@@ -102,9 +91,9 @@ def test_the_point_is_dragged_and_moved_by_keys(shown: "Page", server: Explorer)
     expect(shown.locator("#edit")).to_contain_text("(0.00, 1.00, 0.00)")
 
 
-def test_lines_and_tetrahedra_are_drawn_too(shown: "Page", server: Explorer) -> None:
+def test_lines_and_tetrahedra_are_drawn_too(shown: "Page", explorer: Explorer) -> None:
     for cluster, k, edges in (("3", "2", 1), ("1", "4", 6)):
-        text = active_text(server.study.simplex(7, int(cluster), int(k)))
+        text = active_text(explorer.study.simplex(7, int(cluster), int(k)))
         shown.locator("#cluster").select_option(cluster)
         shown.locator("#k").select_option(k)
         shown.locator("#text").fill(text)
@@ -115,10 +104,10 @@ def test_lines_and_tetrahedra_are_drawn_too(shown: "Page", server: Explorer) -> 
     expect(shown.locator("#edit")).to_contain_text("(0.00, 0.00, 0.00, 1.00)")
 
 
-def test_what_is_wrong_is_a_sentence_on_the_page(shown: "Page", server: Explorer) -> None:
+def test_what_is_wrong_is_a_sentence_on_the_page(shown: "Page", explorer: Explorer) -> None:
     problem = shown.locator("#problem")
     expect(problem).to_have_text("type a prompt")
-    shown.locator("#text").fill(silent_text(server.study.simplex(7, 0)))
+    shown.locator("#text").fill(silent_text(explorer.study.simplex(7, 0)))
     expect(problem).to_have_text("The cluster is active at no token of this prompt.")
     expect(shown.locator("#simplex .dot")).to_have_count(0)
     expect(shown.locator("#next tbody tr")).to_have_count(0)

@@ -1,5 +1,8 @@
 """Damaged verdicts and funnels."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -56,12 +59,17 @@ def test_k_and_category_of_a_selected_cluster(study: Study, column: str, value: 
     assert "cluster 0: k " in said
 
 
+def one_more(column: str, row: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """What raises one number of a table by one."""
+    return lambda frame: frame.assign(**{column: frame[column] + (np.arange(len(frame)) == row)})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         put("remaining", 6, row=5),
-        put("failed_cumulative", 2, row=3),
-        put("failed_here", 3, row=3),
+        one_more("failed_cumulative", row=3),
+        one_more("failed_here", row=3),
         lambda frame: frame.iloc[:0],
     ],
     ids=["rises", "does not add up", "counts others", "is empty"],

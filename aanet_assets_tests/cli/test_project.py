@@ -104,11 +104,21 @@ def test_a_process_of_a_file_becomes_a_study_like_the_toys(empty: Path) -> None:
     assert same.items() <= study.model_dump().items()
 
 
+def test_a_process_of_a_class_becomes_a_study_named_after_its_module(empty: Path) -> None:
+    said("init", code=0)
+    text = toy_study("processes.own:Mine", 1, Path("data/inputs/own"))
+    (empty / "studies/own.py").write_text(text)
+    study = load_study_file(empty / "studies/own.py")
+    assert (study.name, study.n_clusters, study.process) == ("own", (1, 2), "processes.own:Mine")
+    assert study.shown_n_clusters == 1
+
+
 def test_a_process_that_is_none_is_refused_before_any_work(empty: Path) -> None:
     said("init", code=0)
     (empty / "own.json").write_text("{")
     assert "own.json is no JSON" in said("train-toy", "--process", "own.json", code=1)
     assert "is not there" in said("train-toy", "--process", "no.json", code=1)
+    assert "write the class Such into" in said("train-toy", "--process", "no:Such", code=1)
     assert "union7, union22" in said("train-toy", "--process", "union8", code=1)
     shutil.copy(PROJECT / "data/inputs/processes/benchmarks.json", empty / "Own 2.json")
     assert "Rename the file" in said("train-toy", "--process", "Own 2.json", code=1)

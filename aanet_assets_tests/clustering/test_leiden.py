@@ -1,6 +1,7 @@
 """The backbone against its definition, pair by pair; communities against planted groups."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -55,7 +56,9 @@ def test_a_number_of_communities_that_there_is_not_is_refused() -> None:
 
 
 @pytest.mark.parametrize("pairs", ["together", "apart"])
-def test_the_backbone_is_its_definition(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backbone_is_its_definition(
+    pairs: Literal["together", "apart"], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cooccurrence, "BLOCK_PAIRS", 40)
     rng = np.random.default_rng(3)
     codes = (rng.uniform(size=(400, 12)) < rng.uniform(0.02, 0.4, 12)).astype(np.float32)

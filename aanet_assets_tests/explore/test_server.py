@@ -2,32 +2,20 @@
 
 import http.client
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aanet_assets.explore.opened import open_study
 from aanet_assets.explore.server import Explorer
-from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.explore.texts import active_text
 
 
-@pytest.fixture(scope="module")
-def server(finished: Finished) -> Iterator[Explorer]:
-    with Explorer(open_study(finished.study), 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
 def ask(
-    server: Explorer, path: str, content: Any = None, method: str = "POST", **headers: str
+    explorer: Explorer, path: str, content: Any = None, method: str = "POST", **headers: str
 ) -> tuple[int, Any]:
     """Status and content of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection = http.client.HTTPConnection("127.0.0.1", explorer.server_port)
     kind = {"Content-Type": "application/json"}
     connection.request(method, path, json.dumps(content), {**kind, **headers})
     answer = connection.getresponse()
@@ -40,20 +28,20 @@ def asking(text: str, /, **changes: Any) -> dict[str, Any]:
     return {"n": 7, "cluster": 0, "k": None, "text": text} | changes
 
 
-def test_it_listens_on_this_machine_alone(server: Explorer) -> None:
-    assert server.server_address[0] == "127.0.0.1"
+def test_it_listens_on_this_machine_alone(explorer: Explorer) -> None:
+    assert explorer.server_address[0] == "127.0.0.1"
     # A name that leads here by another site's trick.
-    port = server.server_port
+    port = explorer.server_port
     for path, method in (("/api/study", "GET"), ("/api/project", "POST")):
-        status, found = ask(server, path, asking("a1"), method, Host=f"evil.example:{port}")
+        status, found = ask(explorer, path, asking("a1"), method, Host=f"evil.example:{port}")
         assert (status, found["error"]) == (403, f"this server answers as 127.0.0.1:{port} only")
     wrong = {"Content-Type": "text/plain"}
-    status, found = ask(server, "/api/project", asking("a1"), **wrong)
+    status, found = ask(explorer, "/api/project", asking("a1"), **wrong)
     assert (status, found["error"]) == (400, "the request is no JSON object")
 
 
-def test_it_tells_the_clusterings(server: Explorer) -> None:
-    status, found = ask(server, "/api/study", method="GET")
+def test_it_tells_the_clusterings(explorer: Explorer) -> None:
+    status, found = ask(explorer, "/api/study", method="GET")
     assert status == 200
     assert found == {
         "study": "small",
@@ -65,10 +53,10 @@ def test_it_tells_the_clusterings(server: Explorer) -> None:
     }
 
 
-def test_tokens_and_edits_are_those_of_the_simplex(server: Explorer) -> None:
-    simplex = server.study.simplex(7, 0)
+def test_tokens_and_edits_are_those_of_the_simplex(explorer: Explorer) -> None:
+    simplex = explorer.study.simplex(7, 0)
     text = active_text(simplex)
-    status, found = ask(server, "/api/project", asking(text))
+    status, found = ask(explorer, "/api/project", asking(text))
     expected = simplex.project(text)
     assert status == 200
     assert found["k"] == 3
@@ -78,7 +66,7 @@ def test_tokens_and_edits_are_those_of_the_simplex(server: Explorer) -> None:
     np.testing.assert_allclose(own, active[["b_1", "b_2", "b_3"]], atol=1e-5)
     assert [one["start"] for one in found["tokens"]][:2] == [None, 0]
     b = [0.2, 0.3, 0.5]
-    status, found = ask(server, "/api/put", asking(text, b=b))
+    status, found = ask(explorer, "/api/put", asking(text, b=b))
     changes = simplex.put(text, b).set_index("token")
     assert status == 200
     assert len(found["tokens"]) == 12
@@ -99,40 +87,40 @@ def test_tokens_and_edits_are_those_of_the_simplex(server: Explorer) -> None:
     ],
 )
 def test_mistakes_are_answered_by_a_sentence(
-    server: Explorer, path: str, changes: dict, sentence: str
+    explorer: Explorer, path: str, changes: dict, sentence: str
 ) -> None:
-    status, found = ask(server, path, asking("a1 a2", **changes))
+    status, found = ask(explorer, path, asking("a1 a2", **changes))
     assert status == 400
     assert sentence in found["error"]
 
 
-def test_what_it_does_not_know_is_said(server: Explorer) -> None:
-    assert ask(server, "/elsewhere", method="GET")[0] == 404
-    assert ask(server, "/api/elsewhere", {})[0] == 404
+def test_what_it_does_not_know_is_said(explorer: Explorer) -> None:
+    assert ask(explorer, "/elsewhere", method="GET")[0] == 404
+    assert ask(explorer, "/api/elsewhere", {})[0] == 404
     for _ in range(10):
         # All of it is taken in, so that the answer is heard each time.
-        status, found = ask(server, "/api/project", {"text": "a" * 2**22})
+        status, found = ask(explorer, "/api/project", {"text": "a" * 2**22})
         assert status == 413
         assert "4,194,316 bytes; at most 1,048,576 are taken" in found["error"]
 
 
 def test_a_fault_of_its_own_is_said_and_leaves_it_running(
-    server: Explorer, monkeypatch: pytest.MonkeyPatch
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(type(server.study), "simplex", lambda *_: 1 / 0)
-        status, found = ask(server, "/api/project", asking("a1", cluster=2, k=4))
+        patch.setattr(type(explorer.study), "simplex", lambda *_: 1 / 0)
+        status, found = ask(explorer, "/api/project", asking("a1", cluster=2, k=4))
     assert status == 500
     assert found["error"].startswith("the server failed (ZeroDivisionError: division by zero)")
-    assert ask(server, "/api/project", asking("a1", cluster=2, k=4))[0] == 200
+    assert ask(explorer, "/api/project", asking("a1", cluster=2, k=4))[0] == 200
 
 
 @pytest.mark.parametrize(("error", "is_news"), [(BrokenPipeError(), False), (OSError(), True)])
 def test_a_browser_that_leaves_is_no_news(
-    server: Explorer, capsys: pytest.CaptureFixture[str], error: OSError, is_news: bool
+    explorer: Explorer, capsys: pytest.CaptureFixture[str], error: OSError, is_news: bool
 ) -> None:
     try:
         raise error
     except OSError:
-        server.handle_error(None, ("127.0.0.1", 1))
+        explorer.handle_error(None, ("127.0.0.1", 1))
     assert ("Traceback" in capsys.readouterr().err) is is_news

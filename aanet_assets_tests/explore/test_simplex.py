@@ -200,6 +200,25 @@ def test_steering_runs_the_upper_layers_on_the_edited_stream(simplex: Simplex, t
     assert simplex.steer(text, 1, 0.0)["change"].abs().max() < 1e-6
 
 
+def test_an_edit_runs_the_lower_layers_once_per_text(
+    simplex: Simplex, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, runs = simplex._reader, []
+    expected = simplex.steer(text, 1)
+    plain, residuals = reader.upper.residual, reader._residuals
+    monkeypatch.setattr(reader.upper, "residual", lambda ids: runs.append("again") or plain(ids))
+    monkeypatch.setattr(reader, "_residuals", lambda all: runs.append("once") or residuals(all))
+    reader._last = None
+    simplex.project(text)
+    pd.testing.assert_frame_equal(simplex.steer(text, 1), expected)
+    simplex.put(text, (1, 0, 0))
+    assert runs == ["once"]
+    # Another text is another one.
+    short = text.rsplit(" ", 2)[0]
+    assert len(simplex.project(short)) < len(simplex.project(text))
+    assert runs == ["once"] * 3
+
+
 def test_a_token_put_at_a_vertex_is_one_that_was_steered_there(simplex: Simplex, text: str) -> None:
     steered = simplex.steer(text, 2).set_index("token")
     there = simplex.put(text, (0, 0, 1)).set_index("token").loc[steered.index]
@@ -238,8 +257,8 @@ def test_a_file_of_a_simplex_needs_no_study(
 
 
 def test_the_residual_stream_alone_gives_the_same_as_the_text(simplex: Simplex, text: str) -> None:
-    (chunk,) = simplex._reader.chunks([text])
-    (stream,) = simplex._reader.streams([chunk])
+    (residual,) = simplex._reader.read(text).residuals
+    stream = simplex._reader.as_sae_reads(residual)
     found, expected = simplex.project_residual(stream), simplex.project(text)
     pd.testing.assert_frame_equal(found[1:], expected[found.columns][1:])
     with pytest.raises(ValueError, match=re.escape("shape (3, 5); it must be (tokens, 64)")):

@@ -97,9 +97,9 @@ def test_the_guides_study_has_the_guides_settings() -> None:
     aanet = study.aanet
     assert (aanet.widths, aanet.noise, aanet.simplex_scale) == ((64, 32), 0.05, 1.0)
     assert (aanet.recon_weight, aanet.archetypal_weight, aanet.extrema_weight) == (1, 4, 2)
-    assert (aanet.lr, aanet.weight_decay, aanet.clip_norm) == (0.0025, 1e-5, 1.0)
+    assert (aanet.weight_decay, aanet.clip_norm) == (1e-5, 1.0)
     assert (aanet.plateau_factor, aanet.plateau_patience, aanet.min_lr) == (0.5, 30, 1e-6)
-    assert (aanet.schedule, aanet.max_steps, aanet.smoothing_window) == ("cosine", 900, 20)
+    assert aanet.smoothing_window == 20
     assert (aanet.stop_patience, aanet.stop_min_delta, aanet.seed) == (250, 1e-6, 43)
     assert (study.extrema.knn, study.extrema.max_rows) == (150, 1000)
     assert (study.refit.mode, study.refit.extrema.max_rows) == ("retrain", 10_000)

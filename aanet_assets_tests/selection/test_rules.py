@@ -12,8 +12,8 @@ from aanet_assets.selection.categories import categorise, limits_of
 from aanet_assets.selection.filters import select_clusters
 from aanet_assets.selection.quality import failures_of, rules_in_use
 from aanet_assets.selection.rules import MODES, Category, Rule
-from aanet_assets.steps.belief import FUNCTIONAL_EVIDENCE
 from aanet_assets.steps.evidence import EVIDENCE
+from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings

@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 from aanet_assets.study.settings import (
     AANetSettings,
     RowSettings,
-    parse_manual_clusters,
-    parse_manual_k,
 )
 from aanet_assets.study.study import Activations
 from aanet_assets_tests.small import small_study

@@ -273,12 +273,13 @@ def product_joint(letters):
 def test_a_product_has_the_beliefs_and_predictions_of_all_its_chains(letters):
     joint = product_joint(letters)
     total = sum(joint.values())
-    for part, spoken in enumerate(PRODUCT.spoken(np.array([letters]))):
+    for part, factor in enumerate(PRODUCT.targets(np.array([letters])).factors):
         marginal = np.zeros(CHAINS[part][0])
         for pair, probability in joint.items():
             marginal[pair[part]] += probability / total
-        np.testing.assert_array_equal(spoken.tokens, np.arange(len(letters)))
-        np.testing.assert_allclose(spoken.belief[-1], marginal, atol=1e-12)
+        assert factor.known.all()
+        assert (factor.name, factor.true_k) == (PRODUCT.names[part], CHAINS[part][0])
+        np.testing.assert_allclose(factor.values[-1], marginal, atol=1e-12)
     expected = [sum(product_joint([*letters, v]).values()) / total for v in range(6)]
     np.testing.assert_allclose(PRODUCT.predictive(np.array([letters]))[0, -1], expected, atol=1e-12)
     first = [sum(product_joint([v]).values()) for v in range(6)]
@@ -291,7 +292,7 @@ def test_the_letters_of_a_product_say_each_components_symbol():
     assert len(PRODUCT5.letters) == 4 * 4 * 3 * 3 * 3
     assert [c.true_k for c in PRODUCT5.components] == [None, None, 3, 3, 3]
     with pytest.raises(ValueError, match="letters 0 to 5"):
-        PRODUCT.spoken(np.array([[6]]))
+        PRODUCT.targets(np.array([[6]]))
 
 
 def test_letters_of_a_product_come_as_often_as_predicted_and_cost_its_bayes_loss():
@@ -303,17 +304,3 @@ def test_letters_of_a_product_come_as_often_as_predicted_and_cost_its_bayes_loss
     cost = -np.log(np.take_along_axis(predicted, letters[:, 1:, None], axis=-1))
     assert cost.mean() == pytest.approx(PRODUCT.bayes_loss(letters[:, :-1]), abs=0.01)
     np.testing.assert_array_equal(letters, PRODUCT.sample(20_000, 8, seed=2))
-
-
-def test_components_of_a_union_speak_at_tokens_of_their_own():
-    letters = UNION7.sample(50, 16, seed=6)
-    beliefs = UNION7.beliefs(letters)
-    spoken = UNION7.spoken(letters)
-    everything = np.concatenate([own.tokens for own in spoken])
-    np.testing.assert_array_equal(np.sort(everything), np.arange(letters.size))
-    for i, own in enumerate(spoken):
-        assert (beliefs.component.ravel()[own.tokens] == i).all()
-        states = own.belief.shape[1]
-        np.testing.assert_array_equal(
-            own.belief, beliefs.belief.reshape(letters.size, -1)[own.tokens, :states]
-        )

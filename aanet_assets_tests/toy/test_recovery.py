@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 from aanet_assets.toy.picture import write_recovery_plot
 from aanet_assets.toy.process import UNION7, ProductProcess, UnionProcess, mess, tom_quantum
 from aanet_assets.toy.recovery import COLUMN_TYPES, recover, summary
-from aanet_assets.toy.scores import heldout_r2, letter_r2, vertex_beliefs
+from aanet_assets.toy.scores import heldout_r2, token_r2, vertex_beliefs
 
 LETTERS = {"train": UNION7.sample(2_500, 16, seed=0), "heldout": UNION7.sample(2_500, 16, seed=1)}
 CLUSTER_OF_COMPONENT = np.array([4, 2, 0, 6, 1, 3, 5])
@@ -57,10 +57,9 @@ def true_coordinates(cluster_id, k):
 
 def recovered(codes_train=None, codes_heldout=None, labels=LABELS, table=None, found=None):
     return recover(
-        UNION7,
-        LETTERS["train"],
+        UNION7.targets(LETTERS["train"]),
         codes_of(planted(LETTERS["train"]) if codes_train is None else codes_train),
-        LETTERS["heldout"],
+        UNION7.targets(LETTERS["heldout"]),
         codes_of(planted(LETTERS["heldout"]) if codes_heldout is None else codes_heldout),
         labels,
         elbows() if table is None else table,
@@ -123,6 +122,12 @@ def test_a_component_without_a_cluster_counts_zero():
     assert summary(table)["mean_r2"] == pytest.approx(6 / 7)
 
 
+def test_a_single_cluster_leaks_nowhere():
+    table = recovered(labels=np.zeros(28, dtype=np.int64), table=elbows(1), found=lambda *_: None)
+    assert table["leak"].isna().all()
+    assert set(summary(table)) == {"mean_r2", "mean_token_r2"}
+
+
 def test_a_split_component_leaks_into_its_other_cluster():
     labels = LABELS.copy()
     labels[1] = 7  # one of the first component's latents gets a cluster of its own
@@ -152,18 +157,24 @@ def test_no_aanet_means_no_simplex_scores():
 
 
 def test_codes_and_letters_must_match():
-    with pytest.raises(ValueError, match="training codes have 39999 rows for 40000 letters"):
+    with pytest.raises(ValueError, match="training codes have 39999 rows for 40000 tokens"):
         recovered(planted(LETTERS["train"])[:-1])
 
 
 def test_a_component_that_never_speaks_is_named():
     one = UNION7.beliefs(LETTERS["train"]).component[:, 0] == 0
     letters = LETTERS["train"][one][:1, :2]
+    seen = UNION7.targets(letters), codes_of(planted(letters))
     with pytest.raises(ValueError, match="use more documents"):
-        recover(
-            UNION7, letters, codes_of(planted(letters)), letters, codes_of(planted(letters)),
-            LABELS, elbows(), true_coordinates,
-        )  # fmt: skip
+        recover(*seen, *seen, LABELS, elbows(), true_coordinates)
+
+
+def test_what_is_the_same_everywhere_cannot_be_recovered():
+    train = UNION7.targets(LETTERS["train"])
+    flat = train.factors[0]._replace(values=np.ones_like(train.factors[0].values))
+    seen = train._replace(factors=[flat]), codes_of(planted(LETTERS["train"]))
+    with pytest.raises(ValueError, match=r"mess3_a is the same at all .* nothing to recover"):
+        recover(*seen, *seen, LABELS, elbows(), true_coordinates)
 
 
 @settings(max_examples=20, deadline=None)
@@ -178,6 +189,20 @@ def test_heldout_r2_is_that_of_a_linear_regression(seed, features, outputs):
     assert heldout_r2(x, y, x_test, y_test) == pytest.approx(expected)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_token_r2_is_that_of_a_regression_on_which_token_it_is(seed):
+    rng = np.random.default_rng(seed)
+    ids, ids_test = np.append(rng.integers(0, 5, 40), range(5)), rng.integers(0, 5, 30)
+    y, y_test = rng.normal(size=(45, 2)) + ids[:, None], rng.normal(size=(30, 2))
+    expected = heldout_r2(np.eye(5)[ids], y, np.eye(5)[ids_test], y_test)
+    assert token_r2(ids, y, ids_test, y_test) == pytest.approx(expected)
+    # Of a token that training never showed, the mean is all that is known.
+    new = np.full(30, 9)
+    expected = heldout_r2(np.zeros((45, 0)), y, np.zeros((30, 0)), y_test)
+    assert token_r2(ids, y, new, y_test) == pytest.approx(expected)
+
+
 def test_vertex_beliefs_against_a_slow_version():
     rng = np.random.default_rng(0)
     coordinates, belief = rng.dirichlet(np.ones(3), 500), rng.dirichlet(np.ones(3), 500)
@@ -190,7 +215,7 @@ def test_vertex_beliefs_against_a_slow_version():
 def test_the_picture_is_a_png_and_always_the_same(tmp_path, perfect):
     paths = [tmp_path / name for name in ("one.png", "two.png")]
     for path in paths:
-        write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, true_coordinates)
+        write_recovery_plot(path, UNION7.targets(LETTERS["heldout"]), perfect, true_coordinates)
     first, second = (path.read_bytes() for path in paths)
     assert first.startswith(b"\x89PNG")
     assert len(first) > 50_000
@@ -199,51 +224,38 @@ def test_the_picture_is_a_png_and_always_the_same(tmp_path, perfect):
 
 def test_the_picture_survives_missing_aanets_and_missing_triangles(tmp_path, perfect):
     path = tmp_path / "recovery.png"
-    write_recovery_plot(path, UNION7, LETTERS["heldout"], perfect, lambda cluster_id, k: None)
+    write_recovery_plot(
+        path, UNION7.targets(LETTERS["heldout"]), perfect, lambda cluster_id, k: None
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
     path.unlink()
     process = UnionProcess([mess(2, 0.1, 0.8), tom_quantum(1.0, 3.0)], 0.1)
     letters = process.sample(10, 4, seed=0)
-    write_recovery_plot(path, process, letters, perfect.iloc[:0], lambda cluster_id, k: None)
+    write_recovery_plot(
+        path, process.targets(letters), perfect.iloc[:0], lambda cluster_id, k: None
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_components_that_all_speak_are_recovered_at_all_tokens(tmp_path):
     process = ProductProcess([mess(3, 0.05, 0.7), mess(2, 0.1, 0.8), tom_quantum(1.0, 3.0)])
-    letters = [process.sample(1_500, 8, seed=seed) for seed in (0, 1)]
+    train, heldout = (process.targets(process.sample(1_500, 8, seed=seed)) for seed in (0, 1))
 
-    def codes(part):
+    def codes(targets):
         # The second component's belief is in the latents of the third, too: that is a leak.
-        a, b, c = (spoken.belief for spoken in process.spoken(part))
-        mixed = c[:, 1:] + 2 * b[:, :1]
-        return csr_matrix(np.column_stack([b, a, mixed]))
-
-    both = [codes(part) for part in letters]
-    labels = np.array([0, 0, 1, 1, 1, 2, 2])
-    coordinates = process.spoken(letters[1])[0].belief
+        a, b, c = (factor.values for factor in targets.factors)
+        return codes_of(csr_matrix(np.column_stack([b, a, c[:, 1:] + 2 * b[:, :1]])))
 
     def found(cluster_id, k):
-        return (np.arange(letters[1].size), coordinates) if (cluster_id, k) == (1, 3) else None
+        belief = heldout.factors[0].values
+        return (np.arange(len(belief)), belief) if (cluster_id, k) == (1, 3) else None
 
-    table = recover(
-        process, letters[0], codes_of(both[0]), letters[1], codes_of(both[1]), labels, elbows(3),
-        found,
-    )  # fmt: skip
+    labels = np.array([0, 0, 1, 1, 1, 2, 2])
+    table = recover(train, codes(train), heldout, codes(heldout), labels, elbows(3), found)
     assert list(table["cluster_id"]) == [1, 0, 2]
     np.testing.assert_allclose(table["r2"][:2], 1, atol=1e-9)
     assert 0.2 < table["leak"][1] < 0.95
     assert table["barycentric_r2"][0] == pytest.approx(1)
-    spoken = [process.spoken(part)[0].belief for part in letters]
-    one_hot = [np.eye(len(process.letters))[part.ravel()] for part in letters]
-    expected = heldout_r2(one_hot[0], spoken[0], one_hot[1], spoken[1])
-    assert table["token_r2"][0] == pytest.approx(expected)
     path = tmp_path / "recovery.png"
-    write_recovery_plot(path, process, letters[1], table, found)
+    write_recovery_plot(path, heldout, table, found)
     assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_letter_that_training_lacks_has_the_mean_of_all():
-    y = np.array([[0.0], [2.0], [4.0]])
-    # Means: letter 0 has 1, letter 1 has 4, letter 2 that of all, 2.
-    found = letter_r2(np.array([0, 0, 1]), y, np.array([0, 1, 2]), np.array([[1.0], [4.0], [5.0]]))
-    assert found == pytest.approx(1 - 9 / np.square(np.array([1, 4, 5]) - 10 / 3).sum())

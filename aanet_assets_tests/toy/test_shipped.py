@@ -64,8 +64,8 @@ def test_its_clusters_are_the_components(model, sae):
     )
     codes_of = [lambda latents, own=own: own[:, latents] for own in codes]
     table = recover(
-        UNION7, letters[0], codes_of[0], letters[1], codes_of[1], labels, no_elbows,
-        lambda c, k: None,
+        UNION7.targets(letters[0]), codes_of[0], UNION7.targets(letters[1]), codes_of[1], labels,
+        no_elbows, lambda c, k: None,
     )  # fmt: skip
     assert sorted(table["cluster_id"]) == list(range(7))
     assert summary(table)["mean_r2"] > 0.93
@@ -117,8 +117,8 @@ def test_what_latents_do_tells_the_parts_of_the_product_apart():
     )
     codes_of = [lambda latents, own=own: own[:, latents] for own in codes]
     table = recover(
-        PRODUCT5, letters[0], codes_of[0], letters[1], codes_of[1], labels, no_elbows,
-        lambda c, k: None,
+        PRODUCT5.targets(letters[0]), codes_of[0], PRODUCT5.targets(letters[1]), codes_of[1],
+        labels, no_elbows, lambda c, k: None,
     )  # fmt: skip
     assert table["r2"].min() > 0.9
     assert summary(table)["mean_r2"] > 0.95

@@ -1,5 +1,6 @@
 """Checks of what only studies with a known answer have: the drawn corpus, and the recovery."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pyarrow.parquet as pq
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.toy.corpus import ROWS_PER_GROUP
-from aanet_assets.toy.process import Process
+from aanet_assets.toy.own_process import KnownProcess
 
 _SCORES = ("r2", "token_r2", "leak", "barycentric_r2", "vertex_purity")
 
 
-def check_corpus(path: Path, process: Process, documents: int, length: int) -> list[Finding]:
+def check_corpus(path: Path, process: KnownProcess, documents: int, length: int) -> list[Finding]:
     """Check a corpus of `documents` documents of `length` letters each."""
     with pq.ParquetFile(path) as file:
         found = file.metadata.num_rows
@@ -35,17 +36,17 @@ def check_corpus(path: Path, process: Process, documents: int, length: int) -> l
     ]
 
 
-def check_recovery(table: pd.DataFrame, process: Process) -> list[Finding]:
-    """Check the table of what was recovered at one n."""
+def check_recovery(table: pd.DataFrame, names: Sequence[str]) -> list[Finding]:
+    """Check the table of what was recovered at one n; `names` are those of the components."""
     scores = table[list(_SCORES)].to_numpy(dtype=np.float64)
     wrong = int(((scores > 1) | np.isinf(scores)).sum())
     unmeasured = int(np.isnan(scores[:, 1]).sum())
     return [
         Finding(
             "complete",
-            list(table["component"]) == list(process.names),
+            list(table["component"]) == list(names),
             f"{len(table)} components have a row ({listed(table['component'], 20)}), "
-            f"{len(process.names)} expected: {listed(process.names, 20)}",
+            f"{len(names)} expected: {listed(names, 20)}",
         ),
         Finding(
             "scores",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from aanet_assets.selection.enclosing import enclosing_simplex, extreme_points
+from aanet_assets.aanet.enclosing import enclosing_simplex, extreme_points
 from aanet_assets.study.settings import TrustSettings
 
 TRUST = TrustSettings()

@@ -29,9 +29,18 @@ def enclosing_simplex(
     Raises:
         ValueError: fewer points than vertices, or points that do not span their space.
     """
+    return _homogeneous(points) @ enclosing_map(points, weight, smoothing)[0]
+
+
+def enclosing_map(
+    points: Float[np.ndarray, "points d"], weight: float, smoothing: float
+) -> tuple[Float[np.ndarray, "k k"], bool]:
+    """What gives the coordinates of `enclosing_simplex` for any (point, 1), and whether the search
+    for it came to its end.
+    """
     n, d = points.shape
     k = d + 1
-    homogeneous = np.column_stack([points, np.ones(n)])
+    homogeneous = _homogeneous(points)
     if np.linalg.matrix_rank(homogeneous) < k:
         raise ValueError(f"{n} points do not span {d} dimensions; a simplex there needs more")
     start = np.linalg.inv(homogeneous[extreme_points(homogeneous, k)].T)
@@ -47,11 +56,14 @@ def enclosing_simplex(
         log_volume = -np.linalg.slogdet(q)[1]
         if not np.isfinite(log_volume):
             return np.inf, np.zeros_like(rows)  # a step too far, which L-BFGS takes back
-        outside = np.maximum(-homogeneous @ q.T, 0)
-        hinge = np.where(outside < smoothing, outside**2 / (2 * smoothing), outside - smoothing / 2)
-        slope = -np.minimum(outside / smoothing, 1) * (weight / n)
-        value = log_volume + weight * hinge.sum() / n
-        gradient = slope.T @ homogeneous - np.linalg.inv(q).T
+        outside = homogeneous @ -q.T
+        np.maximum(outside, 0, out=outside)
+        # A coordinate that is x outside counts x^2 / (2 smoothing), beyond the smoothing linearly:
+        # c (x - c / 2) / smoothing with c = min(x, smoothing), whose slope is c / smoothing.
+        within = np.minimum(outside, smoothing)
+        hinge = np.vdot(within, outside) - np.vdot(within, within) / 2
+        value = log_volume + hinge * weight / (n * smoothing)
+        gradient = within.T @ homogeneous * (-weight / (n * smoothing)) - np.linalg.inv(q).T
         return float(value), (gradient[:-1] - gradient[-1]).ravel()
 
     found = minimize(
@@ -61,7 +73,11 @@ def enclosing_simplex(
         method="L-BFGS-B",
         options={"maxiter": MAX_ITERATIONS},
     )
-    return homogeneous @ whole(found.x).T
+    return whole(found.x).T, bool(found.success and np.isfinite(found.x).all())
+
+
+def _homogeneous(points: Float[np.ndarray, "points d"]) -> Float[np.ndarray, "points k"]:
+    return np.column_stack([points, np.ones(len(points))])
 
 
 def extreme_points(rows: Float[np.ndarray, "rows width"], count: int) -> Int[np.ndarray, " count"]:

@@ -1,0 +1,97 @@
+"""What the pages of the docs tell people to type: commands that there are, and code that runs."""
+
+import re
+import shlex
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from aanet_assets.activations import own_sae
+from aanet_assets.cli.commands import app
+from aanet_assets.orchestration.studies import study_names
+from aanet_assets.study.study import Study
+from aanet_assets.toy.components import Component
+from aanet_assets.toy.process import UnionProcess
+from aanet_assets.toy.process_file import process_of
+from aanet_assets_tests.conftest import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+OWN = {"mine", "mine_kmeans", "my_module", "nemo", "benchmarks"}
+"""Studies that a page has its readers write."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """What stands between fences."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each line of a page's `bash` blocks, without comments."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def takes(words: list[str]) -> None:
+    """Parse an `aanet` command, and do not run it."""
+    group: Any = typer.main.get_command(app)
+    study = group.commands[words[1]].make_context(words[1], words[2:]).params.get("study")
+    assert study is None or study.split("/")[0] in {*study_names(), *OWN, "STUDY"}, study
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_ones_that_there_are(page: Path) -> None:
+    targets = re.findall(r"^([a-z0-9]+):", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE)
+    for words in commands(page):
+        if words[0] == "make":
+            assert words[1] in targets, words
+        elif words[0] == "aanet":
+            takes(words)
+
+
+def test_what_needs_a_hub_says_so() -> None:
+    for line in "\n".join(blocks(PROJECT / "docs/gallery.md", "bash")).splitlines():
+        assert ("gpt2" in line or "gemma" in line) == ("needs a hub" in line), line
+
+
+def test_the_process_of_the_docs_filters_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    (code,) = [b for b in blocks(PROJECT / "docs/truth.md", "python") if "class MyProcess" in b]
+    (tmp_path / "my_module.py").write_text(code)
+    own = process_of("my_module:MyProcess")
+    move, emit = np.array([[0.95, 0.05], [0.05, 0.95]]), np.array([[0.9, 0.1], [0.1, 0.9]])
+    chain = Component("two", np.einsum("iv,ij->vij", emit, move), np.ones(2), np.full(2, 0.5), 2)
+    exact = UnionProcess([chain], 0.0)
+    letters = own.sample(5, 12, seed=1)
+    np.testing.assert_allclose(own.predictive(letters), exact.predictive(letters))
+    (found,), (expected,) = own.targets(letters).factors, exact.targets(letters).factors
+    np.testing.assert_allclose(found.values, expected.values)
+    assert found.true_k == 2
+    many = own.sample(4_000, 30, seed=2)
+    # Equal neighbours: 0.82 = P(equal states) of 0.9^2 + 0.1^2, and the rest of 2 x 0.9 x 0.1.
+    share = (many[:, 1:] == many[:, :-1]).mean()
+    assert share == pytest.approx(0.95 * 0.82 + 0.05 * 0.18, abs=0.005)
+
+
+def test_the_sae_of_the_docs_is_trained(
+    copied: Study, study_module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = blocks(PROJECT / "docs/train_sae.md", "python")
+    for old, new in (
+        ('"mine"', repr(study_module("documented"))),
+        ("sae_tokens=400_000", "sae_tokens=8_192"),
+        ("sae_steps=1_500", "sae_steps=60"),
+        ("data/inputs/my_sae", "my_sae"),
+    ):
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.setattr(own_sae, "_FRESH", 2_000)
+    monkeypatch.setattr(own_sae, "torch_threads", nullcontext)
+    exec(compile(code, "train_sae.md", "exec"), {})
+    assert Path("my_sae/cfg.json").is_file()
