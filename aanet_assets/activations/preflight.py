@@ -3,6 +3,7 @@
 import json
 import logging
 from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from aanet_assets.activations.sae import check_weights, parse_hook, read_config
@@ -26,6 +27,7 @@ def preflight(study: Study) -> None:
         ValueError: with what is wrong, the value, what is allowed and what to do.
         ConnectionError: the model, or a config, is on a hub that cannot be reached.
     """
+    _check_packages(study)
     _check_model_directory(study)
     _check_revisions(study)
     _check_device(study)
@@ -35,6 +37,15 @@ def preflight(study: Study) -> None:
         _check_corpus(study, _check_tokenizer(study))
     _check_files(study)
     _check_targets(study)
+
+
+def _check_packages(study: Study) -> None:
+    """Whether the packages are there that the study's clustering needs beside the product's."""
+    if study.clustering.method == "leiden" and find_spec("leidenalg") is None:
+        raise ValueError(
+            "clustering.method leiden needs the packages igraph and leidenalg: "
+            'pip install "aanet-assets[leiden]"'
+        )
 
 
 def _check_model_directory(study: Study) -> None:

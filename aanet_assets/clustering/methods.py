@@ -1,6 +1,5 @@
 """The clusterings: from decoder rows or affinities to one label per latent."""
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -217,11 +216,14 @@ def _nearest(
     step = rows_at_once(latents)
     columns, values = [], []
     for start in range(0, latents, step):
-        pairs = itertools.product(features, features)
-        squares = np.asarray(
-            sum(np.square(one[start : start + step] @ other.T) for one, other in pairs)
+        squares: np.ndarray = np.mean(
+            [
+                np.square(one[start : start + step] @ other.T)
+                for one in features
+                for other in features
+            ],
+            axis=0,
         )
-        squares = squares / len(features) ** 2
         nearest = np.sort(np.argpartition(-squares, most - 1, axis=1)[:, :most], axis=1)
         columns.append(nearest.astype(np.int32))
         values.append(np.take_along_axis(squares, nearest, axis=1).astype(np.float32))

@@ -51,7 +51,8 @@ def exact(directory: str, hook: Hook) -> tuple[np.ndarray, np.ndarray]:
             p = model(input_ids=chunk[None], use_cache=False).logits[0].softmax(-1)
             return torch.stack([p[:, group == GROUPS].sum(1) for group in range(20)], 1).log()
 
-        jacobian = torch.as_tensor(torch.autograd.functional.jacobian(gains, stream))
+        jacobian = torch.autograd.functional.jacobian(gains, stream)
+        assert isinstance(jacobian, Tensor)
         slopes += jacobian[:, :, 0, 1:].sum((0, 2)).double().numpy()
         prediction += gains(stream).exp()[1:].sum(0).double().numpy()
     return slopes / 4, prediction / 4
