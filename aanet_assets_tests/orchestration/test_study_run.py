@@ -288,6 +288,8 @@ def test_a_step_refuses_what_is_stale_and_says_what_to_run(
         {"method": "kmeans"},
         {"method": "k_subspaces"},
         {"method": "spectral_decoder"},
+        {"method": "spectral_effect"},
+        {"method": "leiden"},
         *(
             {"method": "spectral_cooccurrence", "cooccurrence": kind}
             for kind in ("jaccard", "dice", "overlap", "mutual_information")
