@@ -59,13 +59,13 @@ def plan(
 
 
 def _needed(study: Study, last: Step) -> list[Step]:
-    """A step and all that it is made from."""
-    found, ahead = {last}, [last]
+    """A step and all that it is made from; what only steps of other studies read is not."""
+    own, found, ahead = steps_of(study), {last}, [last]
     while ahead:
-        new = [read for read in read_by(ahead.pop()) if read not in found]
+        new = [read for read in read_by(ahead.pop()) if read in own and read not in found]
         found.update(new)
         ahead += new
-    return [step for step in steps_of(study) if step in found]
+    return [step for step in own if step in found]
 
 
 class Driver:

@@ -18,13 +18,15 @@ from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
 from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
 from aanet_assets.steps.activations import SHARD, activation_cache
-from aanet_assets.steps.clusters import cluster_rows, clustering
+from aanet_assets.steps.clusters import cluster_rows, clustering, latent_effects
 from aanet_assets.steps.ground_truth import recovery
 from aanet_assets.steps.metrics import CURVES, METRICS_CSV, analysis_plots, consolidated_metrics
+from aanet_assets.steps.predictions import token_groups
 from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.steps.vertices import refit_models, vertex_samples
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.records import Standing
+from aanet_assets.storage.step import Step
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.small import small_study
@@ -341,3 +343,14 @@ def test_stage1_mode_takes_the_models_of_stage1(stage1_mode) -> None:
         "nothing was trained"
     )
     assert load_aanet(taken)
+
+
+def test_what_only_steps_of_other_studies_read_is_not_asked_for() -> None:
+    """Clustering by effects reads groups of tokens; other clusterings do not."""
+
+    def asked(method: str) -> set[Step]:
+        study = small_study(clustering={"method": method})
+        return {partition.step for partition in plan(study, until=clustering.name)}
+
+    assert asked("kmeans").isdisjoint({token_groups, latent_effects})
+    assert asked("spectral_effect") >= {token_groups, latent_effects, clustering}

@@ -44,9 +44,14 @@ from aanet_assets_tests.small import small_study
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits a second before the next look."""
-    sleep = time.sleep
-    monkeypatch.setattr(submit.time, "sleep", lambda seconds: sleep(min(seconds, 0.05)))
+    """Nobody waits a second before the next look, nor for a daemon that is not there."""
+    sleep, looks = time.sleep, iter(range(2_000))
+
+    def briefly(seconds: float) -> None:
+        assert next(looks, None) is not None, "what was asked for is never made"
+        sleep(min(seconds, 0.05))
+
+    monkeypatch.setattr(submit.time, "sleep", briefly)
 
 
 def open_partitions(study: Study, todo: Sequence[Partition]) -> set[Partition]:
