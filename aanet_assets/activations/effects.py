@@ -41,7 +41,7 @@ def prediction_slopes(
         hook: where the stream is read.
         groups: the group of each token of the vocabulary.
         tokens: ids of the text.
-        special: positions that do not count.
+        special: positions that do not count: neither what is predicted there, nor the stream.
 
     Raises:
         ValueError: the model cannot be read, or lacks the layer.
@@ -80,7 +80,7 @@ def prediction_slopes(
             logits = model(input_ids=ids, use_cache=False).logits.float()
             probabilities = sums(logits)
             # Of a group of probability 0 the logarithm would have no slope.
-            gains = probabilities.clamp_min(torch.finfo().tiny).log().sum((0, 1))
+            gains = probabilities[counted].clamp_min(torch.finfo().tiny).log().sum(0)
             stream = seen.pop()
             own = [
                 torch.autograd.grad(gain, stream, retain_graph=True)[0][counted].double().sum(0)

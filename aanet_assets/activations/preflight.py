@@ -36,6 +36,7 @@ def preflight(study: Study) -> None:
         _check_sae(study, model)
         _check_corpus(study, _check_tokenizer(study))
     _check_files(study)
+    _check_process(study)
     _check_targets(study)
 
 
@@ -262,6 +263,18 @@ def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> 
     from aanet_assets.activations.supply import check_supply
 
     check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
+
+
+def _check_process(study: Study) -> None:
+    """That the process that the corpus is drawn from, or is compared with, can be used."""
+    if study.process is None:
+        return
+    from aanet_assets.toy.process_file import process_of
+
+    try:
+        process_of(study.process)
+    except ValueError as error:
+        raise ValueError(f"study {study.name!r}: {error}") from None
 
 
 def _check_targets(study: Study) -> None:

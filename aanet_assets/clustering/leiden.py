@@ -5,6 +5,7 @@ communities are those of Traag, Waltman and van Eck, "From Louvain to Leiden" (2
 constant Potts model: latents stay together where their mean affinity exceeds the resolution.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -99,7 +100,7 @@ def leiden(affinity: Affinity, n_clusters: int, seed: int) -> Int[np.ndarray, " 
     graph = igraph.Graph(len(affinity.apart), np.column_stack([edges.row, edges.col]))
     weights = edges.data.astype(float).tolist()
     low, high = LOWEST, 1.0
-    fewer, more = 0, graph.vcount()
+    fewer, more = 0, math.inf
     # Communities become more as the resolution rises, but for the luck of single searches.
     for _ in range(HALVINGS):
         resolution = float(np.sqrt(low * high))
@@ -117,7 +118,7 @@ def leiden(affinity: Affinity, n_clusters: int, seed: int) -> Int[np.ndarray, " 
             low, fewer = resolution, max(fewer, len(found))
         else:
             high, more = resolution, min(more, len(found))
-    nearest = f"{fewer} and {more}" if fewer else str(more)
+    nearest = " and ".join(str(number) for number in (fewer, more) if 0 < number < math.inf)
     raise ValueError(
         f"clustering.method leiden finds no resolution that gives {n_clusters} communities of "
         f"latents, only such as give {nearest}: take one of these for n_clusters"

@@ -74,6 +74,8 @@ def by_effect(study: Study) -> bool:
     kinds=("pytorch",),
     on_device=True,
     when=by_effect,
+    # 2: slopes of what is predicted at special tokens no longer count.
+    code_version="2",
     reads=(language_model, training_cache, token_groups),
     settings=("model", "revision", "dtype", "sae", "clustering.effect_tokens"),
     files=(EFFECTS,),

@@ -97,8 +97,9 @@ class Table:
     def rows(self, path: Path) -> pa.Table:
         """A Parquet file, as far as it has the table's columns.
 
-        An earlier version of the code may have written others: what it did not know is null, and
-        what is no longer known is left out.
+        An earlier version of the code may have written others: what it did not know is null, what
+        is no longer known is left out, and what it wrote as another type is null where its values
+        are none of today's type. Nothing else can have another type: `write` lets it not pass.
         """
         # Not read_table, which takes the name for a pattern.
         stored = pq.ParquetFile(path).read()

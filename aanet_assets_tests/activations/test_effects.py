@@ -14,8 +14,9 @@ from aanet_assets.activations.sae import Hook
 from aanet_assets_tests.activations.families import written
 from aanet_assets_tests.small import small_study
 
-TEXT = np.array([[3, 7, 1], [9, 2, 4]])
-SPECIAL = np.array([[True, False, False]] * 2)
+TEXT = np.array([[3, 7, 1, 5], [9, 2, 4, 8]])
+# What is predicted at the third token of the second chunk depends on the token before it.
+SPECIAL = np.array([[True, False, False, False], [True, False, True, False]])
 GROUPS = np.arange(50) % 20
 
 
@@ -41,7 +42,7 @@ def exact(directory: str, hook: Hook) -> tuple[np.ndarray, np.ndarray]:
     else:
         layer.register_forward_hook(after)
     slopes, prediction = np.zeros((20, 32)), np.zeros(20)
-    for chunk in torch.from_numpy(TEXT):
+    for chunk, counted in zip(torch.from_numpy(TEXT), ~SPECIAL, strict=True):
         put.clear()
         model(input_ids=chunk[None], use_cache=False)
         stream = seen[-1].detach()
@@ -53,9 +54,9 @@ def exact(directory: str, hook: Hook) -> tuple[np.ndarray, np.ndarray]:
 
         jacobian = torch.autograd.functional.jacobian(gains, stream)
         assert isinstance(jacobian, Tensor)
-        slopes += jacobian[:, :, 0, 1:].sum((0, 2)).double().numpy()
-        prediction += gains(stream).exp()[1:].sum(0).double().numpy()
-    return slopes / 4, prediction / 4
+        slopes += jacobian[counted][:, :, 0, counted].sum((0, 2)).double().numpy()
+        prediction += gains(stream).exp()[counted].sum(0).double().numpy()
+    return slopes / 5, prediction / 5
 
 
 @pytest.mark.parametrize("hook", [Hook(2, "post"), Hook(1, "pre")])
@@ -63,7 +64,7 @@ def exact(directory: str, hook: Hook) -> tuple[np.ndarray, np.ndarray]:
 def test_slopes_are_derivatives_of_all_predictions(family: str, hook: Hook, tmp_path: Path) -> None:
     _, directory = written(tmp_path, family)
     study = small_study(
-        model=directory, cache={"seq_len": 3, "batch_chunks": 1, "tokens_per_shard": 6}
+        model=directory, cache={"seq_len": 4, "batch_chunks": 1, "tokens_per_shard": 8}
     )
     found = prediction_slopes(study, hook, GROUPS, TEXT, SPECIAL)
     slopes, prediction = exact(directory, hook)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ def sae_with(tmp_path: Path, home: Path, **changes) -> SaeSettings:
             r"nowhere_6\.npy for n_clusters 6 is not there",
         ),
         ({"truth": None, "corpus": {"files": "data/none/*.jsonl"}}, r"match 0 files"),
+        ({"truth": {"process": "nowhere:Mine"}}, r"write the class Mine into .*nowhere\.py"),
+        ({"truth": {"process": "nowhere.json"}}, r"the process .*nowhere\.json is not there: give"),
         ({"device": "cuda"}, r"device is 'cuda' and this machine has no CUDA device"),
     ],
 )
@@ -63,6 +66,12 @@ def test_what_cannot_work_is_refused(changes: dict, message: str) -> None:
     fields = {"selection": {}} | changes
     with pytest.raises(ValueError, match=message):
         preflight(small_study(**fields))
+
+
+def test_leiden_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "leidenalg", None)
+    with pytest.raises(ValueError, match=r'pip install "aanet-assets\[leiden\]"'):
+        preflight(small_study(clustering={"method": "leiden"}))
 
 
 def study_of(tmp_path: Path, texts: list[str], **cache) -> Study:

@@ -55,6 +55,16 @@ def test_a_number_of_communities_that_there_is_not_is_refused() -> None:
         clustered(codes, 1, "together")
 
 
+def test_only_numbers_of_communities_that_were_found_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes = csr_matrix(np.repeat([[1, 1, 0, 0], [0, 0, 1, 1]], 200, axis=0).astype(np.float32))
+    # A search that ends before it has seen a resolution too high.
+    monkeypatch.setattr("aanet_assets.clustering.leiden.HALVINGS", 3)
+    with pytest.raises(ValueError, match="only such as give 2: take"):
+        clustered(codes, 3, "together")
+
+
 @pytest.mark.parametrize("pairs", ["together", "apart"])
 def test_the_backbone_is_its_definition(
     pairs: Literal["together", "apart"], monkeypatch: pytest.MonkeyPatch
