@@ -8,11 +8,11 @@ from aanet_assets.study.settings import (
     AANetSettings,
     CacheSettings,
     ClusteringSettings,
+    ControlSettings,
     CorpusSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
-    TrustSettings,
     TruthSettings,
     VertexSettings,
 )
@@ -48,7 +48,7 @@ def small_study(**changes: Any) -> Study:
             manual_clusters="7:0,3",
             manual_k="7:0=3;7:3=2",
         ),
-        "trust": TrustSettings(nulls=8, chance=60, replicates=2),
+        "controls": ControlSettings(nulls=8, chance=60, replicates=2),
         "vertices": VertexSettings(samples_per_vertex=20, distance=0.5),
         "truth": TruthSettings(),
     }

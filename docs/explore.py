@@ -15,7 +15,7 @@ import pandas as pd
 from aanet_assets.selection.filters import select_clusters
 from aanet_assets.selection.verdicts import select_by_table
 from aanet_assets.study.layout import StudyPaths, data_root
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 
 name = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "toy"
 paths = StudyPaths(data_root() / name)
@@ -69,10 +69,10 @@ plt.show()
 
 # %%
 figure, axes = plt.subplots()
-for is_null, own in evidence.groupby("is_null"):
-    label = "null clusters" if is_null else "clusters"
-    axes.scatter(own["coactivity"], own["simplex_fit"], s=8 if is_null else 25, label=label)
-axes.axhline(TrustSettings().min_fit, linestyle=":", color="0.5")
+for null_cluster, own in evidence.groupby("null_cluster"):
+    label = "null clusters" if null_cluster else "clusters"
+    axes.scatter(own["coactivity"], own["simplex_fit"], s=8 if null_cluster else 25, label=label)
+axes.axhline(ControlSettings().min_fit, linestyle=":", color="0.5")
 axes.set(xlabel="effective number of latents active together", ylabel="fit of the best simplex")
 axes.legend()
 plt.show()
@@ -84,7 +84,7 @@ plt.show()
 
 # %%
 by_elbows = select_clusters(metrics, SelectionSettings(b_sd=1.5, arch_monotonic=False), n)
-limits = {"geometric": (evidence, TrustSettings(min_fit=0.7))}
+limits = {"geometric": (evidence, ControlSettings(min_fit=0.7))}
 if "functional_evidence" in set(tables["table_name"]):
     used = sql(f"FROM functional_evidence WHERE n_clusters_total = {n}")
     limits["functional"] = (used, BeliefSettings(min_int_r2=0.8))

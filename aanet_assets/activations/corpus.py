@@ -138,7 +138,7 @@ def _opener(corpus: CorpusSettings, shard: int, per_shard: int) -> Callable[[int
         if corpus.files is not None:
             texts = texts_in(corpus_files(corpus), corpus, shard * per_shard + at)
             return islice(texts, per_shard - at)
-        files = _own_files(corpus)
+        files = _local_files(corpus)
         rows = None if files else _streamed(corpus)
         count = len(files) if rows is None else rows.num_shards
         order = np.random.default_rng(corpus.seed).permutation(count)
@@ -166,7 +166,7 @@ def _streamed(corpus: CorpusSettings) -> "IterableDataset":
     )
 
 
-def _own_files(corpus: CorpusSettings) -> list[Path]:
+def _local_files(corpus: CorpusSettings) -> list[Path]:
     """The files of a dataset that is a local folder, where our own readers read all of them.
 
     The library's readers want all columns to agree from file to file, and turn texts that look like

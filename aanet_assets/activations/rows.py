@@ -266,7 +266,7 @@ def describe_null(cluster: Cluster, gathered: GatheredRows) -> dict[str, Any]:
     """What the table `null_clusters` says of one cluster and its rows."""
     return {
         "cluster_id": cluster.cluster_id,
-        "is_null": True,
+        "null_cluster": True,
         "n_latents": len(cluster.latents),
         "latent_indices": cluster.latents.tolist(),
         "active_tokens": gathered.active_tokens,

@@ -20,7 +20,7 @@ def gather(fits: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Benjamini and Hochberg's; with fewer than 20 null clusters there are none. `unavailable` joins
     the reasons of all.
     """
-    keys = ["cluster_id", "is_null"]
+    keys = ["cluster_id", "null_cluster"]
     whole = fits[[*keys, "n_latents", "k", "unavailable"]]
     reasons = [whole["unavailable"]]
     for table in tables:
@@ -29,22 +29,22 @@ def gather(fits: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
                              suffixes=("", "_of_it"))  # fmt: skip
         reasons.append(joined.pop("unavailable_of_it").fillna(""))
         whole = joined
-    is_null = whole["is_null"].to_numpy(bool)
+    null_cluster = whole["null_cluster"].to_numpy(bool)
     sizes = whole["n_latents"].to_numpy(np.float64)
     few = []
     for name in COMPARED:
         values = whole[name].to_numpy(np.float64, na_value=np.nan)
         p = np.full(len(whole), np.nan)
-        count = int(np.isfinite(values[is_null]).sum())
+        count = int(np.isfinite(values[null_cluster]).sum())
         if count >= FEWEST_NULLS:
-            own = ~is_null
-            p[own] = empirical_p(values[own], sizes[own], values[is_null], sizes[is_null])
+            own = ~null_cluster
+            p[own] = empirical_p(values[own], sizes[own], values[null_cluster], sizes[null_cluster])
         else:
             few.append(f"{name} has {too_few(count)}")
         whole[f"{name}_p"], whole[f"{name}_q"] = p, q_values(p)
     said = [
         "; ".join(dict.fromkeys(filter(None, (*row, *([] if null else few)))))
-        for *row, null in zip(*reasons, is_null, strict=True)
+        for *row, null in zip(*reasons, null_cluster, strict=True)
     ]
     return whole.assign(unavailable=said)
 

@@ -98,7 +98,7 @@ class Simplex(NamedTuple):
     """A cluster, real or null, and the simplex that fits its rows."""
 
     cluster: Cluster
-    is_null: bool
+    null_cluster: bool
     activity_limit: float
     vertices: Float[np.ndarray, "k rank"]
     """In the coordinates of the cluster's basis."""
@@ -106,7 +106,7 @@ class Simplex(NamedTuple):
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{'null ' * self.is_null}cluster {self.cluster.cluster_id}"
+        return f"{'null ' * self.null_cluster}cluster {self.cluster.cluster_id}"
 
     @property
     def in_stream(self) -> Float[np.ndarray, "k d_model"]:
@@ -114,9 +114,9 @@ class Simplex(NamedTuple):
         return self.vertices @ self.cluster.basis.T.astype(np.float64)
 
 
-def tensor_name(cluster_id: int, *, is_null: bool) -> str:
+def tensor_name(cluster_id: int, *, null_cluster: bool) -> str:
     """Name of a cluster's vertices in a file of simplices."""
-    return f"{'null' if is_null else 'cluster'}.{cluster_id}"
+    return f"{'null' if null_cluster else 'cluster'}.{cluster_id}"
 
 
 def save_simplices(path: Path, vertices: Mapping[str, Float[np.ndarray, "k rank"]]) -> None:
@@ -134,18 +134,18 @@ def simplices_in(
     Args:
         path: file of the vertices.
         clusterings: files of real (False) and null (True) clusters.
-        clusters: cluster_id, is_null, latent_indices, activity_limit.
+        clusters: cluster_id, null_cluster, latent_indices, activity_limit.
     """
     with safe_open(path, "numpy") as file:
         names = set(file.keys())
         for row in clusters.to_dict("records"):
-            cluster_id, is_null = int(row["cluster_id"]), bool(row["is_null"])
-            name = tensor_name(cluster_id, is_null=is_null)
+            cluster_id, null_cluster = int(row["cluster_id"]), bool(row["null_cluster"])
+            name = tensor_name(cluster_id, null_cluster=null_cluster)
             if name in names:
                 latents = np.asarray(row["latent_indices"], dtype=np.int64)
-                cluster = load_cluster(clusterings[is_null], cluster_id, latents)
+                cluster = load_cluster(clusterings[null_cluster], cluster_id, latents)
                 limit = float(row["activity_limit"])
-                yield Simplex(cluster, is_null, limit, file.get_tensor(name))
+                yield Simplex(cluster, null_cluster, limit, file.get_tensor(name))
 
 
 class Placed(NamedTuple):

@@ -72,7 +72,7 @@ def responses(
     A cluster that `barycentric_prediction` cannot judge has no rows: that table says why. The
     edited tokens are those of `interventional_mixture`.
     """
-    real = [simplex for simplex in simplices if not simplex.is_null]
+    real = [simplex for simplex in simplices if not simplex.null_cluster]
     found, progress = Responses([], []), Progress(len(real), "clusters", "responses")
     for simplex in real:
         here, own = placed(heldout, simplex), {"cluster_id": simplex.cluster.cluster_id}

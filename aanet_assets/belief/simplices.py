@@ -7,11 +7,11 @@ from scipy.optimize import linear_sum_assignment
 from aanet_assets.aanet.enclosing import enclosing_simplex, extreme_points
 from aanet_assets.belief.measures import r_squared
 from aanet_assets.selection.shapes import principal_axes
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 
 
 def enclosing_vertices(
-    rows: Float[np.ndarray, "rows rank"], k: int, trust: TrustSettings
+    rows: Float[np.ndarray, "rows rank"], k: int, controls: ControlSettings
 ) -> Float[np.ndarray, "k rank"]:
     """Vertices of the smallest simplex around the rows in their first k - 1 principal components.
 
@@ -19,7 +19,7 @@ def enclosing_vertices(
         ValueError: the rows do not span as many dimensions; says how many.
     """
     whitened, flat = _flattened(rows, k)
-    coordinates = enclosing_simplex(whitened, trust.hinge_weight, trust.hinge_smoothing)
+    coordinates = enclosing_simplex(whitened, controls.hinge_weight, controls.hinge_smoothing)
     return np.linalg.lstsq(coordinates, flat, rcond=None)[0]
 
 

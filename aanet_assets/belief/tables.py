@@ -54,35 +54,35 @@ def fitted(
 
     Returns: a row per cluster, and the vertices in its subspace, by name of the tensor.
     """
-    keys = ["is_null", "cluster_id"]
+    keys = ["null_cluster", "cluster_id"]
     best = shapes.sort_values([*keys, "fit", "k"], ascending=[True, True, False, True])
     best = best.drop_duplicates(keys)
     networks = {k: {m.cluster_id: m for m in load_stack(path)} for k, path in stacks.items()}
     table, found = [], {}
     progress = Progress(len(best), "clusters", f"simplices, n_clusters {n}")
     for row in best.to_dict("records"):
-        cluster_id, is_null, k = int(row["cluster_id"]), bool(row["is_null"]), row["k"]
+        cluster_id, null_cluster, k = int(row["cluster_id"]), bool(row["null_cluster"]), row["k"]
         said: dict[str, Any] = {name: row[name] for name in (*keys, "n_latents", "k", "fit")}
         progress.advance()
         if pd.isna(k):
             table.append({**said, "unavailable": "no simplex: its rows do not vary"})
             continue
-        (own,) = load_rows(*rows[is_null], [cluster_id])
+        (own,) = load_rows(*rows[null_cluster], [cluster_id])
         points = own.train.astype(np.float64)
-        most = study.trust.shape_rows
+        most = study.controls.shape_rows
         if len(points) > most:
-            seed = seed_for(study.rows.seed, study.name, n, "simplex", is_null, cluster_id)
+            seed = seed_for(study.rows.seed, study.name, n, "simplex", null_cluster, cluster_id)
             chosen = np.random.default_rng(seed).choice(len(points), most, replace=False)
             points = points[chosen]
         try:
-            vertices = enclosing_vertices(points, int(k), study.trust)
+            vertices = enclosing_vertices(points, int(k), study.controls)
         except ValueError as error:
             table.append({**said, "unavailable": f"no simplex: {error}"})
             continue
-        found[tensor_name(cluster_id, is_null=is_null)] = vertices
+        found[tensor_name(cluster_id, null_cluster=null_cluster)] = vertices
         coordinates = barycentric(points, vertices)
         others = {"agreement_spa": projected_vertices(points, int(k))}
-        model = None if is_null else networks.get(int(k), {}).get(cluster_id)
+        model = None if null_cluster else networks.get(int(k), {}).get(cluster_id)
         if model is not None and model.status == "ok":
             net = aanet_of(state_dict(model, own.basis), study.aanet.simplex_scale)
             wide = net.decode(net.vertices).detach().numpy()
@@ -104,10 +104,10 @@ def prediction_rows(
         require_both_halves(documents)
         ids = heldout.token_ids[some.tokens]
         # Null clusters are compared with by their statistics alone.
-        draws = 0 if simplex.is_null else RESAMPLINGS
+        draws = 0 if simplex.null_cluster else RESAMPLINGS
         scores = mixture.prediction_scores(some.coordinates, p, ids, documents, belief.seed, draws)
         found: dict[str, Any] = {"tokens": len(here.tokens), **scores._asdict()}
-        if not simplex.is_null:
+        if not simplex.null_cluster:
             members = heldout.codes[some.tokens][:, simplex.cluster.latents].toarray()
             above = mixture.latent_scores(members.astype(np.float64), p, documents)
             share = scores.kl_explained / above.latents_kl_explained
@@ -131,7 +131,7 @@ def update_rows(
         found |= scores._asdict()
         if np.isnan(scores.two_step_r2):
             found["unavailable"] = f"fewer than {update.FEWEST} pairs of steps have operators"
-        if truth is not None and not simplex.is_null:
+        if truth is not None and not simplex.null_cluster:
             match = truth.match(here.tokens, here.coordinates)
             if match is not None:
                 t = update.operators(steps, groups)
@@ -146,7 +146,7 @@ def chain_rows(
 ) -> Iterator[dict[str, Any]]:
     """The hidden chain of each real cluster that has one, a row per pair of vertices."""
     for simplex in simplices:
-        if simplex.is_null:
+        if simplex.null_cluster:
             continue
         here = placed(heldout, simplex)
         try:
@@ -208,9 +208,9 @@ def steering_rows(
 ) -> Iterator[dict[str, Any]]:
     """Whether tokens near one vertex, put at another, predict what follows there."""
     found = list(simplices)
-    real = [simplex for simplex in found if not simplex.is_null]
+    real = [simplex for simplex in found if not simplex.null_cluster]
     # What null clusters reach needs no more of them than there are clusters.
-    null = [simplex for simplex in found if simplex.is_null][: len(real)]
+    null = [simplex for simplex in found if simplex.null_cluster][: len(real)]
 
     def row(simplex: Simplex, here: Placed) -> dict[str, Any]:
         k = len(simplex.vertices)
@@ -235,7 +235,7 @@ def steering_rows(
             return edits.steering(editor.predict, some, own, places, basis, to, belief.seed, other)
 
         found = {"tokens": sum(map(len, near)), **steer(edited, written, natural)._asdict()}
-        if truth is not None and not simplex.is_null:
+        if truth is not None and not simplex.null_cluster:
             match = truth.match(here.tokens, here.coordinates)
             if match is not None:
                 targets = truth.after_states(match, natural.shape[1])
@@ -323,7 +323,7 @@ def _rows(
     for simplex in found:
         said: dict[str, Any] = {
             "cluster_id": simplex.cluster.cluster_id,
-            "is_null": simplex.is_null,
+            "null_cluster": simplex.null_cluster,
             "n_latents": len(simplex.cluster.latents),
             "k": len(simplex.vertices),
             "unavailable": "",

@@ -21,7 +21,7 @@ SELECT c.n_clusters_total, c.cluster_id, c.latent_indices, s.* EXCLUDE (n_cluste
 FROM clusters c
 JOIN selected_clusters s USING (n_clusters_total, cluster_id)
 JOIN evidence e ON (e.n_clusters_total, e.cluster_id) = (c.n_clusters_total, c.cluster_id)
-  AND NOT e.is_null
+  AND NOT e.null_cluster
 {recovery} ORDER BY ALL
 """  # noqa: E501
 

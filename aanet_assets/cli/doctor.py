@@ -17,8 +17,8 @@ from aanet_assets.orchestration.orphans import mend_orphans, orphaned_runs, runs
 from aanet_assets.orchestration.pipeline import partitions_of, steps_of, tables_of
 from aanet_assets.steps.vertices import manifests, rewrite_manifest
 from aanet_assets.storage import warehouse
-from aanet_assets.storage.damage import database_problem, discard, fault_of
 from aanet_assets.storage.files import abandoned, temporary_files
+from aanet_assets.storage.integrity import database_problem, discard, fault_of
 from aanet_assets.storage.locks import (
     doubtful_notes,
     left_notes,
@@ -59,7 +59,7 @@ def findings(study: Study, instance: dg.DagsterInstance) -> Iterator[Problem]:
         yield from _temporary_files(study)
         yield from _doubtful_files(study)
         yield from _refusals(study)
-        yield from _damage(study)
+        yield from _changed_files(study)
         yield from _unneeded(study)
         yield from _stale(study)
         yield from _database(study)
@@ -185,7 +185,7 @@ def _age(since: float) -> str:
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def _damage(study: Study) -> Iterator[Problem]:
+def _changed_files(study: Study) -> Iterator[Problem]:
     """Every file that a record names is read, which is what takes time on a large study."""
     for step in steps_of(study):
         damaged = {p: fault for p in step.all_of(study) if (fault := fault_of(study, p))}

@@ -1,4 +1,4 @@
-"""What a study will take: tokens, disk, memory and time, reckoned without loading anything."""
+"""What a study will take: tokens, disk, memory and time, estimated without loading anything."""
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +93,7 @@ def _training_seconds(aanets: int) -> float:
 
 
 def make_plan(study: Study) -> Plan:
-    """Reckon what a study will take.
+    """Estimate what a study will take.
 
     Raises:
         ValueError: model or SAE are neither here nor described by the study, or its corpus's local
@@ -121,8 +121,8 @@ def make_plan(study: Study) -> Plan:
     index = np.min_scalar_type(latents.number - 1).itemsize
     multiplied = size.multiplied + sae // 2
     speed, speed_from = _speed(study)
-    clusters, copies = sum(study.n_clusters), study.trust.replicates
-    shuffles_of_n = {n: shuffles_for(study.trust.nulls, n) for n in study.n_clusters}
+    clusters, copies = sum(study.n_clusters), study.controls.replicates
+    shuffles_of_n = {n: shuffles_for(study.controls.nulls, n) for n in study.n_clusters}
     return Plan(
         tokens=tokens,
         supply=_supply(study),
@@ -196,7 +196,7 @@ def _latents(study: Study) -> Latents:
 
 
 def _speed(study: Study) -> tuple[float, str]:
-    """Speed of a forward pass, and what it was reckoned from: this machine's matrix product."""
+    """Speed of a forward pass, and what it was estimated from: this machine's matrix product."""
     import torch
 
     share = UTILISATION[study.device]
@@ -310,7 +310,7 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             "time of the replicates",
             duration(_training_seconds(plan.replicates)),
             f"{plan.replicates:,} further AANets, those of null clusters among them "
-            "(trust.replicates)",
+            "(controls.replicates)",
         ),
     ]
 

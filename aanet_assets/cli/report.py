@@ -40,7 +40,7 @@ def _print_recovery(study: Study, n: int, console: Console) -> None:
             FROM recovery r
             LEFT JOIN evidence e
               ON (e.n_clusters_total, e.cluster_id) = (r.n_clusters_total, r.cluster_id)
-              AND NOT is_null
+              AND NOT null_cluster
             LEFT JOIN selected_clusters s
               ON (s.n_clusters_total, s.cluster_id) = (r.n_clusters_total, r.cluster_id)
             WHERE r.n_clusters_total = {n} ORDER BY component""",
@@ -83,7 +83,8 @@ def _print_steering(study: Study, n: int, console: Console) -> None:
         study,
         f"""SELECT true_reached, random FROM vertex_steering
             JOIN selected_clusters USING (n_clusters_total, cluster_id)
-            WHERE n_clusters_total = {n} AND NOT is_null AND selected AND true_reached NOT NULL""",
+            WHERE n_clusters_total = {n} AND NOT null_cluster AND selected
+              AND true_reached NOT NULL""",
     )
     if steered.empty:
         return

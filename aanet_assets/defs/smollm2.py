@@ -7,12 +7,12 @@ from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import (
     BeliefSettings,
     CacheSettings,
+    ControlSettings,
     CorpusSettings,
     InterpretationSettings,
     LocalSettings,
     SaeSettings,
     SelectionSettings,
-    TrustSettings,
 )
 from aanet_assets.study.study import Study
 
@@ -31,7 +31,7 @@ study = Study(
         heldout_shards=6,
     ),
     n_clusters=(64, 128, 256),
-    trust=TrustSettings(replicates=1),
+    controls=ControlSettings(replicates=1),
     belief=BeliefSettings(),
     interpretation=InterpretationSettings(),
     # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken

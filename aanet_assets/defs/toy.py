@@ -9,12 +9,12 @@ from aanet_assets.study.settings import (
     BeliefSettings,
     CacheSettings,
     ClusteringSettings,
+    ControlSettings,
     CorpusSettings,
     InterpretationSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
-    TrustSettings,
     TruthSettings,
     VertexSettings,
 )
@@ -52,7 +52,7 @@ study = Study(
         k_from="reconstruction",
     ),
     # Replicates of so many null clusters would take longer than all the rest.
-    trust=TrustSettings(chance=500, replicates=1),
+    controls=ControlSettings(chance=500, replicates=1),
     belief=BeliefSettings(),
     interpretation=InterpretationSettings(),
     vertices=VertexSettings(samples_per_vertex=200),

@@ -9,12 +9,12 @@ from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import (
     CacheSettings,
     ClusteringSettings,
+    ControlSettings,
     CorpusSettings,
     FitSettings,
     RowSettings,
     SaeSettings,
     SelectionSettings,
-    TrustSettings,
     TruthSettings,
     VertexSettings,
 )
@@ -47,7 +47,7 @@ study = Study(
         max_k_differential=6,
         k_from="reconstruction",
     ),
-    trust=TrustSettings(chance=500, replicates=1),
+    controls=ControlSettings(chance=500, replicates=1),
     vertices=VertexSettings(samples_per_vertex=200),
     truth=TruthSettings(process="product5", n_clusters=5),
 )

@@ -7,7 +7,7 @@ import dagster as dg
 from aanet_assets.orchestration import automation
 from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.pipeline import steps_of
-from aanet_assets.study.study import Study, require_own_module
+from aanet_assets.study.study import Study, require_module_name
 
 
 def build_defs(study: Study) -> dg.Definitions:
@@ -18,7 +18,7 @@ def build_defs(study: Study) -> dg.Definitions:
     """
     caller = sys._getframe(1).f_globals
     if caller.get("study") is study and caller["__name__"] != "__main__":
-        require_own_module(study, caller["__name__"])
+        require_module_name(study, caller["__name__"])
     return dg.Definitions(
         # Shared activations belong to the study that they are named for.
         assets=[build_asset(study, s) for s in steps_of(study) if s.home(study) == study.name],

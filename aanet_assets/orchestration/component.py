@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import dagster as dg
-from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, create_model
+from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, create_model, model_validator
 
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.studies import load_study
-from aanet_assets.study.settings import Settings
+from aanet_assets.study.settings import Settings, refuse_old_names
 from aanet_assets.study.study import Activations, Study
 
 _OWN = {
@@ -19,6 +19,7 @@ _OWN = {
 _Sharing = create_model(
     "SharingStudy",
     __base__=Settings,
+    __validators__={"old_names": model_validator(mode="before")(refuse_old_names)},  # pyright: ignore
     name=(str, Field(description="Name of the study and of its folder.")),
     activations=(str, Field(description="Name of the study whose activations it shares.")),
     **_OWN,  # pyright: ignore

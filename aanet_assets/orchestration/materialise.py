@@ -15,7 +15,7 @@ from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.steps.activations import at_commits, sae_fit
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.fingerprints import content_digest
-from aanet_assets.storage.locks import making
+from aanet_assets.storage.locks import partition_lock
 from aanet_assets.storage.obeyed import digest_of, settings_values
 from aanet_assets.storage.records import (
     contents_read,
@@ -55,7 +55,7 @@ def run_step(
         dagster.Failure: a blocking check failed.
     """
     step = partition.step
-    with making(study, partition) as require_held:
+    with partition_lock(study, partition) as require_held:
         require_upstream(study, partition)
         above = [up for up in ancestors(study, [partition]) if up.step is sae_fit]
         fetch_files(study, [*upstream(study, partition), *above])

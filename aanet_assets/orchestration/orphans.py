@@ -79,11 +79,11 @@ def _unfinished(
     instance: dg.DagsterInstance,
 ) -> Iterator[tuple[dg.DagsterRun, RunProcess, State]]:
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        if _is_own(run) and (process := _process(instance, run)) is not None:
+        if _is_of_a_study(run) and (process := _process(instance, run)) is not None:
             yield run, process, state_of(process.mark)
 
 
-def _is_own(run: dg.DagsterRun) -> bool:
+def _is_of_a_study(run: dg.DagsterRun) -> bool:
     """Whether a run is of one of the project's studies: an instance may have other users."""
     steps = {key.path[-1] for key in run.asset_selection or () if len(key.path) == 2}
     return (

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from aanet_assets import defs as studies
 from aanet_assets.study.layout import data_root
-from aanet_assets.study.study import Study, require_own_module
+from aanet_assets.study.study import Study, require_module_name
 
 PACKAGE = studies.__name__
 _YAML = "defs.yaml"
@@ -65,7 +65,7 @@ def load_study(name: str) -> LoadedStudy:
         )
     try:
         loaded = _from_yaml(files[0]) if files[0].name == _YAML else _from_module(name)
-        require_own_module(loaded.study, f"{PACKAGE}.{name}")
+        require_module_name(loaded.study, f"{PACKAGE}.{name}")
     except StudyModuleError:
         raise
     except (Exception, SystemExit) as error:
@@ -103,7 +103,7 @@ def load_study_file(path: Path) -> Study:
     try:
         spec.loader.exec_module(module)
         study = _part(module, "study", Study, "study = Study(...)")
-        require_own_module(study, path.stem)
+        require_module_name(study, path.stem)
     except StudyModuleError:
         raise
     except (Exception, SystemExit) as error:

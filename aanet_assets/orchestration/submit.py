@@ -124,12 +124,12 @@ class Submission:
         later = 0
         while True:
             started = time.monotonic()
-            backfills = self._own()
+            backfills = self._backfills()
             if not any(backfill.status in _BROKEN_OFF for backfill in backfills):
                 going_on = _ids_going_on(backfills)
                 if not going_on or going_on != before:
                     others, later = self._ask()
-                    backfills = self._own()
+                    backfills = self._backfills()
             else:
                 others, later = [], 0
             before = _ids_going_on(backfills)
@@ -155,7 +155,7 @@ class Submission:
             if self._since is None:
                 stamps = [backfill.backfill_timestamp for backfill in going_on]
                 self._since = min(stamps, default=time.time())
-            asked = set().union(*map(self.target, self._own()))
+            asked = set().union(*map(self.target, self._backfills()))
             situation = Situation(self.study, self.instance)
             still_open = [p for p in situation.open(self.todo) if p not in asked]
             others = [p for p in still_open if p in situation.in_flight]
@@ -207,7 +207,7 @@ class Submission:
         self.instance.add_backfill(backfill)
         self.asked_here.add(backfill.backfill_id)
 
-    def _own(self) -> list[PartitionBackfill]:
+    def _backfills(self) -> list[PartitionBackfill]:
         """What was submitted for the study since the first of what is watched."""
         if self._since is None:
             return []

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aanet_assets.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, Settings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings, Settings
 
 DIGITS = 4
 """Significant digits of numbers that are only drawn: more would only make the page large."""
@@ -63,7 +63,7 @@ def cluster_rows(
     Values that the page draws or judges have the names of their columns.
     """
     known = {GEOMETRIC: evidence} | ({} if functional is None else {FUNCTIONAL: functional})
-    real = {mode: t[~t["is_null"]].set_index("cluster_id") for mode, t in known.items()}
+    real = {mode: t[~t["null_cluster"]].set_index("cluster_id") for mode, t in known.items()}
     verdicts = verdicts.set_index("cluster_id")
     found = []
     for cluster_id, own in metrics.sort_values("aanet_k").groupby("cluster_id"):
@@ -89,10 +89,10 @@ def bands(replicates: pd.DataFrame | None, ks: Sequence[int]) -> dict[str, Any]:
     if replicates is None:
         return {"replicates": {}, "null": None}
     curves = replicates.pivot(
-        index=["is_null", "cluster_id", "replicate"], columns="k", values="aanet_recon_loss"
+        index=["null_cluster", "cluster_id", "replicate"], columns="k", values="aanet_recon_loss"
     )[list(ks)].astype("float64")
     curves = curves.div(curves[ks[0]], axis=0)
-    real, null = (curves.xs(is_null, level="is_null") for is_null in (False, True))
+    real, null = (curves.xs(null_cluster, level="null_cluster") for null_cluster in (False, True))
     ranges = real.groupby("cluster_id").agg(["min", "max"])
     return {
         "replicates": {
@@ -179,14 +179,14 @@ def _tokens(row: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def settings(
-    selection: SelectionSettings, trust: TrustSettings, belief: BeliefSettings | None
+    selection: SelectionSettings, controls: ControlSettings, belief: BeliefSettings | None
 ) -> dict[str, Any]:
     """The settings of selection in use, by group and name, their defaults, and what they decide.
 
     `rules` are those of `MODES` that the study has, each with group, kind and bounds of its
     settings as their fields declare them.
     """
-    groups: dict[str, Settings] = {"selection": selection, "trust": trust}
+    groups: dict[str, Settings] = {"selection": selection, "controls": controls}
     if belief is not None:
         groups["belief"] = belief
     return {

@@ -18,8 +18,8 @@ POINTS, POINTS_OF_OTHERS = 400, 100
 """Held-out rows that are drawn in the simplex of a selected cluster, and of another one."""
 
 
-class Found(NamedTuple):
-    """What the pipeline found of the clusters of one n_clusters."""
+class ClusterFiles(NamedTuple):
+    """Where the clusters of one n_clusters, their models and their samples are."""
 
     rows: Path
     clustering: Path
@@ -34,7 +34,10 @@ class Found(NamedTuple):
 
 
 def details(
-    found: Found, chosen: Mapping[int, int], ks_shown: Mapping[int, int], settings: AANetSettings
+    files: ClusterFiles,
+    chosen: Mapping[int, int],
+    ks_shown: Mapping[int, int],
+    settings: AANetSettings,
 ) -> dict[int, dict[str, Any]]:
     """Of each cluster with a model of its k: points, vertices, training curve.
 
@@ -43,11 +46,11 @@ def details(
     """
     entries = {}
     for k in sorted(set(ks_shown.values())):
-        stack = load_stack(found.stack_of(k))
-        curves = found.curves_of(k).set_index("cluster_id")["loss_history"]
+        stack = load_stack(files.stack_of(k))
+        curves = files.curves_of(k).set_index("cluster_id")["loss_history"]
         for cluster_id in (i for i, own in ks_shown.items() if own == k):
-            (rows,) = load_rows(found.rows, found.clustering, [cluster_id])
-            file, model = found.refits.get(cluster_id), stack[cluster_id]
+            (rows,) = load_rows(files.rows, files.clustering, [cluster_id])
+            file, model = files.refits.get(cluster_id), stack[cluster_id]
             if file is not None and file.exists():
                 network, basis = load_aanet(file, settings.simplex_scale), rows.basis
             elif model.status == "ok":
@@ -55,9 +58,9 @@ def details(
                 basis = np.eye(rows.basis.shape[1], dtype=np.float32)
             else:
                 continue
-            own = found.samples[found.samples["cluster_id"] == cluster_id]
+            own = files.samples[files.samples["cluster_id"] == cluster_id]
             drawn = POINTS if cluster_id in chosen else POINTS_OF_OTHERS
-            near = latents_near(network, basis, load_cluster(found.clustering, cluster_id))
+            near = latents_near(network, basis, load_cluster(files.clustering, cluster_id))
             entries[cluster_id] = {
                 "k": k,
                 "curve": contents.thinned(curves[cluster_id]),
@@ -73,7 +76,7 @@ def details(
 
 def shapes_by_cluster(shapes: pd.DataFrame) -> dict[int, list[Sequence[Any]]]:
     """k, explained variance, occupancy and fit of each real cluster's simplices."""
-    real = shapes[~shapes["is_null"]].dropna(subset="k")
+    real = shapes[~shapes["null_cluster"]].dropna(subset="k")
     columns = ("pca_explained", "occupancy", "fit")
     return {
         int(str(cluster_id)): [

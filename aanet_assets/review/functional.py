@@ -42,8 +42,8 @@ def functional(asked: Asked, chosen: Collection[int]) -> dict[str, Any]:
     Args:
         chosen: clusters that more of the tokens are drawn of.
     """
-    real = asked.evidence[~asked.evidence["is_null"].astype(bool)]
-    null = asked.evidence[asked.evidence["is_null"].astype(bool)]
+    real = asked.evidence[~asked.evidence["null_cluster"].astype(bool)]
+    null = asked.evidence[asked.evidence["null_cluster"].astype(bool)]
     counts = {name: int(null[name].notna().sum()) for name in _verdicts()}
     return {
         "nulls": _nulls(null),
@@ -81,7 +81,7 @@ def _cluster(
         table[table["cluster_id"] == cluster_id]
         for table in (asked.tokens, asked.doses, asked.chains)
     )
-    steering = _own(asked.steering, cluster_id)
+    steering = _of_cluster(asked.steering, cluster_id)
     steered = len(steering) > 0 and pd.notna(steering["reached"].iloc[0])
     return {
         "statistics": {
@@ -114,13 +114,13 @@ def _no_p(name: str, nulls: int) -> str:
     return "" if nulls >= FEWEST_NULLS else too_few(nulls)
 
 
-def _own(table: pd.DataFrame, cluster_id: int) -> pd.DataFrame:
-    return table[(table["cluster_id"] == cluster_id) & ~table["is_null"].astype(bool)]
+def _of_cluster(table: pd.DataFrame, cluster_id: int) -> pd.DataFrame:
+    return table[(table["cluster_id"] == cluster_id) & ~table["null_cluster"].astype(bool)]
 
 
 def _reason_in(table: pd.DataFrame, cluster_id: int, why: str) -> str:
     """What a table says of a cluster; of one without a simplex it has no row, and `why` is said."""
-    own = _own(table, cluster_id)
+    own = _of_cluster(table, cluster_id)
     return str(own["unavailable"].iloc[0]) if len(own) else why
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from aanet_assets.review import contents
-from aanet_assets.review.details import Found, details, shapes_by_cluster
+from aanet_assets.review.details import ClusterFiles, details, shapes_by_cluster
 from aanet_assets.review.functional import Asked, functional
 from aanet_assets.study.study import Study
 from aanet_assets.vertices.selected import chosen_of
@@ -20,7 +20,7 @@ def page_of(
     shapes: pd.DataFrame,
     verdicts: pd.DataFrame,
     replicates: pd.DataFrame | None,
-    found: Found,
+    files: ClusterFiles,
 ) -> dict[str, Any]:
     """The contents of the page, given the tables of one n_clusters.
 
@@ -28,20 +28,20 @@ def page_of(
         asked: None of a study that asks the model nothing.
     """
     chosen = {one.cluster_id: one.k for one in chosen_of(verdicts)}
-    fits = evidence[~evidence["is_null"]].dropna(subset="simplex_k")
+    fits = evidence[~evidence["null_cluster"]].dropna(subset="simplex_k")
     best = {int(row["cluster_id"]): int(row["simplex_k"]) for row in fits.to_dict("records")}
     ks_shown = dict(sorted({**best, **chosen}.items()))
     return {
         "summary": (
             f"SAE {study.sae.name}; {len(chosen)} of {n} clusters selected "
-            f"({study.selection.mode} mode), compared with {int(evidence['is_null'].sum())} null "
-            "clusters"
+            f"({study.selection.mode} mode), compared with "
+            f"{int(evidence['null_cluster'].sum())} null clusters"
         ),
         "ks": list(study.ks),
-        **contents.settings(study.selection, study.trust, study.belief),
+        **contents.settings(study.selection, study.controls, study.belief),
         "clusters": contents.cluster_rows(metrics, evidence, asked and asked.evidence, verdicts),
         "shapes": shapes_by_cluster(shapes),
         "bands": contents.bands(replicates, study.ks),
-        "details": details(found, chosen, ks_shown, study.aanet),
+        "details": details(files, chosen, ks_shown, study.aanet),
         "functional": asked and functional(asked, chosen),
     }

@@ -8,7 +8,7 @@ import pandas as pd
 from aanet_assets.selection.elbows import FALLING_COLUMNS, elbow_columns
 from aanet_assets.storage.files import replacing
 
-GUIDE_COLUMNS: tuple[str, ...] = (
+CSV_COLUMNS: tuple[str, ...] = (
     "n_clusters_total",
     "cluster_id",
     "n_latents",
@@ -86,7 +86,7 @@ def consolidate(
         sae_id: name of the SAE.
 
     Returns:
-        One row per (cluster_id, aanet_k), in that order: `GUIDE_COLUMNS`, `FALLING_COLUMNS`, then
+        One row per (cluster_id, aanet_k), in that order: `CSV_COLUMNS`, `FALLING_COLUMNS`, then
         the further columns of `metrics`, which must be numbers but for the two texts `aanet_reason`
         and `aanet_start`. Types are those of `TYPES`; a text is never null but empty.
 
@@ -104,9 +104,9 @@ def consolidate(
     table = metrics.merge(clusters[["cluster_id", *CLUSTER_COLUMNS]], on="cluster_id")
     table = table.merge(elbow_columns(metrics), on="cluster_id")
     table = table.assign(n_clusters_total=n_clusters, sae_id=sae_id)
-    further = [c for c in metrics.columns if c not in GUIDE_COLUMNS]
+    further = [c for c in metrics.columns if c not in CSV_COLUMNS]
     table = table.sort_values(["cluster_id", "aanet_k"]).reset_index(drop=True)
-    return _typed(table.loc[:, [*GUIDE_COLUMNS, *FALLING_COLUMNS, *further]])
+    return _typed(table.loc[:, [*CSV_COLUMNS, *FALLING_COLUMNS, *further]])
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -124,10 +124,10 @@ def read_csv(path: Path) -> pd.DataFrame:
         ValueError: a column of the guide is missing.
     """
     columns = pd.read_csv(path, nrows=0).columns
-    missing = [c for c in GUIDE_COLUMNS if c not in columns]
+    missing = [c for c in CSV_COLUMNS if c not in columns]
     if missing:
         raise ValueError(
-            f"{path} has no column {missing[0]} ({len(missing)} of the {len(GUIDE_COLUMNS)} "
+            f"{path} has no column {missing[0]} ({len(missing)} of the {len(CSV_COLUMNS)} "
             "columns are missing); it must be a consolidated_metrics CSV"
         )
     table = pd.read_csv(

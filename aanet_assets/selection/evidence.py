@@ -14,7 +14,7 @@ NEIGHBOURS = 100
 
 TYPES = {
     "cluster_id": "Int64",
-    "is_null": "bool",
+    "null_cluster": "bool",
     "n_latents": "Int64",
     "coactivity": "float64",
     "coactivity_p": "float64",
@@ -97,10 +97,10 @@ def q_values(p: Float[np.ndarray, " clusters"]) -> Float[np.ndarray, " clusters"
 
 
 def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
-    """Elbows of the reconstruction loss over replicates; one row per (cluster_id, is_null).
+    """Elbows of the reconstruction loss over replicates; one row per (cluster_id, null_cluster).
 
-    `losses` has one row per cluster_id, is_null, k and replicate, with `aanet_recon_loss`. Where it
-    is the same at the last k as at the first there is no elbow.
+    `losses` has one row per cluster_id, null_cluster, k and replicate, with `aanet_recon_loss`.
+    Where it is the same at the last k as at the first there is no elbow.
 
     Columns:
     - replicates: those that have an elbow
@@ -112,7 +112,7 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
     - too_strong: replicates whose strength no falling loss can have
     """
     found = []
-    for key, own in losses.groupby(["cluster_id", "is_null"]):
+    for key, own in losses.groupby(["cluster_id", "null_cluster"]):
         by_k = own.pivot(index="replicate", columns="k", values="aanet_recon_loss")
         ks = [int(k) for k in by_k.columns]
         # The strength is in units of the fall from the first k to the last.
@@ -135,7 +135,7 @@ def elbow_spread(losses: pd.DataFrame) -> pd.DataFrame:
                 len(known) - len(strengths),
             )
         )
-    columns = ["cluster_id", "is_null", "replicates", "elbow_k", "elbow_k_share", "elbow_ks",
+    columns = ["cluster_id", "null_cluster", "replicates", "elbow_k", "elbow_k_share", "elbow_ks",
                "elbow_strength", "elbow_strength_sd", "too_strong"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
@@ -146,8 +146,8 @@ def gather_evidence(
     """One row per cluster, real ones first, with the columns of `TYPES`.
 
     Args:
-        shapes: one row per cluster_id, is_null and k, with n_latents, coactivity, interior, fit;
-            one row with a null k where no simplex could be fitted.
+        shapes: one row per cluster_id, null_cluster and k, with n_latents, coactivity, interior,
+            fit; one row with a null k where no simplex could be fitted.
         losses: as `elbow_spread` takes them; may lack the null clusters.
         chance: n_latents and coactivity of chance groups, with which coactivities are compared.
 
@@ -156,12 +156,12 @@ def gather_evidence(
     coactivity_low are of a coactivity as low, by which latents exclude one another.
     `unavailable` says why else something is null, and which replicates a strength leaves out.
     """
-    keys = ["cluster_id", "is_null"]
+    keys = ["cluster_id", "null_cluster"]
     best = shapes.sort_values([*keys, "fit", "k"], ascending=[True, True, False, True])
     best = best.drop_duplicates(keys).rename(columns={"k": "simplex_k", "fit": "simplex_fit"})
     table = best.merge(elbow_spread(losses), on=keys, how="left")
-    table = table.sort_values(["is_null", "cluster_id"]).reset_index(drop=True)
-    real = ~table["is_null"].to_numpy(dtype=bool)
+    table = table.sort_values(["null_cluster", "cluster_id"]).reset_index(drop=True)
+    real = ~table["null_cluster"].to_numpy(dtype=bool)
     null = table[~real]
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
         _compare(table, name, real, chance if name == "coactivity" else null)
@@ -173,7 +173,7 @@ def gather_evidence(
 
 def losses_of_stage1(metrics: pd.DataFrame) -> pd.DataFrame:
     """The models of stage 1 as the only replicates, given the table `consolidated_metrics`."""
-    return metrics.rename(columns={"aanet_k": "k"}).assign(is_null=False, replicate=0)
+    return metrics.rename(columns={"aanet_k": "k"}).assign(null_cluster=False, replicate=0)
 
 
 def _unavailable(row: dict) -> str:
@@ -186,14 +186,14 @@ def _unavailable(row: dict) -> str:
     if pd.isna(row["replicates"]):
         reasons.append(
             "elbow: no AANets were trained on it; of null clusters the first n_clusters have some, "
-            "where trust.replicates is more than 1"
+            "where controls.replicates is more than 1"
         )
     elif row["replicates"] == 0:
         reasons.append("elbow: no replicate has finite losses, at three ks or more, that change")
     else:
         reasons += _unavailable_of_elbows(row)
     for name in ("coactivity", "simplex_fit", "elbow_strength"):
-        if not row["is_null"] and pd.notna(row[name]) and pd.isna(row[f"{name}_p"]):
+        if not row["null_cluster"] and pd.notna(row[name]) and pd.isna(row[f"{name}_p"]):
             both = " and coactivity_low_p" if name == "coactivity" else ""
             reasons.append(f"{name}_p{both}: no null cluster has a {name}")
     return "; ".join(reasons)

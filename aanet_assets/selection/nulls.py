@@ -46,8 +46,8 @@ def null_labels(
     return np.stack(
         [
             matched_shuffle(
-                labels, activity, seed_for(study.trust.seed, study.name, n, "shuffle", shuffle)
+                labels, activity, seed_for(study.controls.seed, study.name, n, "shuffle", shuffle)
             )
-            for shuffle in range(shuffles_for(study.trust.nulls, n))
+            for shuffle in range(shuffles_for(study.controls.nulls, n))
         ]
     )

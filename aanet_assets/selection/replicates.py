@@ -84,7 +84,7 @@ def train_replicates(
     Args:
         first: the models of stage 1, which are replicate 0 of the real clusters.
     """
-    number, settings = study.trust.replicates, study.aanet
+    number, settings = study.controls.replicates, study.aanet
     further = tasks_of(real, k, range(1, number), settings.seed, study.name, n)
     chance = tasks_of(null, k, range(number), settings.seed, study.name, n, "null")
     # Cluster by cluster, replicate by replicate.
@@ -92,14 +92,14 @@ def train_replicates(
     groups = [(rows, False, [model]) for rows, model in zip(real, first, strict=True)]
     groups += [(rows, True, []) for rows in null]
     return [
-        (rows, is_null, [*models, *(next(trained) for _ in range(number - len(models)))])
-        for rows, is_null, models in groups
+        (rows, null_cluster, [*models, *(next(trained) for _ in range(number - len(models)))])
+        for rows, null_cluster, models in groups
     ]
 
 
 def replicate_rows(
     rows: ClusterRows,
-    is_null: bool,
+    null_cluster: bool,
     models: Sequence[TrainedAANet],
     settings: AANetSettings,
     near_share: float,
@@ -119,7 +119,7 @@ def replicate_rows(
         found.append(
             {
                 "cluster_id": rows.cluster_id,
-                "is_null": is_null,
+                "null_cluster": null_cluster,
                 "k": model.k,
                 "replicate": replicate,
                 "aanet_status": model.status,

@@ -11,7 +11,7 @@ from aanet_assets.selection.filters import Selection, select_clusters
 from aanet_assets.selection.rules import ELBOW, GEOMETRIC
 from aanet_assets.selection.shapes import shapes_of
 from aanet_assets.selection.verdicts import select_by_table
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import ControlSettings, SelectionSettings
 from aanet_assets.study.study import Study
 
 
@@ -62,24 +62,24 @@ def geometric_by_rows(
     rows: list[ClusterRows],
     ks: tuple[int, ...],
     settings: SelectionSettings,
-    trust: TrustSettings,
+    controls: ControlSettings,
     n_clusters: int,
 ) -> tuple[Selection, Selection]:
     """The geometric selection from two disjoint halves of each cluster's rows.
 
     It depends on no AANet: what is random about it is which tokens are looked at.
     """
-    real = evidence[~evidence["is_null"]].set_index("cluster_id")
+    real = evidence[~evidence["null_cluster"]].set_index("cluster_id")
     found = []
     for half in (0, 1):
         table = real.copy()
         for cluster in rows:
-            shapes = shapes_of(cluster.train[half::2], ks, half, trust)
+            shapes = shapes_of(cluster.train[half::2], ks, half, controls)
             best = max(shapes, key=lambda shape: shape.fit, default=None)
             table.loc[cluster.cluster_id, "simplex_k"] = best.k if best else pd.NA
             table.loc[cluster.cluster_id, "simplex_fit"] = best.fit if best else np.nan
         own = table.reset_index()
-        found.append(select_by_table(GEOMETRIC, own, settings, trust, n_clusters))
+        found.append(select_by_table(GEOMETRIC, own, settings, controls, n_clusters))
     return found[0], found[1]
 
 
@@ -106,11 +106,11 @@ def agreement_table(
     n_clusters: int,
 ) -> list[Agreement]:
     """The elbow and the geometric mode's agreement with themselves, at one n_clusters."""
-    real = evidence[~evidence["is_null"]]
+    real = evidence[~evidence["null_cluster"]]
     sizes = real.set_index("cluster_id")["n_latents"]
-    own = replicates[~replicates["is_null"]]
+    own = replicates[~replicates["null_cluster"]]
     by_elbow = elbow_by_replicates(own, sizes, study.selection, n_clusters)
     geometric = geometric_by_rows(
-        evidence, rows, study.ks, study.selection, study.trust, n_clusters
+        evidence, rows, study.ks, study.selection, study.controls, n_clusters
     )
     return [agreement(ELBOW, *by_elbow), agreement(GEOMETRIC, *geometric)]

@@ -211,7 +211,7 @@ MODES: dict[str, Mode] = {
             ),
         ),
         table="evidence",
-        limits="trust",
+        limits="controls",
         k="simplex_k",
     ),
     # What the model does with it.

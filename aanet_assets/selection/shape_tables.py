@@ -49,7 +49,7 @@ def shape_table(
     """Fit at every k, coactivity and interior of each cluster.
 
     Args:
-        clusters: cluster_id, is_null, latent_indices, in the order of `rows`.
+        clusters: cluster_id, null_cluster, latent_indices, in the order of `rows`.
         lengths: of the decoder rows.
     """
     progress = Progress(len(clusters), "clusters", f"shapes, n_clusters {n}")
@@ -60,12 +60,12 @@ def shape_table(
         alike = {
             "n_clusters_total": n,
             "cluster_id": cluster["cluster_id"],
-            "is_null": cluster["is_null"],
+            "null_cluster": cluster["null_cluster"],
             "n_latents": len(latents),
             "coactivity": coactivity_of(latents, codes, lengths, study.rows),
             "interior": interior(own.train),
         }
-        shapes = shapes_of(own.train, study.ks, seed, study.trust)
+        shapes = shapes_of(own.train, study.ks, seed, study.controls)
         found += [{**alike, **shape._asdict(), "fit": shape.fit} for shape in shapes]
         if not shapes:
             found.append({**alike, **dict.fromkeys(("k", "pca_explained", "occupancy", "fit"))})
@@ -81,15 +81,15 @@ def chance_table(
     lengths: Float[np.ndarray, " latents"],
 ) -> pd.DataFrame:
     """Coactivities of groups of latents of the same sizes and activities, made by chance."""
-    shuffles, activity = shuffles_for(study.trust.chance, n), codes.activity
+    shuffles, activity = shuffles_for(study.controls.chance, n), codes.activity
     progress = Progress(shuffles * n, "groups", f"chance groups, n_clusters {n}")
     found = []
     for shuffle in range(shuffles):
-        seed = seed_for(study.trust.seed, study.name, n, "chance", shuffle)
+        seed = seed_for(study.controls.seed, study.name, n, "chance", shuffle)
         shuffled = matched_shuffle(labels, activity, seed)
         for i in range(n):
             group = np.flatnonzero(shuffled == i)
             found.append((n, True, len(group), coactivity_of(group, codes, lengths, study.rows)))
             progress.advance()
-    columns = ["n_clusters_total", "is_null", "n_latents", "coactivity"]
+    columns = ["n_clusters_total", "null_cluster", "n_latents", "coactivity"]
     return pd.DataFrame(found, columns=columns)

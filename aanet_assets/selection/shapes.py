@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.stats import chi2
 
 from aanet_assets.aanet.enclosing import enclosing_simplex
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 
 FLAT = 1e-6
 """Variance along an axis, relative to the largest, under which there is no such axis."""
@@ -40,27 +40,27 @@ class Shape(NamedTuple):
 
 
 def shapes_of(
-    rows: Float[np.ndarray, "rows rank"], ks: Sequence[int], seed: int, trust: TrustSettings
+    rows: Float[np.ndarray, "rows rank"], ks: Sequence[int], seed: int, controls: ControlSettings
 ) -> list[Shape]:
     """Fit of simplices of the given numbers of vertices.
 
     A k that needs more dimensions than the rows have, or more rows than there are, is left out: no
     such simplex can be there.
     """
-    most = trust.shape_rows
+    most = controls.shape_rows
     if len(rows) > most:
         rows = rows[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
     axes = principal_axes(rows)
     if axes is None:
         return []
     whitened, explained = axes.whitened, axes.explained
-    near = int(np.ceil(trust.near_share * len(rows)))
+    near = int(np.ceil(controls.near_share * len(rows)))
     found = []
     for k in ks:
         if k - 1 > whitened.shape[1] or len(rows) < 2 * k:
             continue
         coordinates = enclosing_simplex(
-            whitened[:, : k - 1], trust.hinge_weight, trust.hinge_smoothing
+            whitened[:, : k - 1], controls.hinge_weight, controls.hinge_smoothing
         )
         nearest = np.sort(coordinates, axis=0)[-near:].mean(axis=0)
         occupancy = float(np.clip(nearest.min(), 0, 1))

@@ -19,8 +19,8 @@ from aanet_assets.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
 from aanet_assets.study.picks import parse_manual_clusters, parse_manual_k
 from aanet_assets.study.settings import (
     BeliefSettings,
+    ControlSettings,
     SelectionSettings,
-    TrustSettings,
 )
 
 
@@ -28,7 +28,7 @@ def select_by_table(
     mode: str,
     table: pd.DataFrame,
     settings: SelectionSettings,
-    limits: TrustSettings | BeliefSettings,
+    limits: ControlSettings | BeliefSettings,
     n_clusters: int,
 ) -> Selection:
     """Select clusters by the rules of a mode that has no elbows; null clusters are looked past.
@@ -46,7 +46,7 @@ def select_by_table(
     picks = parse_manual_clusters(settings.manual_clusters).get(n_clusters, ())
     manual_ks = parse_manual_k(settings.manual_k)
     selected, verdicts, all_failures = [], [], []
-    for row in table[~table["is_null"]].sort_values("cluster_id").to_dict("records"):
+    for row in table[~table["null_cluster"]].sort_values("cluster_id").to_dict("records"):
         cluster_id, failures = int(row["cluster_id"]), failures_of(row, rules, values)
         all_failures.append(failures)
         held = None if failures else category_of(mode, row, {}, {})
@@ -76,7 +76,7 @@ def select_all(
     metrics: pd.DataFrame,
     evidence: pd.DataFrame,
     settings: SelectionSettings,
-    trust: TrustSettings,
+    controls: ControlSettings,
     n_clusters: int,
     functional: tuple[pd.DataFrame, BeliefSettings] | None = None,
 ) -> dict[str, Selection]:
@@ -88,7 +88,7 @@ def select_all(
     """
     found = {
         ELBOW: select_clusters(metrics, settings, n_clusters),
-        GEOMETRIC: select_by_table(GEOMETRIC, evidence, settings, trust, n_clusters),
+        GEOMETRIC: select_by_table(GEOMETRIC, evidence, settings, controls, n_clusters),
     }
     if functional is not None:
         table, belief = functional

@@ -6,7 +6,7 @@ from aanet_assets.steps import pictures
 from aanet_assets.steps.aanets import STACK, aanet_models
 from aanet_assets.steps.activations import SHARD, activation_cache
 from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, ROWS, cluster_rows, clustering
-from aanet_assets.steps.columns import CLUSTER_ID, IS_NULL, N_CLUSTERS_TOTAL, N_LATENTS, K
+from aanet_assets.steps.columns import CLUSTER_ID, N_CLUSTERS_TOTAL, N_LATENTS, NULL_CLUSTER, K
 from aanet_assets.steps.evidence import (
     CLUSTER_SHAPES,
     NULL_CLUSTERING,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SIMPLICES = File("clusters_{n}/simplices.safetensors")
 CHAIN_PLOT = File("clusters_{n}/plots/belief_chains_n{n}.png")
 UNAVAILABLE = text("unavailable", "Why statistics are null; empty where none is.")
-OF_CLUSTER = (N_CLUSTERS_TOTAL, CLUSTER_ID, IS_NULL, N_LATENTS, K)
+OF_CLUSTER = (N_CLUSTERS_TOTAL, CLUSTER_ID, NULL_CLUSTER, N_LATENTS, K)
 KL_EXPLAINED = number(
     "kl_explained",
     "Share of the divergence of predictions from their mean that a mixture explains.",
@@ -131,7 +131,9 @@ def outcome(
 
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     whole = frame.reindex(columns=table.names).assign(n_clusters_total=run.at.n)
-    real = whole[~whole["is_null"].astype(bool)].drop(columns=["n_clusters_total", "is_null"])
+    real = whole[~whole["null_cluster"].astype(bool)].drop(
+        columns=["n_clusters_total", "null_cluster"]
+    )
     path = run.write(table, whole)
     shown = {"dagster/row_count": len(whole), table.name: pictures.table(real)}
     return Outcome([path, *files], shown)
@@ -142,7 +144,7 @@ def numbers_or_reasons(run: Run[ByN], table: Table) -> Finding:
     found = run.read(table)
     first = next(column for column in table.columns if _is_statistic(column))
     silent = int((found[first.name].isna() & (found["unavailable"] == "")).sum())
-    twice = int(found.duplicated(["cluster_id", "is_null"]).sum())
+    twice = int(found.duplicated(["cluster_id", "null_cluster"]).sum())
     said = f"{len(found)} rows, {twice} of them twice, {silent} without {first.name} or a reason"
     return Finding("complete", not (silent or twice) and len(found) > 0, said)
 
@@ -167,6 +169,7 @@ def require_rows(of: Step[ByN], said: str) -> None:
               *SHAPE_SETTINGS),
     tables=(SIMPLEX_FITS,),
     files=(SIMPLICES,),
+    code_version="2",
 )  # fmt: skip
 def simplex_fits(run: Run[ByN]) -> Outcome:
     """The simplex of each cluster, real or null, in closed form, at the k that fits best."""
@@ -216,6 +219,7 @@ def placed_step(
         settings=(*PLACED_SETTINGS, *settings),
         tables=tables,
         files=files,
+        code_version="2",
     )
 
 
@@ -303,7 +307,7 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
         study.belief_settings.tokens,
         float(clusters["norm_limit"].astype(float).iloc[0]),
     )
-    both = pd.concat([clusters.assign(is_null=False), run.read(NULL_CLUSTERS)])
+    both = pd.concat([clusters.assign(null_cluster=False), run.read(NULL_CLUSTERS)])
     files = {False: run.path(CLUSTERING), True: run.path(NULL_CLUSTERING)}
     simplices = list(simplices_in(run.path(SIMPLICES), files, both))
     process = None if study.process is None else process_of(study.process)

@@ -8,7 +8,9 @@ CLUSTER_ID = integer(
 )
 AANET_K = integer("aanet_k", "Number of archetypes, k.")
 K = integer("k", "Number of archetypes, k.")
-IS_NULL = flag("is_null", "Whether it is a null cluster, made by chance.")
+NULL_CLUSTER = flag(
+    "null_cluster", "Whether it is a null cluster, made by chance.", formerly="is_null"
+)
 N_LATENTS = integer("n_latents", "Latents of the cluster.")
 LATENT_INDICES = listed(integer("latent_indices", "Which latents of the SAE they are."))
 SAE_ID = text("sae_id", "The SAE: release and id, or its directory.")

@@ -17,10 +17,10 @@ from aanet_assets.steps.clusters import (
 from aanet_assets.steps.columns import (
     AANET_STATUS,
     CLUSTER_ID,
-    IS_NULL,
     LATENT_INDICES,
     N_CLUSTERS_TOTAL,
     N_LATENTS,
+    NULL_CLUSTER,
     K,
 )
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS, consolidated_metrics
@@ -32,10 +32,10 @@ from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
 
 SHAPE_SETTINGS = (
-    "trust.near_share",
-    "trust.shape_rows",
-    "trust.hinge_weight",
-    "trust.hinge_smoothing",
+    "controls.near_share",
+    "controls.shape_rows",
+    "controls.hinge_weight",
+    "controls.hinge_smoothing",
 )
 NULL_CLUSTERING = File("clusters_{n}/null_clustering.safetensors")
 NULL_ROWS = File("clusters_{n}/null_rows.safetensors")
@@ -46,7 +46,7 @@ NULL_CLUSTERS = Table(
     "One row per null cluster.",
     N_CLUSTERS_TOTAL,
     CLUSTER_ID,
-    IS_NULL,
+    NULL_CLUSTER,
     N_LATENTS,
     LATENT_INDICES,
     ACTIVE_TOKENS,
@@ -58,7 +58,7 @@ CLUSTER_SHAPES = Table(
     "How well a simplex of k vertices fits the rows of each cluster, real or null.",
     N_CLUSTERS_TOTAL,
     CLUSTER_ID,
-    IS_NULL,
+    NULL_CLUSTER,
     N_LATENTS,
     _COACTIVITY,
     _INTERIOR,
@@ -71,7 +71,7 @@ CHANCE_GROUPS = Table(
     "chance_groups",
     "Coactivities of groups of latents made by chance.",
     N_CLUSTERS_TOTAL,
-    IS_NULL,
+    NULL_CLUSTER,
     N_LATENTS,
     _COACTIVITY,
 )
@@ -80,7 +80,7 @@ REPLICATES = Table(
     "AANets that differ in nothing but their seed, of real and null clusters.",
     N_CLUSTERS_TOTAL,
     CLUSTER_ID,
-    IS_NULL,
+    NULL_CLUSTER,
     K,
     integer("replicate", "Number of the replicate; 0 of a real cluster is the model of stage 1."),
     AANET_STATUS,
@@ -96,7 +96,7 @@ EVIDENCE = Table(
     "What speaks for each cluster being a simplex, compared with null clusters.",
     N_CLUSTERS_TOTAL,
     CLUSTER_ID,
-    IS_NULL,
+    NULL_CLUSTER,
     N_LATENTS,
     _COACTIVITY,
     number("coactivity_p", "p-value of the coactivity among chance groups of like size."),
@@ -125,7 +125,7 @@ EVIDENCE = Table(
 
 def has_replicates(study: Study) -> bool:
     """Of studies that train several AANets per cluster and k."""
-    return study.trust.replicates > 1
+    return study.controls.replicates > 1
 
 
 @step(
@@ -134,10 +134,10 @@ def has_replicates(study: Study) -> bool:
     job="stage1_clusters",
     kinds=("numpy",),
     reads=(training_codes, clustering),
-    settings=(*ROW_SETTINGS, "trust.nulls", "trust.seed"),
+    settings=(*ROW_SETTINGS, "controls.nulls", "controls.seed"),
     tables=(NULL_CLUSTERS,),
     files=(NULL_CLUSTERING, NULL_ROWS),
-    code_version="3",
+    code_version="4",
 )
 def null_clusters(run: Run[ByN]) -> Outcome:
     """Chance clusters of the same sizes and activities as the real ones, and their rows.
@@ -173,7 +173,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.evidence import check_nulls
 
     files = run.path(CLUSTERING), run.path(NULL_CLUSTERING), run.path(NULL_ROWS)
-    return check_nulls(run.read(NULL_CLUSTERS), *files, run.at.n, run.study.trust.nulls)
+    return check_nulls(run.read(NULL_CLUSTERS), *files, run.at.n, run.study.controls.nulls)
 
 
 @step(
@@ -182,9 +182,9 @@ def _(run: Run[ByN]) -> list[Finding]:
     job="stage1_clusters",
     kinds=("numpy", "duckdb"),
     reads=(training_codes, clustering, cluster_rows, null_clusters),
-    settings=("ks", "rows", "trust.chance", "trust.seed", *SHAPE_SETTINGS),
+    settings=("ks", "rows", "controls.chance", "controls.seed", *SHAPE_SETTINGS),
     tables=(CLUSTER_SHAPES, CHANCE_GROUPS),
-    code_version="2",
+    code_version="3",
 )
 def cluster_shapes(run: Run[ByN]) -> Outcome:
     """How well a simplex of k vertices fits the rows of each cluster, without any AANet.
@@ -203,15 +203,15 @@ def cluster_shapes(run: Run[ByN]) -> Outcome:
     study, n = run.study, run.at.n
     lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
     codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)
-    real, null = run.read(CLUSTERS).assign(is_null=False), run.read(NULL_CLUSTERS)
+    real, null = run.read(CLUSTERS).assign(null_cluster=False), run.read(NULL_CLUSTERS)
     clusters = pd.concat([own.sort_values("cluster_id") for own in (real, null)])
     rows = load_rows(run.path(ROWS), run.path(CLUSTERING), range(n))
     rows += load_rows(run.path(NULL_ROWS), run.path(NULL_CLUSTERING), range(len(null)))
     shapes = shape_table(study, n, clusters, rows, codes, lengths)
     chance = chance_table(study, n, load_labels(run.path(CLUSTERING)), codes, lengths)
     files = [run.write(CLUSTER_SHAPES, shapes), run.write(CHANCE_GROUPS, chance)]
-    best = shapes[~shapes["is_null"].astype(bool)].sort_values("fit", ascending=False)
-    shown = best.drop_duplicates("cluster_id").drop(columns=["n_clusters_total", "is_null"])
+    best = shapes[~shapes["null_cluster"].astype(bool)].sort_values("fit", ascending=False)
+    shown = best.drop_duplicates("cluster_id").drop(columns=["n_clusters_total", "null_cluster"])
     return Outcome(files, {"dagster/row_count": len(shapes), "best": pictures.table(shown)})
 
 
@@ -224,7 +224,7 @@ def _(run: Run[ByN]) -> list[Finding]:
     from aanet_assets.steps.checks.evidence import check_shapes
 
     tables = run.read(CLUSTER_SHAPES), run.read(CHANCE_GROUPS), run.read(NULL_CLUSTERS)
-    return check_shapes(*tables, run.at.n, run.study.ks, run.study.trust.chance)
+    return check_shapes(*tables, run.at.n, run.study.ks, run.study.controls.chance)
 
 
 @step(
@@ -235,9 +235,9 @@ def _(run: Run[ByN]) -> list[Finding]:
     on_device=True,
     when=has_replicates,
     reads=(clustering, cluster_rows, aanet_models, null_clusters),
-    settings=(*STAGE1_SETTINGS, "trust.replicates", "trust.near_share"),
+    settings=(*STAGE1_SETTINGS, "controls.replicates", "controls.near_share"),
     tables=(REPLICATES,),
-    code_version="2",
+    code_version="3",
 )
 def replicates(run: Run[ByNK]) -> Outcome:
     """AANets of every cluster at one k with further seeds, and of as many null clusters.
@@ -251,7 +251,7 @@ def replicates(run: Run[ByNK]) -> Outcome:
     from aanet_assets.activations.rows import load_training_rows
     from aanet_assets.selection.replicates import replicate_rows, train_replicates
 
-    study, n, k, share = run.study, run.at.n, run.at.k, run.study.trust.near_share
+    study, n, k, share = run.study, run.at.n, run.at.k, run.study.controls.near_share
     real = load_training_rows(study, n, k, run.path(ROWS), run.path(CLUSTERING))
     files = run.path(NULL_ROWS), run.path(NULL_CLUSTERING)
     null = load_training_rows(study, n, k, *files, null=True)
@@ -275,7 +275,7 @@ def replicates(run: Run[ByNK]) -> Outcome:
 def _(run: Run[ByNK]) -> list[Finding]:
     from aanet_assets.steps.checks.evidence import check_replicates
 
-    return check_replicates(run.read(REPLICATES), run.at.n, run.at.k, run.study.trust)
+    return check_replicates(run.read(REPLICATES), run.at.n, run.at.k, run.study.controls)
 
 
 @step(
@@ -284,9 +284,9 @@ def _(run: Run[ByNK]) -> list[Finding]:
     job="stage3",
     kinds=("scipy", "duckdb"),
     reads=(consolidated_metrics, cluster_shapes, replicates),
-    settings=("trust.replicates",),
+    settings=("controls.replicates",),
     tables=(EVIDENCE,),
-    code_version="4",
+    code_version="5",
 )
 def evidence(run: Run[ByN]) -> Outcome:
     """What speaks for each cluster being a simplex, with p- and q-values against null clusters."""
@@ -299,7 +299,7 @@ def evidence(run: Run[ByN]) -> Outcome:
     )
     table = gather_evidence(run.read(CLUSTER_SHAPES), losses, run.read(CHANCE_GROUPS))
     path = run.write(EVIDENCE, table.assign(n_clusters_total=run.at.n))
-    real = table[~table["is_null"]].drop(columns=["is_null", "elbow_ks"])
+    real = table[~table["null_cluster"]].drop(columns=["null_cluster", "elbow_ks"])
     return Outcome([path], {"dagster/row_count": len(table), "evidence": pictures.table(real)})
 
 

@@ -64,6 +64,7 @@ FUNCTIONAL_EVIDENCE = Table(
     reads=(simplex_fits, barycentric_prediction, belief_update, interventional_mixture,
            vertex_steering),
     tables=(FUNCTIONAL_EVIDENCE,),
+    code_version="2",
 )  # fmt: skip
 def functional_evidence(run: Run[ByN]) -> Outcome:
     """What the model does with each cluster's simplex, with p- and q-values against null ones."""

@@ -2,7 +2,7 @@
 
 from aanet_assets.steps import pictures
 from aanet_assets.steps.belief import PLACED, PLACED_SETTINGS, placed_clusters
-from aanet_assets.steps.columns import CLUSTER_ID, IS_NULL, N_CLUSTERS_TOTAL, K
+from aanet_assets.steps.columns import CLUSTER_ID, N_CLUSTERS_TOTAL, NULL_CLUSTER, K
 from aanet_assets.steps.inputs import language_model
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.storage.partitions import ByN
@@ -16,7 +16,7 @@ VERTEX_INTERPRETATION = Table(
     "A name for each vertex of the selected clusters, and of as many null clusters, with scores.",
     N_CLUSTERS_TOTAL,
     CLUSTER_ID,
-    IS_NULL,
+    NULL_CLUSTER,
     K,
     integer("vertex_id", "The vertex, from 0 on."),
     text("name", "What it stands for; no evidence by itself: null clusters have names, too."),
@@ -47,6 +47,7 @@ def names_vertices(study: Study) -> bool:
     reads=(language_model, selected_clusters, *PLACED),
     settings=(*PLACED_SETTINGS, "model", "revision", "interpretation"),
     tables=(VERTEX_INTERPRETATION,),
+    code_version="2",
 )
 def vertex_interpretation(run: Run[ByN]) -> Outcome:
     """Names for the vertices of the selected clusters' simplices, by a language model or by words.
@@ -66,19 +67,19 @@ def vertex_interpretation(run: Run[ByN]) -> Outcome:
     settings = run.study.names_asked
     heldout, simplices, _ = placed_clusters(run)
     chosen = run.read(SELECTED_CLUSTERS).query("selected")["cluster_id"].astype(int).tolist()
-    real = [one for one in simplices if not one.is_null and one.cluster.cluster_id in chosen]
-    null = [one for one in simplices if one.is_null][: len(real)]
+    real = [one for one in simplices if not one.null_cluster and one.cluster.cluster_id in chosen]
+    null = [one for one in simplices if one.null_cluster][: len(real)]
     endpoint = Endpoint(settings, data_root() / ".answers")
     tokenizer, rows = load_tokenizer(run.study), []
     for simplex in (*real, *null):
-        named = {"cluster_id": simplex.cluster.cluster_id, "is_null": simplex.is_null,
+        named = {"cluster_id": simplex.cluster.cluster_id, "null_cluster": simplex.null_cluster,
                  "k": len(simplex.vertices)}  # fmt: skip
         examples = examples_of(heldout, placed(heldout, simplex), tokenizer, settings)
         rows += [{**named, **row} for row in interpret(examples, settings, endpoint)]
     names = [name for name in VERTEX_INTERPRETATION.names if name != "n_clusters_total"]
     table = pd.DataFrame(rows, columns=names).assign(n_clusters_total=run.at.n)
     path = run.write(VERTEX_INTERPRETATION, table)
-    shown = table[["cluster_id", "is_null", "vertex_id", "name", "detection", "fuzzing"]]
+    shown = table[["cluster_id", "null_cluster", "vertex_id", "name", "detection", "fuzzing"]]
     return Outcome([path], {"dagster/row_count": len(table), "names": pictures.table(shown)})
 
 
@@ -88,8 +89,8 @@ def vertex_interpretation(run: Run[ByN]) -> Outcome:
 )
 def _(run: Run[ByN]) -> list[Finding]:
     table = run.read(VERTEX_INTERPRETATION)
-    counts = table.groupby(["is_null", "cluster_id"])["vertex_id"].nunique()
-    vertices = table.groupby(["is_null", "cluster_id"])["k"].first()
+    counts = table.groupby(["null_cluster", "cluster_id"])["vertex_id"].nunique()
+    vertices = table.groupby(["null_cluster", "cluster_id"])["k"].first()
     wrong = int((counts != vertices).sum())
     outside = int((~table[["detection", "fuzzing"]].fillna(0.5).apply(
         lambda column: column.between(0, 1))).sum().sum())  # fmt: skip

@@ -49,9 +49,9 @@ PAGE = File("clusters_{n}/review_n{n}.html")
            evidence, barycentric_prediction, belief_update, interventional_mixture, vertex_steering,
            functional_evidence, simplex_responses, selected_clusters, refit_models,
            vertex_samples),
-    settings=("ks", "selection", "trust", "belief"),
+    settings=("ks", "selection", "controls", "belief"),
     files=(PAGE,),
-    code_version="6",
+    code_version="7",
 )  # fmt: skip
 def review_page(run: Run[ByN]) -> Outcome:
     """One HTML page to look at all clusters and at thresholds; opens without server and network.
@@ -60,7 +60,7 @@ def review_page(run: Run[ByN]) -> Outcome:
     best k; what the model does with it, where the study asks; for selected clusters the text near
     its vertices.
     """
-    from aanet_assets.review.details import Found
+    from aanet_assets.review.details import ClusterFiles
     from aanet_assets.review.functional import Asked
     from aanet_assets.review.page import write_page
     from aanet_assets.review.whole import page_of
@@ -68,7 +68,7 @@ def review_page(run: Run[ByN]) -> Outcome:
 
     study, n, verdicts = run.study, run.at.n, run.read(SELECTED_CLUSTERS)
     refits = {c.cluster_id: run.path(MODEL, **c.named) for c in chosen_of(verdicts)}
-    found = Found(
+    files = ClusterFiles(
         run.path(ROWS),
         run.path(CLUSTERING),
         lambda k: run.path(STACK, k=k),
@@ -86,7 +86,7 @@ def review_page(run: Run[ByN]) -> Outcome:
         )
     metrics, known = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
     shapes, path = run.read(CLUSTER_SHAPES), run.path(PAGE)
-    page = page_of(study, n, metrics, known, asked, shapes, verdicts, repeated, found)
+    page = page_of(study, n, metrics, known, asked, shapes, verdicts, repeated, files)
     write_page(path, f"{study.name}, {n} clusters", page)
     how = f"aanet review {study.name} --n-clusters {n}"
     url = dg.MetadataValue.url(path.as_uri())

@@ -83,7 +83,7 @@ REPRODUCIBILITY = Table(
     settings=("selection", *_LIMITS),
     tables=(SELECTED_CLUSTERS, SELECTION_FUNNEL),
     files=(FUNNEL_PLOT,),
-    code_version="5",
+    code_version="6",
 )
 def selected_clusters(run: Run[ByN]) -> Outcome:
     """The selected clusters with category and k, the reason for every rejection, and the funnel.
@@ -122,7 +122,7 @@ def selections(run: Run[ByN]) -> "dict[str, Selection]":
     functional = None
     if study.belief is not None:
         functional = run.read(FUNCTIONAL_EVIDENCE), study.belief
-    return select_all(*tables, study.selection, study.trust, run.at.n, functional)
+    return select_all(*tables, study.selection, study.controls, run.at.n, functional)
 
 
 @selected_clusters.checks(
@@ -147,10 +147,10 @@ def _(run: Run[ByN]) -> list[Finding]:
     kinds=("matplotlib", "duckdb"),
     when=has_replicates,
     reads=(clustering, cluster_rows, replicates, evidence),
-    settings=("ks", "selection", "trust"),
+    settings=("ks", "selection", "controls"),
     tables=(REPRODUCIBILITY,),
     files=(REPRODUCIBILITY_PLOT,),
-    code_version="3",
+    code_version="4",
 )
 def reproducibility(run: Run[ByN]) -> Outcome:
     """Whether elbows and geometry select the same clusters again; a table and a picture.

@@ -37,7 +37,7 @@ class UnmetError(Exception):
     """An object is not, or no longer, what a conditional request takes it for."""
 
 
-class Found(NamedTuple):
+class Listed(NamedTuple):
     """An object as a listing shows it."""
 
     size: int
@@ -51,13 +51,13 @@ class Bucket:
 
     url: str
 
-    def list(self) -> dict[str, Found]:
+    def list(self) -> dict[str, Listed]:
         """All objects, as they are now."""
         with self._service() as fs:
             found = fs.find(self.url, detail=True)
         start = len(self.url.removeprefix("s3://")) + 1
         return {
-            name[start:]: Found(at["size"], at["ETag"])
+            name[start:]: Listed(at["size"], at["ETag"])
             for name, at in found.items()
             if at["type"] == "file"
         }

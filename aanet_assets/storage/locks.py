@@ -49,7 +49,7 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
+def partition_lock(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
     """Be the only one who works on a partition; yields what makes sure that one still is.
 
     Raises:
@@ -58,7 +58,7 @@ def making(study: Study, partition: Partition) -> Iterator[Callable[[], None]]:
     """
 
     def require_held() -> None:
-        is_lost = isinstance(lock, SoftFileLease) and not _is_own(lock)
+        is_lost = isinstance(lock, SoftFileLease) and not _is_held_here(lock)
         if is_lost or (lease is not None and not lease.renew()):
             where = "the disk" if is_lost else study.remote
             raise LostLeaseError(
@@ -109,7 +109,7 @@ def _lease(study: Study, partition: Partition, holder: Holder) -> Iterator[Lease
         raise BusyError(_who(study, str(partition), _holder(error.notes))) from None
 
 
-def _is_own(lease: SoftFileLease) -> bool:
+def _is_held_here(lease: SoftFileLease) -> bool:
     """Whether the file still says that this process holds the lease; its thread may lag behind."""
     try:
         return str(lease.token) in Path(lease.lock_file).read_text(encoding="utf-8")

@@ -216,7 +216,7 @@ class Standing:
         self.study = study
         self._there = pull(study)
         self.origin = cache(self._origin)
-        self._own_problem = cache(self._find_own_problem)
+        self._direct_problem = cache(self._find_direct_problem)
         self._upstream = cache(lambda partition: upstream(study, partition))
         self._values = cache(lambda step, n: settings_values(study, step, n))
         self._digest = cache(lambda step, n: digest_of(self._values(step, n)))
@@ -231,12 +231,12 @@ class Standing:
         origin = self.origin(partition)
         if origin is None:
             return None
-        reason = self._own_problem(origin)
+        reason = self._direct_problem(origin)
         return reason if origin == partition else f"is made from {origin}, which {reason}"
 
     def _origin(self, partition: Partition) -> Partition | None:
         """Where a partition's trouble begins: itself, or one that it is made from; None if good."""
-        own = self._own_problem(partition)
+        own = self._direct_problem(partition)
         if own is not None and not own.startswith(_ANOTHER):
             return partition
         for up in self._upstream(partition):
@@ -259,7 +259,7 @@ class Standing:
 
         return on_disk
 
-    def _find_own_problem(self, partition: Partition) -> str | None:
+    def _find_direct_problem(self, partition: Partition) -> str | None:
         """What is wrong with a partition itself, whatever stands with what it is made from."""
         record = self._record(partition)
         if record is None:

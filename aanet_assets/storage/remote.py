@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aanet_assets.storage.bucket import Bucket, DamagedError, Found, RemoteError
+from aanet_assets.storage.bucket import Bucket, DamagedError, Listed, RemoteError
 from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.files import write_json, write_text
 from aanet_assets.storage.fingerprints import content_digest, hash_of
@@ -30,7 +30,7 @@ def bucket_of(study: Study, step: Step) -> Bucket | None:
     return None if study.remote is None else Bucket(f"{study.remote}/{step.home(study)}")
 
 
-def pull(study: Study) -> dict[str, dict[str, Found]]:
+def pull(study: Study) -> dict[str, dict[str, Listed]]:
     """Bring a study's records, and inputs that it made itself, in line with the bucket.
 
     Returns:
@@ -81,7 +81,7 @@ def _known(study: Study, paths: StudyPaths) -> dict[str, str]:
 
 
 def _take_over(
-    paths: StudyPaths, bucket: Bucket, there: Mapping[str, Found], known: Mapping[str, str]
+    paths: StudyPaths, bucket: Bucket, there: Mapping[str, Listed], known: Mapping[str, str]
 ) -> None:
     """Make the local records, and notes on refused partitions, those of the bucket."""
     records = {name: at.etag for name, at in there.items() if name.startswith("records/")}

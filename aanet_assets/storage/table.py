@@ -21,6 +21,8 @@ class Column:
     type: pa.DataType
     description: str
     """One line, which becomes the comment in the database and the line in the docs."""
+    formerly: str = ""
+    """Its name in files of earlier versions; empty where it had no other."""
 
 
 def integer(name: str, description: str) -> Column:
@@ -33,9 +35,9 @@ def number(name: str, description: str) -> Column:
     return Column(name, pa.float64(), description)
 
 
-def flag(name: str, description: str) -> Column:
+def flag(name: str, description: str, formerly: str = "") -> Column:
     """A column of yes and no."""
-    return Column(name, pa.bool_(), description)
+    return Column(name, pa.bool_(), description, formerly)
 
 
 def text(name: str, description: str) -> Column:
@@ -104,9 +106,10 @@ class Table:
         # Not read_table, which takes the name for a pattern.
         stored = pq.ParquetFile(path).read()
         columns = []
-        for field in self.schema:
+        for column in self.columns:
+            name = column.name if column.name in stored.column_names else column.formerly
             try:
-                columns.append(stored[field.name].cast(field.type))
+                columns.append(stored[name].cast(column.type))
             except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                columns.append(pa.nulls(len(stored), field.type))
+                columns.append(pa.nulls(len(stored), column.type))
         return pa.table(columns, schema=self.schema)

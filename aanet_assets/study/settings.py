@@ -344,7 +344,7 @@ class SelectionSettings(Settings):
 
     mode: Literal["elbow", "geometric", "functional"] = "elbow"
     """`elbow`: by the guide's filters and categories. `geometric`: by the evidence, whose
-    thresholds are in the study's `trust`. `functional`: by what the model does with the simplex,
+    thresholds are in the study's `controls`. `functional`: by what the model does with the simplex,
     with thresholds in the study's `belief`, without which there is no such mode. Of the settings
     below only `min_latents` and the manual ones matter to these two. The verdicts of all modes are
     in the table, whichever is used."""
@@ -397,8 +397,8 @@ class SelectionSettings(Settings):
         return text
 
 
-class TrustSettings(Settings):
-    """What the clusters are compared with, and how much evidence is enough."""
+class ControlSettings(Settings):
+    """What clusters are compared with, null clusters and replicates, and how much is enough."""
 
     nulls: Count = 100
     """Null clusters, at least; they come in whole shuffles, each as many as there are clusters."""
@@ -428,6 +428,27 @@ class TrustSettings(Settings):
     """Negative barycentric coordinates up to this count by their square."""
     seed: int = 44
     """Seed of the null clusters."""
+
+
+_CONTROLS_TODAY = "is called controls now: set controls=ControlSettings(...), in YAML controls:"
+
+
+def __getattr__(name: str) -> object:
+    """Tell a study of an earlier version, which imports the group by its old name, the new one."""
+    if name == "TrustSettings":
+        raise ImportError(f"the group trust=TrustSettings(...) {_CONTROLS_TODAY}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def refuse_old_names(cls: Any, given: Any) -> Any:
+    """Refuse a group of a study that has another name today, by saying which.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if isinstance(given, dict) and "trust" in given:
+        raise ValueError(f"the group trust {_CONTROLS_TODAY}")
+    return given
 
 
 class BeliefSettings(Settings):

@@ -17,6 +17,7 @@ from aanet_assets.study.settings import (
     BeliefSettings,
     CacheSettings,
     ClusteringSettings,
+    ControlSettings,
     CorpusSettings,
     ExtremaSettings,
     FitSettings,
@@ -29,9 +30,9 @@ from aanet_assets.study.settings import (
     SaeSettings,
     SelectionSettings,
     Settings,
-    TrustSettings,
     TruthSettings,
     VertexSettings,
+    refuse_old_names,
 )
 
 _REMOTE = r"^s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._-]+)*$"
@@ -99,7 +100,7 @@ class Study(Activations):
     """Network and training."""
     selection: SelectionSettings = SelectionSettings()
     """Stage 2."""
-    trust: TrustSettings = TrustSettings()
+    controls: ControlSettings = ControlSettings()
     """Null clusters, replicates and evidence."""
     belief: BeliefSettings | None = None
     """Whether the model uses the simplices; None asks nothing of it beyond its activations."""
@@ -109,6 +110,8 @@ class Study(Activations):
     """Models of stage 3."""
     vertices: VertexSettings = VertexSettings()
     """Vertex samples of stage 3."""
+
+    _refuse_old_names = model_validator(mode="before")(refuse_old_names)
 
     @field_validator("n_clusters", "ks")
     @classmethod
@@ -321,7 +324,7 @@ def process_path(process: str) -> Path:
     return inside if inside.is_file() else package.with_suffix(".py")
 
 
-def require_own_module(study: Study, module: str) -> None:
+def require_module_name(study: Study, module: str) -> None:
     """Refuse a study whose name is not its module's.
 
     Modules have different names, so studies have: two of one name would share a folder.

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from aanet_assets.aanet.enclosing import enclosing_simplex, extreme_points
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 
-TRUST = TrustSettings()
-HINGE = (TRUST.hinge_weight, TRUST.hinge_smoothing)
+CONTROLS = ControlSettings()
+HINGE = (CONTROLS.hinge_weight, CONTROLS.hinge_smoothing)
 
 
 def whitened(points: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_of_a_square_the_triangle_has_the_least_possible_area() -> None:
     rng = np.random.default_rng(0)
     square = whitened(rng.uniform(size=(4_000, 2)))
     # With so large a weight no point may stick out.
-    inside = enclosing_simplex(square, 1e4, TRUST.hinge_smoothing)
+    inside = enclosing_simplex(square, 1e4, CONTROLS.hinge_smoothing)
     # A map from points to coordinates gives the triangle, and so its area.
     design = np.column_stack([square, np.ones(len(square))])
     q = np.linalg.lstsq(design, inside, rcond=None)[0].T

@@ -25,7 +25,7 @@ from aanet_assets.selection.shape_tables import coactivity_of
 from aanet_assets.selection.shapes import active_together, coactivity
 from aanet_assets.steps.checks.activations import check_by_latent
 from aanet_assets.study.settings import ExtremaSettings, RowSettings
-from aanet_assets_tests.checks.damage import edit_arrays
+from aanet_assets_tests.checks.edits import edit_arrays
 from aanet_assets_tests.shards import write_shard
 
 LATENTS, D_MODEL = 14, 9

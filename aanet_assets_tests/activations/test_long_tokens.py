@@ -20,10 +20,10 @@ from aanet_assets.storage.step import Step
 from aanet_assets.storage.table import Table
 from aanet_assets.study.settings import (
     CacheSettings,
+    ControlSettings,
     CorpusSettings,
     ExtremaSettings,
     RowSettings,
-    TrustSettings,
 )
 from aanet_assets.study.study import Study
 from aanet_assets.toy.corpus import write_corpus
@@ -50,7 +50,7 @@ def study(home, tmp_path_factory: pytest.TempPathFactory) -> Study:
         n_clusters=(N,),
         ks=(2, 3),
         extrema=ExtremaSettings(max_rows=100),
-        trust=TrustSettings(nulls=1, chance=1, replicates=1),
+        controls=ControlSettings(nulls=1, chance=1, replicates=1),
     )  # fmt: skip
     for shard in study.training_shards:
         build_shard(study, shard, SHARD.under(study.paths.root, shard=shard), "digest", 30.0)
@@ -87,8 +87,8 @@ def test_every_reader_of_rows_agrees(study: Study) -> None:
         members = short[:, np.asarray(row["latent_indices"], dtype=int)]
         assert row["active_tokens"] == (members.sum(axis=1) > 0).sum()
     # How many latents are active together, token by token, at short ones only.
-    found = shapes.drop_duplicates(["cluster_id", "is_null"])
-    for row in found[~found["is_null"]].to_dict("records"):
+    found = shapes.drop_duplicates(["cluster_id", "null_cluster"])
+    for row in found[~found["null_cluster"]].to_dict("records"):
         latents = clusters.set_index("cluster_id")["latent_indices"][row["cluster_id"]]
         own = short[:, np.asarray(latents, dtype=int)].toarray()
         own = own[own.sum(axis=1) > 0]

@@ -24,7 +24,7 @@ from aanet_assets.belief.update import (
     steps_of,
     update_scores,
 )
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 from aanet_assets.toy.components import Component, mess, tom_quantum
 
 DOCUMENTS, LENGTH = 1_500, 16
@@ -73,7 +73,7 @@ def disk() -> Seen:
 def in_triangle(disk: Seen) -> Float[np.ndarray, "tokens k"]:
     """Coordinates of a disk's beliefs in the triangle around them."""
     points = disk.beliefs[:, 1:]
-    return clipped(barycentric(points, enclosing_vertices(points, 3, TrustSettings())))
+    return clipped(barycentric(points, enclosing_vertices(points, 3, ControlSettings())))
 
 
 def test_a_mixture_is_found_and_explains_a_chain_and_no_softmax(chain: Seen) -> None:
@@ -222,13 +222,13 @@ def test_vertices_are_found_again() -> None:
     truth = rng.standard_normal((3, 5))
     b = rng.dirichlet(np.full(3, 0.4), 3_000)
     rows = b @ truth
-    for vertices in (enclosing_vertices(rows, 3, TrustSettings()), projected_vertices(rows, 3)):
+    for vertices in (enclosing_vertices(rows, 3, ControlSettings()), projected_vertices(rows, 3)):
         found = barycentric(rows, vertices)
         np.testing.assert_allclose(found.sum(1), 1)
         assert agreement(b, found) > 0.97
         np.testing.assert_allclose(vertices[matched(b, found)], truth, atol=0.2)
     with pytest.raises(ValueError, match=r"span 2 dimensions, and 4 vertices need 3"):
-        enclosing_vertices(rows, 4, TrustSettings())
+        enclosing_vertices(rows, 4, ControlSettings())
 
 
 def test_measures() -> None:

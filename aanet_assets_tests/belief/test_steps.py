@@ -77,10 +77,10 @@ def test_what_is_known_of_the_toy_is_found_again(asked: Study) -> None:
     others = known[["token_kl_explained", "permuted_kl_explained"]].max(axis=1)
     assert (others < known["kl_explained"]).all()
     assert (known["sufficiency"] > 0.9).all()
-    updates = read(asked, steps.belief_update, steps.BELIEF_UPDATE).query("not is_null")
+    updates = read(asked, steps.belief_update, steps.BELIEF_UPDATE).query("not null_cluster")
     own = updates.set_index("cluster_id").loc[known.index]
     assert (own["operator_error"] < 0.3).all()
-    steered = read(asked, edits.vertex_steering, edits.VERTEX_STEERING).query("not is_null")
+    steered = read(asked, edits.vertex_steering, edits.VERTEX_STEERING).query("not null_cluster")
     own = steered.set_index("cluster_id").loc[known.index]
     assert (own["true_reached"] > 0.95).all()
     assert (own[["random", "other_cluster"]] < 0.5).all(axis=None)
@@ -95,21 +95,21 @@ def test_all_clusters_are_there_and_what_is_null_has_a_reason(asked: Study) -> N
     table = read(asked, functional_evidence, FUNCTIONAL_EVIDENCE)
     fits = read(asked, steps.simplex_fits, steps.SIMPLEX_FITS)
     assert len(table) == len(fits) > N
-    assert not table.duplicated(["cluster_id", "is_null"]).any()
-    real = table[~table["is_null"].astype(bool)]
+    assert not table.duplicated(["cluster_id", "null_cluster"]).any()
+    real = table[~table["null_cluster"].astype(bool)]
     assert len(real) == N
     # The small study has fewer null clusters than a p-value needs.
     assert real["kl_explained_p"].isna().all()
     assert real["unavailable"].str.contains("null clusters, and p-values need 20").all()
-    contrasts = read(asked, edits.vertex_kl, edits.VERTEX_KL).query("not is_null")
+    contrasts = read(asked, edits.vertex_kl, edits.VERTEX_KL).query("not null_cluster")
     assert (contrasts["between"] > contrasts["within"]).all()
 
 
 def test_vertices_of_selected_clusters_have_names_and_null_clusters_too(asked: Study) -> None:
     table = read(asked, naming.vertex_interpretation, naming.VERTEX_INTERPRETATION)
-    is_null = table["is_null"].astype(bool)
-    assert set(table[~is_null]["cluster_id"]) == {0, 3}
-    assert table[is_null]["cluster_id"].nunique() == 2
+    null_cluster = table["null_cluster"].astype(bool)
+    assert set(table[~null_cluster]["cluster_id"]) == {0, 3}
+    assert table[null_cluster]["cluster_id"].nunique() == 2
     assert (table["named_by"] == "contrast words").all()
     assert table["name"].str.len().gt(0).all()
     # Letters of the component, which say most of its state.
@@ -126,7 +126,7 @@ def test_an_edit_that_changes_nothing_leaves_the_models_predictions(asked: Study
     np.testing.assert_allclose(found, heldout.p[tokens], atol=1e-3)
     changed = editor.predict(tokens, 3 * np.roll(editor.residual(tokens), 1, axis=1)[:, None])
     assert np.abs(changed[:, 0] - heldout.p[tokens]).max() > 0.05
-    assert {simplex.is_null for simplex in simplices} == {False, True}
+    assert {simplex.null_cluster for simplex in simplices} == {False, True}
 
 
 def test_responses_are_those_of_the_model_between_the_vertices(asked: Study) -> None:
@@ -136,7 +136,7 @@ def test_responses_are_those_of_the_model_between_the_vertices(asked: Study) -> 
     tokens = read(asked, pictures.simplex_responses, pictures.SIMPLEX_TOKENS)
     doses = read(asked, pictures.simplex_responses, pictures.DOSE_RESPONSE)
     assert set(doses["cluster_id"]) == set(tokens["cluster_id"]) == set(range(N))
-    simplex = next(one for one in simplices if not one.is_null and len(one.vertices) == 3)
+    simplex = next(one for one in simplices if not one.null_cluster and len(one.vertices) == 3)
     cluster_id, here = simplex.cluster.cluster_id, placed(heldout, simplex)
     own = doses[(doses["cluster_id"] == cluster_id) & (doses["rank"] == 0)]
     edited = editor.without(simplex, here.some(belief.edited_tokens, belief.seed))
@@ -224,12 +224,12 @@ def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Stud
     assert set(chosen["category"]) == {"F", "M"}
     picked = verdicts.reset_index().to_dict("records")[0]
     assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
-    ks = read(study, functional_evidence, FUNCTIONAL_EVIDENCE).query("not is_null")
+    ks = read(study, functional_evidence, FUNCTIONAL_EVIDENCE).query("not null_cluster")
     by_rule = chosen[chosen["category"] == "F"]
     assert (by_rule["k"] == ks.set_index("cluster_id").loc[by_rule.index, "k"]).all()
     page = read_data(PAGE.under(study.paths.root, n=N))
     assert set(page["rules"]) == set(MODES)
-    steered = read(study, edits.vertex_steering, edits.VERTEX_STEERING).query("not is_null")
+    steered = read(study, edits.vertex_steering, edits.VERTEX_STEERING).query("not null_cluster")
     chains = read(study, steps.belief_update, steps.BELIEF_CHAINS)
     for i, own in page["functional"]["clusters"].items():
         reached = steered[steered["cluster_id"] == int(i)]["reached"].iloc[0]
@@ -255,7 +255,7 @@ def tables_of(nulls: int) -> Iterator[pd.DataFrame]:
     whole = pd.DataFrame(
         {
             "cluster_id": [0, 1, *range(nulls)],
-            "is_null": [False, False, *[True] * nulls],
+            "null_cluster": [False, False, *[True] * nulls],
             "n_latents": 4,
             "k": 3,
             "unavailable": ["", "one vertex has no token", *[""] * nulls],

@@ -22,7 +22,7 @@ from aanet_assets.defs.toy import study
 from aanet_assets.selection.evidence import empirical_p, q_values
 from aanet_assets.selection.rules import GEOMETRIC
 from aanet_assets.selection.verdicts import select_by_table
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy
 
@@ -74,19 +74,23 @@ def judged(table: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     def select(rows: pd.Series, max_q: float) -> pd.Series:
         # The mode would look past null clusters, and their ids are those of real ones.
         own = table[rows].assign(
-            is_null=False, coactivity_q=q_values(p[rows]), cluster_id=np.flatnonzero(rows)
+            null_cluster=False, coactivity_q=q_values(p[rows]), cluster_id=np.flatnonzero(rows)
         )
-        limits = TrustSettings(max_q=max_q)
+        limits = ControlSettings(max_q=max_q)
         found = select_by_table(GEOMETRIC, own, study.selection, limits, len(own))
         chosen = found.selected["cluster_id"].astype(int)
         return pd.Series(np.isin(np.arange(len(table)), chosen), table.index)
 
-    null, fit, trust = table["is_null"].astype(bool), floats(table, "simplex_fit"), TrustSettings()
+    null, fit, controls = (
+        table["null_cluster"].astype(bool),
+        floats(table, "simplex_fit"),
+        ControlSettings(),
+    )
     every = pd.Series(True, table.index)
     return table.assign(
         smaller=np.fmin(fit, 1 - p),
-        own_order=np.where(fit >= trust.min_fit, 1 - p, fit - 1),
-        selected=select(null, trust.max_q) | select(~null, trust.max_q),
+        own_order=np.where(fit >= controls.min_fit, 1 - p, fit - 1),
+        selected=select(null, controls.max_q) | select(~null, controls.max_q),
         **{f"found_{rate}": select(every, rate) for rate in NOMINAL},
     )
 

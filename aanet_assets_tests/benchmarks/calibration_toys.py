@@ -38,7 +38,7 @@ from aanet_assets.toy.train import LAYER, RECIPES, Recipe, sae_metadata
 from aanet_assets.toy.transformer import LENGTH, residuals
 
 KS, REPLICATES, DOCUMENTS = study.ks, 3, 32_000
-KEYS = ["cluster_id", "is_null"]
+KEYS = ["cluster_id", "null_cluster"]
 
 
 class Toy(NamedTuple):
@@ -96,7 +96,7 @@ def chance(process_name: str, sae_seed: int, transformer: Path | None) -> pd.Dat
     toy = make_toy(process_name, sae_seed, transformer)
     n = len(toy.recipe.process.names)
     groups = []
-    for shuffle in range(shuffles_for(study.trust.chance, n)):
+    for shuffle in range(shuffles_for(study.controls.chance, n)):
         labels = matched_shuffle(toy.labels, toy.activity, seed_for(sae_seed, "shuffle", shuffle))
         groups += [np.flatnonzero(labels == i) for i in range(n)]
     rows = [(len(latents), together(toy, latents)) for latents in groups]
@@ -109,33 +109,33 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
     process, n, name = toy.recipe.process, len(toy.recipe.process.names), toy.name
     null = matched_shuffle(toy.labels, toy.activity, sae_seed)
     shapes, losses = [], []
-    for is_null, labels in ((False, toy.labels), (True, null)):
+    for null_cluster, labels in ((False, toy.labels), (True, null)):
         gathered = []
         for cluster_id in range(n):
             latents = np.flatnonzero(labels == cluster_id)
             columns = span_basis(toy.decoder[latents])
             coordinates = toy.decoder[latents] @ orthonormal(columns)
             cluster = Cluster(cluster_id, latents, columns, coordinates)
-            seed = seed_for(sae_seed, name, is_null, cluster_id)
+            seed = seed_for(sae_seed, name, null_cluster, cluster_id)
             found = gather_rows([toy.codes[:, latents]], cluster, study.rows, study.extrema, seed)
             gathered.append(found.rows)
             known = {
                 "cluster_id": cluster_id,
-                "is_null": is_null,
+                "null_cluster": null_cluster,
                 "n_latents": len(latents),
                 "coactivity": together(toy, latents),
                 "interior": interior(found.rows.train),
             }
-            for shape in shapes_of(found.rows.train, KS, seed, study.trust):
+            for shape in shapes_of(found.rows.train, KS, seed, study.controls):
                 shapes.append({**known, **shape._asdict(), "fit": shape.fit})
-        losses += _replicates(gathered, is_null, name, sae_seed)
+        losses += _replicates(gathered, null_cluster, name, sae_seed)
     none = pd.DataFrame({"n_latents": [], "coactivity": []}, dtype=float)
     table = gather_evidence(pd.DataFrame(shapes), pd.DataFrame(losses), none)
     table = table.merge(_further(pd.DataFrame(losses), pd.DataFrame(shapes)), on=KEYS)
     held = process.sample(8_000, LENGTH, seed_for(sae_seed, name, "heldout"))
     activations = residuals(toy.model, process, held, LAYER)
     held_codes = csr_matrix(toy.sae.encode(activations).detach().numpy())
-    no_elbows = table[~table["is_null"]].assign(
+    no_elbows = table[~table["null_cluster"]].assign(
         aanet_recon_loss_elbow_k=None, aanet_archetypal_loss_elbow_k=None
     )
     truth = recover(
@@ -147,21 +147,23 @@ def clusters_of_toy(process_name: str, sae_seed: int, transformer: Path | None) 
         no_elbows,
         lambda *_: None,
     )
-    known = truth[["cluster_id", "true_k", "r2"]].assign(is_null=False)
+    known = truth[["cluster_id", "true_k", "r2"]].assign(null_cluster=False)
     table = table.merge(known, on=KEYS, how="left")
     simplex = table["true_k"].notna()
-    table["what"] = np.where(table["is_null"], "null", np.where(simplex, "simplex", "decoy"))
+    table["what"] = np.where(table["null_cluster"], "null", np.where(simplex, "simplex", "decoy"))
     return table
 
 
-def _replicates(gathered: list[ClusterRows], is_null: bool, name: str, seed: int) -> list[dict]:
+def _replicates(
+    gathered: list[ClusterRows], null_cluster: bool, name: str, seed: int
+) -> list[dict]:
     settings, found = AANetSettings(), []
     for k in KS:
-        tasks = tasks_of(gathered, k, range(REPLICATES), seed, name, is_null)
+        tasks = tasks_of(gathered, k, range(REPLICATES), seed, name, null_cluster)
         models = iter(train_aanets(tasks, settings))
         for rows in gathered:
             own = [next(models) for _ in range(REPLICATES)]
-            found += replicate_rows(rows, is_null, own, settings, study.trust.near_share)
+            found += replicate_rows(rows, null_cluster, own, settings, study.controls.near_share)
     return found
 
 
@@ -176,14 +178,14 @@ def _further(losses: pd.DataFrame, shapes: pd.DataFrame) -> pd.DataFrame:
         at = elbow(list(KS), first["aanet_recon_loss"].to_numpy(dtype=float))
         sound = at.is_monotonic and (at.strength or 0) <= 0.7072
         means = own.groupby("k")[compared].mean()
-        cluster = shapes[(shapes["cluster_id"] == key[0]) & (shapes["is_null"] == key[1])]
+        cluster = shapes[(shapes["cluster_id"] == key[0]) & (shapes["null_cluster"] == key[1])]
         pca = cluster.set_index("k")["pca_explained"]
         explained, occupancy = means["heldout_explained_variance"], means["heldout_occupancy"]
         fit = explained.clip(lower=0) * occupancy
         k = at.k if at.k is not None else KS[0]
         found.append(
             {
-                "cluster_id": key[0], "is_null": key[1], "k_first": at.k,
+                "cluster_id": key[0], "null_cluster": key[1], "k_first": at.k,
                 "strength": at.strength, "guarded": at.strength if sound else 0.0,
                 "over_pca": explained[k] / pca.get(k, 1.0),
                 "in_simplex": means["heldout_in_simplex"][k],

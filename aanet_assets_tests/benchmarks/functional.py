@@ -67,7 +67,7 @@ class Head:
 def simplices_of(toy: Toy) -> Iterator[Simplex]:
     """The toy's clusters and null clusters at the k that fits best."""
     n = len(toy.recipe.process.names)
-    shuffles = range(shuffles_for(study.trust.nulls, n))
+    shuffles = range(shuffles_for(study.controls.nulls, n))
     null = [matched_shuffle(toy.labels, toy.activity, seed_for(7, toy.name, s)) for s in shuffles]
     for shuffle, labels in enumerate([toy.labels, *null]):
         for label in range(n):
@@ -78,11 +78,11 @@ def simplices_of(toy: Toy) -> Iterator[Simplex]:
             cluster = Cluster(cluster_id, latents, columns, coordinates)
             seed = seed_for(7, toy.name, shuffle, label)
             found = gather_rows([toy.codes[:, latents]], cluster, study.rows, study.extrema, seed)
-            shapes = shapes_of(found.rows.train, study.ks, seed, study.trust)
+            shapes = shapes_of(found.rows.train, study.ks, seed, study.controls)
             if shapes:
                 k = max(shapes, key=lambda shape: shape.fit).k
-                rows = found.rows.train[: study.trust.shape_rows].astype(np.float64)
-                vertices = enclosing_vertices(rows, k, study.trust)
+                rows = found.rows.train[: study.controls.shape_rows].astype(np.float64)
+                vertices = enclosing_vertices(rows, k, study.controls)
                 yield Simplex(cluster, shuffle > 0, found.activity_limit, vertices)
 
 
@@ -109,7 +109,7 @@ def look_at(toy: Toy) -> pd.DataFrame:
         tables.edit_rows(heldout, found, LIMITS, head),  # type: ignore[arg-type]
         tables.steering_rows(heldout, found, LIMITS, head, truth),  # type: ignore[arg-type]
     ]
-    keys, whole = ["cluster_id", "is_null"], None
+    keys, whole = ["cluster_id", "null_cluster"], None
     for rows in asked:
         table = pd.DataFrame(list(rows))
         new = table if whole is None else table.drop(columns=whole.columns.difference(keys),
@@ -128,15 +128,15 @@ def look_at(toy: Toy) -> pd.DataFrame:
         no_elbows,
         lambda *_: None,
     )
-    known = recovered[["cluster_id", "true_k", "r2"]].assign(is_null=False)
+    known = recovered[["cluster_id", "true_k", "r2"]].assign(null_cluster=False)
     assert whole is not None
     whole = whole.merge(known, on=keys, how="left")
     simplex = whole["true_k"].notna()
-    whole["what"] = np.where(whole["is_null"], "null", np.where(simplex, "simplex", "decoy"))
+    whole["what"] = np.where(whole["null_cluster"], "null", np.where(simplex, "simplex", "decoy"))
     enough = [whole[name] >= limit for name, limit in ASKED.items()]
     whole["passes"] = np.logical_and.reduce([*enough, whole["context"] <= LIMITS.max_context])
     whole["right_k"] = whole["true_k"] == whole["k"]
-    own = {(s.cluster.cluster_id, s.is_null): toy.labels[s.cluster.latents] for s in found}
+    own = {(s.cluster.cluster_id, s.null_cluster): toy.labels[s.cluster.latents] for s in found}
     # A null cluster whose latents are all of one true cluster is a simplex by chance.
     whole["of_one"] = [
         np.bincount(own[key]).max() / len(own[key])

@@ -35,9 +35,9 @@ from aanet_assets.study.settings import (
     AANetSettings,
     CacheSettings,
     ClusteringSettings,
+    ControlSettings,
     CorpusSettings,
     SaeSettings,
-    TrustSettings,
 )
 from aanet_assets.study.study import Study
 
@@ -65,7 +65,7 @@ def study_of(folder: Path, shards: int, method: str) -> Study:
         ks=(2, 3, 4),
         clustering=ClusteringSettings.model_validate({"method": method}),
         aanet=AANetSettings(max_steps=50, export_pt=False),
-        trust=TrustSettings(nulls=1, chance=1, replicates=1),
+        controls=ControlSettings(nulls=1, chance=1, replicates=1),
     )
 
 

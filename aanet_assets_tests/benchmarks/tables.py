@@ -54,7 +54,7 @@ def _write(paths: StudyPaths, i: int, loss: float) -> None:
             "n_clusters_total": n,
             "k": k,
             "replicate": 0,
-            "is_null": False,
+            "null_cluster": False,
             "aanet_recon_loss": loss,
         }
     )

@@ -67,7 +67,7 @@ def null_rows(study: Study) -> Iterator[tuple[str, ...]]:
     nulls = {}
     for n in study.n_clusters:
         table = Run(study, functional_evidence.at(n=n)).read(FUNCTIONAL_EVIDENCE)
-        nulls[n] = table[table["is_null"].astype(bool)].assign(is_null=False)
+        nulls[n] = table[table["null_cluster"].astype(bool)].assign(null_cluster=False)
     own = study.belief_settings
     names = [name for name in MODES[FUNCTIONAL].settings if name in BeliefSettings.model_fields]
     off = {name: float("inf" if name.startswith("max") else "-inf") for name in names}

@@ -114,7 +114,7 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
     shown.locator("#copy").click()
     expected = {
         "selection": finished.study.selection.model_copy(update={"mode": "geometric"}),
-        "trust": finished.study.trust.model_copy(update={"min_fit": 1.0, "max_q": 1.0}),
+        "controls": finished.study.controls.model_copy(update={"min_fit": 1.0, "max_q": 1.0}),
     }
     copied = shown.evaluate("navigator.clipboard.readText()")
     assert (

@@ -13,7 +13,7 @@ from aanet_assets.review.functional import TOKENS, TOKENS_OF_OTHERS, functional
 from aanet_assets.review.page import write_page
 from aanet_assets.selection.evidence import NEIGHBOURS
 from aanet_assets.selection.rules import MODES
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 from aanet_assets_tests.review.asked_tables import KS, NONE, STATISTICS, asked_tables
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ drawing => [...drawing.querySelectorAll("text, circle, rect, polygon")].filter(p
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of clusters of which nothing is known but the functional evidence; one has a model."""
-    evidence = ASKED.evidence[~ASKED.evidence["is_null"]].set_index("cluster_id")
+    evidence = ASKED.evidence[~ASKED.evidence["null_cluster"]].set_index("cluster_id")
     names = {name for mode, own in MODES.items() for name in (*own.columns, *contents.DRAWN[mode])}
     clusters = [
         {
@@ -57,7 +57,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = {
         "summary": "made up",
         "ks": [2, 3],
-        **contents.settings(SelectionSettings(), TrustSettings(), BeliefSettings()),
+        **contents.settings(SelectionSettings(), ControlSettings(), BeliefSettings()),
         "clusters": clusters,
         "shapes": {},
         "bands": contents.bands(None, [2, 3]),
@@ -91,7 +91,7 @@ def opened(shown: "Page", cluster_id: int) -> "Locator":
 
 def own(table: pd.DataFrame, cluster_id: int) -> pd.DataFrame:
     """Rows of a real cluster."""
-    real = ~table["is_null"] if "is_null" in table.columns else True
+    real = ~table["null_cluster"] if "null_cluster" in table.columns else True
     return table[(table["cluster_id"] == cluster_id) & real]
 
 

@@ -14,20 +14,20 @@ from aanet_assets.selection.filters import Selection
 from aanet_assets.selection.rules import MODES, Category, Mode, Rule
 from aanet_assets.selection.verdicts import select_all, verdict_tables
 from aanet_assets.study import settings as groups
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-T = TypeVar("T", SelectionSettings, TrustSettings, BeliefSettings)
+T = TypeVar("T", SelectionSettings, ControlSettings, BeliefSettings)
 N = 40
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 NEAR = (-1e-9, 0.0, 1e-9)
 SELECTION = SelectionSettings(
     mode="geometric", min_latents=3, d_sd=1 / 3, arch_monotonic=False, min_recon_pct_decrease=12.5
 )
-TRUST = TrustSettings(min_fit=0.8, max_q=0.0123456789)
+CONTROLS = ControlSettings(min_fit=0.8, max_q=0.0123456789)
 BELIEF = BeliefSettings(max_context=0.0123456789, seed=7, tokens=1_000)
 
 
@@ -60,11 +60,11 @@ def metrics() -> pd.DataFrame:
 def evidence() -> pd.DataFrame:
     """Fits and q-values on either side of the thresholds, by a billionth and by 4e-5."""
     fits = [0.79996, *(0.8 + by for by in NEAR), 0.9, np.nan]
-    qs = [*(TRUST.max_q + by for by in NEAR), 0.01, np.nan]
+    qs = [*(CONTROLS.max_q + by for by in NEAR), 0.01, np.nan]
     return pd.DataFrame(
         {
             "cluster_id": range(N),
-            "is_null": False,
+            "null_cluster": False,
             "n_latents": metrics().drop_duplicates("cluster_id")["n_latents"].to_numpy(),
             "coactivity": 2.0,
             "coactivity_q": [qs[i % 5] for i in range(N)],
@@ -90,23 +90,26 @@ def functional() -> pd.DataFrame:
     said = ["too few tokens" if i == 5 else "" for i in range(N)]
     latents = metrics().drop_duplicates("cluster_id")["n_latents"].to_numpy()
     return table.assign(
-        cluster_id=range(N), is_null=False, n_latents=latents, k=3, unavailable=said
+        cluster_id=range(N), null_cluster=False, n_latents=latents, k=3, unavailable=said
     )
 
 
 def selected(
     selection: SelectionSettings = SELECTION,
-    trust: TrustSettings = TRUST,
+    controls: ControlSettings = CONTROLS,
     belief: BeliefSettings | None = BELIEF,
 ) -> dict[str, Selection]:
     used = None if belief is None else (functional(), belief)
-    return select_all(metrics(), evidence(), selection, trust, N, used)
+    return select_all(metrics(), evidence(), selection, controls, N, used)
 
 
 def categories(
-    selection: SelectionSettings, trust: TrustSettings, mode: str, belief: BeliefSettings = BELIEF
+    selection: SelectionSettings,
+    controls: ControlSettings,
+    mode: str,
+    belief: BeliefSettings = BELIEF,
 ) -> list[str]:
-    verdicts = selected(selection, trust, belief)[mode].verdicts
+    verdicts = selected(selection, controls, belief)[mode].verdicts
     return verdicts["category"].fillna("\u2013").tolist()
 
 
@@ -115,7 +118,7 @@ def write(path: Path, belief: BeliefSettings | None = BELIEF) -> Path:
     page = {
         "summary": "made up",
         "ks": [2, 3, 4, 5, 6, 7, 8],
-        **contents.settings(SELECTION, TRUST, belief),
+        **contents.settings(SELECTION, CONTROLS, belief),
         "clusters": contents.cluster_rows(
             metrics(), evidence(), functional() if belief else None, verdicts
         ),
@@ -158,19 +161,19 @@ def now(page: "Page") -> list[str]:
 
 
 def test_a_fit_that_is_0_8_when_rounded_is_not_selected(shown: "Page") -> None:
-    assert now(shown) == categories(SELECTION, TRUST, "geometric")
+    assert now(shown) == categories(SELECTION, CONTROLS, "geometric")
     assert {"S", "\u2013"} == set(now(shown))
     fits = shown.locator("#clusters tbody td:nth-child(4)").all_inner_texts()
     assert fits[:5] == ["0.79996", "0.799999999", "0.8", "0.800000001", "0.9"]
     for fit in ("0.79996", "0.7999600001", "0.800000001"):
         shown.locator("#min_fit").fill(fit)
-        trust = TRUST.model_copy(update={"min_fit": float(fit)})
-        assert now(shown) == categories(SELECTION, trust, "geometric"), fit
+        controls = CONTROLS.model_copy(update={"min_fit": float(fit)})
+        assert now(shown) == categories(SELECTION, controls, "geometric"), fit
 
 
 def test_the_elbow_modes_categories_at_their_very_limits(shown: "Page") -> None:
     shown.locator("[value=elbow]").check()
-    assert now(shown) == categories(SELECTION, TRUST, "elbow")
+    assert now(shown) == categories(SELECTION, CONTROLS, "elbow")
     limits = selected()["elbow"].threshold
     table = metrics().drop_duplicates("cluster_id")
     seen, cases = set(), []
@@ -194,14 +197,14 @@ def test_the_elbow_modes_categories_at_their_very_limits(shown: "Page") -> None:
                 shown.locator(f"#{name}").fill(repr(value))
         changed |= case
         settings = SELECTION.model_copy(update=changed)
-        assert now(shown) == categories(settings, TRUST, "elbow"), changed
+        assert now(shown) == categories(settings, CONTROLS, "elbow"), changed
         seen.update(now(shown))
     assert seen == {"A", "B", "C", "D", "\u2013"}
 
 
 def test_the_functional_modes_limits_by_a_billionth(shown: "Page") -> None:
     shown.locator("[value=functional]").check()
-    assert now(shown) == categories(SELECTION, TRUST, "functional")
+    assert now(shown) == categories(SELECTION, CONTROLS, "functional")
     assert {"F", "\u2013"} == set(now(shown))
     seen = set()
     for name in MODES["functional"].settings[1:]:
@@ -209,7 +212,10 @@ def test_the_functional_modes_limits_by_a_billionth(shown: "Page") -> None:
         for value in (limit + by for by in NEAR):
             shown.locator(f"#{name}").fill(repr(value))
             belief = BELIEF.model_copy(update={name: value})
-            assert now(shown) == categories(SELECTION, TRUST, "functional", belief), (name, value)
+            assert now(shown) == categories(SELECTION, CONTROLS, "functional", belief), (
+                name,
+                value,
+            )
             seen.add((name, tuple(now(shown))))
         shown.locator(f"#{name}").fill(repr(limit))
     assert len(seen) >= 12, "each limit turns clusters down on one side and lets them in on another"
@@ -230,7 +236,7 @@ def test_without_belief_there_is_no_third_mode(
     page = opened(write(tmp_path / "page.html", belief=None))
     modes = page.locator("[name=mode]").evaluate_all("inputs => inputs.map(i => i.value)")
     assert modes == ["elbow", "geometric"]
-    assert now(page) == categories(SELECTION, TRUST, "geometric")
+    assert now(page) == categories(SELECTION, CONTROLS, "geometric")
     assert "BeliefSettings" not in page.locator("#settings").inner_text()
     assert "edits" not in page.locator("#overview, #clusters thead").all_inner_texts()
     page.locator("#clusters tbody tr").first.click()
@@ -242,19 +248,19 @@ def test_thresholds_between_the_steps_are_held_and_copied_exactly(shown: "Page")
         text = shown.locator("#settings").inner_text()
         return eval(f"dict({text})", {name: getattr(groups, name) for name in dir(groups)})
 
-    assert shown.locator("#max_q").input_value() == repr(TRUST.max_q)
-    assert copied() == {"selection": SELECTION, "trust": TRUST, "belief": BELIEF}
+    assert shown.locator("#max_q").input_value() == repr(CONTROLS.max_q)
+    assert copied() == {"selection": SELECTION, "controls": CONTROLS, "belief": BELIEF}
     shown.locator("[value=elbow]").check()
     assert float(shown.locator("#d_sd").input_value()) == SELECTION.d_sd
     shown.locator("#a_sd").fill("1e-7")
     shown.locator("#b_sd").fill("250.5")
     expected = SELECTION.model_copy(update={"mode": "elbow", "a_sd": 1e-7, "b_sd": 250.5})
-    assert copied() == {"selection": expected, "trust": TRUST, "belief": BELIEF}
+    assert copied() == {"selection": expected, "controls": CONTROLS, "belief": BELIEF}
     shown.locator("[value=functional]").check()
     shown.locator("#min_moved").fill("1e-9")
     expected = expected.model_copy(update={"mode": "functional"})
     belief = BELIEF.model_copy(update={"min_moved": 1e-9})
-    assert copied() == {"selection": expected, "trust": TRUST, "belief": belief}
+    assert copied() == {"selection": expected, "controls": CONTROLS, "belief": belief}
 
 
 def test_what_the_study_would_refuse_is_marked_and_changes_nothing(shown: "Page") -> None:
@@ -270,8 +276,8 @@ def test_what_the_study_would_refuse_is_marked_and_changes_nothing(shown: "Page"
 def test_a_slider_beside_the_box_changes_both(shown: "Page") -> None:
     shown.locator("label:has(#min_fit) [type=range]").fill("0.9")
     assert shown.locator("#min_fit").input_value() == "0.9"
-    trust = TRUST.model_copy(update={"min_fit": 0.9})
-    assert now(shown) == categories(SELECTION, trust, "geometric")
+    controls = CONTROLS.model_copy(update={"min_fit": 0.9})
+    assert now(shown) == categories(SELECTION, controls, "geometric")
 
 
 def test_strengths_of_noise_are_clipped_and_counted(shown: "Page") -> None:
@@ -362,7 +368,7 @@ def test_the_page_follows_the_declaration(
             known = setting in type(own).model_fields
             return own.model_copy(update={setting: value}) if known else own
 
-        return categories(of(SELECTION), of(TRUST), mode, of(BELIEF))
+        return categories(of(SELECTION), of(CONTROLS), mode, of(BELIEF))
 
     before = [expected(value) for value in values]
     monkeypatch.setitem(MODES, mode, declared(MODES[mode]))

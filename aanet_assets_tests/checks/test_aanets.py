@@ -10,7 +10,7 @@ import torch
 from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.steps.aanets import EXPORT, STACK, aanet_exports, aanet_models
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_stack
+from aanet_assets_tests.checks.edits import complaints, edit_stack
 from aanet_assets_tests.outputs import findings
 
 N, K = 7, 3

@@ -9,7 +9,7 @@ from aanet_assets.steps.activations import SHARD, activation_cache
 from aanet_assets.steps.checks.activations import check_shard
 from aanet_assets.study.settings import FitSettings
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_arrays, failures
+from aanet_assets_tests.checks.edits import complaints, edit_arrays, failures
 from aanet_assets_tests.outputs import findings
 from aanet_assets_tests.shards import write_shard
 

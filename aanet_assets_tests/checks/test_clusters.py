@@ -10,7 +10,7 @@ from aanet_assets.activations.by_latent import CodesByLatent
 from aanet_assets.steps.clusters import CLUSTERING, clustering
 from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_arrays
+from aanet_assets_tests.checks.edits import complaints, edit_arrays
 from aanet_assets_tests.outputs import findings
 
 PARTITION = clustering.at(n=7)

@@ -14,7 +14,7 @@ from aanet_assets.steps.evidence import (
     replicates,
 )
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_arrays, put
+from aanet_assets_tests.checks.edits import complaints, edit_arrays, put
 from aanet_assets_tests.outputs import change as edit
 
 NULLS, SHAPES, FOUND = (step.at(n=7) for step in (null_clusters, cluster_shapes, evidence))
@@ -22,8 +22,8 @@ TRAINED = replicates.at(n=7, k=3)
 
 
 def asking_for(study: Study, **changes: int) -> Study:
-    """The study with other settings of `trust`."""
-    return study.model_copy(update={"trust": study.trust.model_copy(update=changes)})
+    """The study with other settings of `controls`."""
+    return study.model_copy(update={"controls": study.controls.model_copy(update=changes)})
 
 
 def test_what_the_study_wrote_passes(study: Study) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aanet_assets.steps.ground_truth import RECOVERY, RECOVERY_PLOT, recovery
 from aanet_assets.steps.inputs import CORPUS, corpus
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, put
+from aanet_assets_tests.checks.edits import complaints, put
 from aanet_assets_tests.outputs import change as edit
 
 RECOVERED = recovery.at(n=7)

@@ -12,7 +12,7 @@ from aanet_assets.steps.metrics import (
     consolidated_metrics,
 )
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, put
+from aanet_assets_tests.checks.edits import complaints, put
 from aanet_assets_tests.outputs import change as edit
 
 METRICS = aanet_metrics.at(n=7, k=3)

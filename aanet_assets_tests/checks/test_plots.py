@@ -8,7 +8,7 @@ from PIL import Image
 from aanet_assets.steps.metrics import analysis_plots
 from aanet_assets.steps.selection import REPRODUCIBILITY_PLOT, reproducibility
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints
+from aanet_assets_tests.checks.edits import complaints
 
 
 def checked(study: Study) -> dict[str, str]:

@@ -10,7 +10,7 @@ import torch
 from aanet_assets.steps.vertices import refit_models
 from aanet_assets.storage.files import write_json
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints
+from aanet_assets_tests.checks.edits import complaints
 from aanet_assets_tests.outputs import findings
 
 PARTITION = refit_models.at(n=7)

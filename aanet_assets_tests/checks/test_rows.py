@@ -6,7 +6,7 @@ import pytest
 
 from aanet_assets.steps.clusters import CLUSTERS, ROWS, cluster_rows
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_arrays, put
+from aanet_assets_tests.checks.edits import complaints, edit_arrays, put
 from aanet_assets_tests.outputs import change as edit
 from aanet_assets_tests.outputs import findings
 

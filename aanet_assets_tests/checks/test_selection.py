@@ -14,7 +14,7 @@ from aanet_assets.steps.selection import (
 )
 from aanet_assets.storage.table import Table
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, put
+from aanet_assets_tests.checks.edits import complaints, put
 from aanet_assets_tests.outputs import change as edit
 from aanet_assets_tests.outputs import findings
 

@@ -19,7 +19,7 @@ from aanet_assets.steps.vertices import (
 from aanet_assets.storage.files import write_json
 from aanet_assets.storage.table import Table
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, edit_arrays, put
+from aanet_assets_tests.checks.edits import complaints, edit_arrays, put
 from aanet_assets_tests.outputs import change as edit
 from aanet_assets_tests.outputs import findings
 

@@ -273,7 +273,7 @@ def test_the_readme_names_every_table() -> None:
     text = (PROJECT / "README.md").read_text()
     named = text[text.index("\nTables: ") : text.index("\n## In Dagit")]
     tables = {table.name for step in all_steps() for table in step.tables}
-    assert set(re.findall(r"`(\w+)`", named)) - {"is_null"} == tables
+    assert set(re.findall(r"`(\w+)`", named)) - {"null_cluster"} == tables
 
 
 @pytest.mark.parametrize("place", range(6))

@@ -19,7 +19,7 @@ from aanet_assets.steps.clusters import clustering
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.selection import SELECTION_FUNNEL, selected_clusters
 from aanet_assets.storage import warehouse
-from aanet_assets.storage.locks import making
+from aanet_assets.storage.locks import partition_lock
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, problems, running, said
@@ -222,7 +222,7 @@ def test_temporary_files_are_removed_while_nothing_is_made(fresh: Study, study_m
     name = study_module("small_busy")
     killed_writer(fresh)
     (left,) = fresh.paths.root.rglob("*.tmp")
-    with making(fresh, clustering.at(n=7)):
+    with partition_lock(fresh, clustering.at(n=7)):
         assert "could not be mended: clustering (n7)" in said("doctor", name, code=1)
         assert left.exists()
     said("doctor", name, code=0)

@@ -9,7 +9,7 @@ from aanet_assets.cli.report import print_report
 from aanet_assets.orchestration.pipeline import tables_of
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
 from aanet_assets.storage import warehouse
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import ControlSettings, SelectionSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.outputs import change
 
@@ -37,8 +37,11 @@ def test_an_empty_selection_prints_the_funnel_and_what_to_try(copied: Study) -> 
 
 
 def test_of_the_mode_in_use(copied: Study) -> None:
-    settings = {"selection": SelectionSettings(mode="geometric"), "trust": TrustSettings(max_q=0)}
+    settings = {
+        "selection": SelectionSettings(mode="geometric"),
+        "controls": ControlSettings(max_q=0),
+    }
     output = printed(copied.model_copy(update=settings))
     assert "What each filter of the geometric mode turned away, n_clusters 6" in output
     assert re.search(r"latents fire together \(q <= 0\) │ \d │ 0", output)
-    assert "Relax trust.max_q, which turns down the most." in output
+    assert "Relax controls.max_q, which turns down the most." in output

@@ -29,7 +29,7 @@ from aanet_assets.storage.records import MISSING, Standing
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, Partition
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import edit_stack, put
+from aanet_assets_tests.checks.edits import edit_stack, put
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.outputs import change
 

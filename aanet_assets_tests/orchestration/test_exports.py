@@ -23,7 +23,7 @@ from aanet_assets.storage.records import Standing, read_record
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import edit_stack
+from aanet_assets_tests.checks.edits import edit_stack
 from aanet_assets_tests.conftest import Finished
 from aanet_assets_tests.outputs import read
 from aanet_assets_tests.small import small_study

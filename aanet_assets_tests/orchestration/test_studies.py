@@ -41,6 +41,17 @@ attributes:
     method: {method}
 """
 
+_WHOLE_YAML = """
+type: aanet_assets.orchestration.component.StudyComponent
+attributes:
+  name: old
+  model: path/to/model
+  sae:
+    directory: path/to/sae
+  corpus:
+    files: path/to/*.parquet
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -77,6 +88,28 @@ def test_a_wrong_value_in_yaml_is_one_sentence_that_names_it(folder: Path) -> No
     said = str(error.value)
     assert said.startswith("study 'wrong' has a wrong value. clustering.method: Input should be")
     assert "'kmean'" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("old.py", "from aanet_assets.study.settings import TrustSettings\n"),
+        ("old.py", _BASE.replace("small_study()", "small_study(trust={'nulls': 8})")),
+        ("old/defs.yaml", _YAML.format(name="old", method="kmeans") + "  trust:\n    nulls: 8\n"),
+        ("old/defs.yaml", _WHOLE_YAML + "  trust:\n    nulls: 8\n"),
+    ],
+)
+def test_the_old_name_of_the_controls_is_one_error_with_the_new(
+    folder: Path, file: str, text: str
+) -> None:
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(text)
+    with pytest.raises(StudyModuleError) as error:
+        load_study("old")
+    said = str(error.value)
+    assert "is called controls now: set controls=ControlSettings(...), in YAML controls:" in said
+    assert said.count("trust") == said.count("controls now") == 1 or "TrustSettings" in said
     assert "\n" not in said
 
 

@@ -15,7 +15,7 @@ from aanet_assets.aanet.export import load_aanet
 from aanet_assets.activations.shards import read_shard
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.pipeline import partitions_of, tables_of
-from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
+from aanet_assets.selection.consolidate import CSV_COLUMNS, read_csv
 from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
 from aanet_assets.steps.activations import SHARD, activation_cache
 from aanet_assets.steps.clusters import cluster_rows, clustering, latent_effects
@@ -89,7 +89,7 @@ def test_stage1_files_have_the_guides_names(finished: Finished) -> None:
 def test_consolidated_csv_has_the_guides_columns_and_agrees_with_sql(finished: Finished) -> None:
     csv = METRICS_CSV.under(finished.study.paths.root, n=7)
     header = csv.read_text().splitlines()[0].split(",")
-    assert tuple(header[: len(GUIDE_COLUMNS)]) == GUIDE_COLUMNS
+    assert tuple(header[: len(CSV_COLUMNS)]) == CSV_COLUMNS
     from_csv = read_csv(csv)
     from_sql = asked(
         finished.study,

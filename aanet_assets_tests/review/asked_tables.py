@@ -20,11 +20,11 @@ def asked_tables(nulls: int = 120) -> Asked:
     """
     rng = np.random.default_rng(0)
     ids = [*range(NONE + 1), *range(nulls)]
-    is_null = [False] * (NONE + 1) + [True] * nulls
+    null_cluster = [False] * (NONE + 1) + [True] * nulls
     fits = pd.DataFrame(
         {
             "cluster_id": ids,
-            "is_null": is_null,
+            "null_cluster": null_cluster,
             "n_latents": [5] * (NONE + 1) + [4 if i < nulls - 20 else 40 for i in range(nulls)],
             "k": pd.array([*KS, pd.NA, *[3] * nulls], dtype="Int64"),
             "unavailable": [""] * NONE + ["no simplex: its rows do not vary"] + [""] * nulls,
@@ -35,7 +35,7 @@ def asked_tables(nulls: int = 120) -> Asked:
     statistics = there.assign(**values, unavailable="")
     statistics.loc[: NONE - 1, "kl_explained"] = [0.98765432, 0.96, 0.94, 0.9]
     statistics.loc[1, "two_step_r2"] = np.nan
-    own = ["cluster_id", "is_null", "unavailable"]
+    own = ["cluster_id", "null_cluster", "unavailable"]
     prediction, update, edits = (
         statistics[[*own, *names]].copy()
         for names in (

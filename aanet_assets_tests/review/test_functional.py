@@ -15,7 +15,7 @@ FOUND = functional(ASKED, {0})
 
 
 def real(table: pd.DataFrame, cluster_id: int) -> pd.Series:
-    return table[(table["cluster_id"] == cluster_id) & ~table["is_null"]].iloc[0]
+    return table[(table["cluster_id"] == cluster_id) & ~table["null_cluster"]].iloc[0]
 
 
 def test_every_statistic_of_the_verdict_has_its_p_and_q_or_says_why_not() -> None:
@@ -40,7 +40,7 @@ def test_every_statistic_of_the_verdict_has_its_p_and_q_or_says_why_not() -> Non
 
 
 def test_statistics_of_null_clusters_are_those_of_the_table() -> None:
-    null = ASKED.evidence[ASKED.evidence["is_null"]]
+    null = ASKED.evidence[ASKED.evidence["null_cluster"]]
     assert sorted(FOUND["nulls"]["n_latents"]) == sorted(null["n_latents"])
     for name in STATISTICS:
         np.testing.assert_allclose(sorted(FOUND["nulls"][name]), sorted(null[name]), rtol=1e-3)

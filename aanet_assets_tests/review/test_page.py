@@ -15,7 +15,7 @@ from aanet_assets.review.page import read_data, write_page
 from aanet_assets.steps.checks.review import check_page
 from aanet_assets.steps.review import PAGE, review_page
 from aanet_assets.study.study import Study
-from aanet_assets_tests.checks.damage import complaints, failures
+from aanet_assets_tests.checks.edits import complaints, failures
 from aanet_assets_tests.conftest import Finished, said
 from aanet_assets_tests.review.asked_tables import asked_tables
 
@@ -160,7 +160,7 @@ def test_bands_are_ranges_of_replicates_and_quantiles_of_nulls() -> None:
         for k, loss in zip((2, 3), curve, strict=True)
     ]
     rows += [(True, i, 0, k, loss) for i in range(11) for k, loss in ((2, 10), (3, i))]
-    columns = ["is_null", "cluster_id", "replicate", "k", "aanet_recon_loss"]
+    columns = ["null_cluster", "cluster_id", "replicate", "k", "aanet_recon_loss"]
     found = bands(pd.DataFrame(rows, columns=columns), [2, 3])
     assert found["replicates"] == {0: [[1, 0.25], [1, 0.5]]}
     assert found["null"] == [[1, 0.1], [1, 0.5], [1, 0.9]]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aanet_assets.selection.consolidate import GUIDE_COLUMNS, consolidate, read_csv, write_csv
+from aanet_assets.selection.consolidate import CSV_COLUMNS, consolidate, read_csv, write_csv
 from aanet_assets_tests.selection.tables import consolidated
 
-IN_THE_GUIDES_ORDER = (
+IN_ORDER = (
     "n_clusters_total, cluster_id, n_latents, latent_indices, aanet_k, aanet_status, aanet_loss, "
     "aanet_recon_loss, aanet_archetypal_loss, aanet_extrema_loss, sae_id, average_l0, "
     "cluster_recon_error, decoder_dir_rank, activation_pca_rank, aanet_recon_loss_elbow_k, "
@@ -19,12 +19,12 @@ IN_THE_GUIDES_ORDER = (
 
 
 def test_columns_are_the_guides() -> None:
-    assert ", ".join(GUIDE_COLUMNS) == IN_THE_GUIDES_ORDER
+    assert ", ".join(CSV_COLUMNS) == IN_ORDER
 
 
 def test_one_row_per_cluster_and_k_in_order() -> None:
     table = consolidated(5, failed=1)
-    assert list(table.columns[: len(GUIDE_COLUMNS)]) == list(GUIDE_COLUMNS)
+    assert list(table.columns[: len(CSV_COLUMNS)]) == list(CSV_COLUMNS)
     keys = list(zip(table["cluster_id"], table["aanet_k"], strict=True))
     assert keys == [(c, k) for c in range(5) for k in range(2, 9)]
     failed = table[table["cluster_id"] == 4]

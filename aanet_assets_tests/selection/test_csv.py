@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aanet_assets.selection.consolidate import GUIDE_COLUMNS, consolidate, read_csv, write_csv
+from aanet_assets.selection.consolidate import CSV_COLUMNS, consolidate, read_csv, write_csv
 from aanet_assets.selection.elbows import FALLING_COLUMNS
 
 FALLING = [10.0, 4.0, 2.0, 1.0, 0.5, 0.2, 0.1]
@@ -54,7 +54,7 @@ def test_header_and_first_line(tmp_path: Path) -> None:
     write_csv(table, tmp_path / "table.csv")
     header, first = (tmp_path / "table.csv").read_text().splitlines()[:2]
     further = ["aanet_reason", "n_rows", "steps", "heldout_in_simplex"]
-    assert header == ",".join([*GUIDE_COLUMNS, *FALLING_COLUMNS, *further])
+    assert header == ",".join([*CSV_COLUMNS, *FALLING_COLUMNS, *further])
     strength = float(table["aanet_recon_loss_elbow_strength"].iloc[0])
     assert first == (
         '1,0,3,"[0, 3, 5]",2,ok,10.0,10.0,10.0,,"release/layer, width",2.5,0.25,2,3,'

@@ -16,7 +16,7 @@ from aanet_assets.selection.evidence import (
 )
 from aanet_assets.selection.shapes import active_together, coactivity
 from aanet_assets.selection.verdicts import explain_none_of, select_all, select_by_table
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import ControlSettings, SelectionSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
 
 
@@ -58,7 +58,7 @@ def losses(curves: list[list[float]]) -> pd.DataFrame:
         for replicate, curve in enumerate(curves)
         for k, loss in enumerate(curve, start=2)
     ]
-    columns = ["cluster_id", "is_null", "k", "replicate", "aanet_recon_loss"]
+    columns = ["cluster_id", "null_cluster", "k", "replicate", "aanet_recon_loss"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -91,18 +91,18 @@ def shapes(coactivities: list[float], nulls: int = 50) -> pd.DataFrame:
     rows = [(i, False, 4, c, 1.0, k, f) for i, c in enumerate(coactivities)
             for k, f in ((2, 0.5), (3, 0.9 - i / 10))]  # fmt: skip
     rows += [(i, True, 4, 1 + i / 1000, 1.0, 2, 0.95) for i in range(nulls)]
-    columns = ["cluster_id", "is_null", "n_latents", "coactivity", "interior", "k", "fit"]
+    columns = ["cluster_id", "null_cluster", "n_latents", "coactivity", "interior", "k", "fit"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def test_one_row_per_cluster_with_its_best_fit() -> None:
     found = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     assert list(found.columns) == list(TYPES)
-    real = found[~found["is_null"]]
+    real = found[~found["null_cluster"]]
     assert real["simplex_k"].tolist() == [3, 3, 3]
     np.testing.assert_allclose(real["simplex_fit"].astype(float), [0.9, 0.8, 0.7])
     assert real["elbow_k"].tolist()[0] == 3
-    assert found[found["is_null"]]["coactivity_p"].isna().all()
+    assert found[found["null_cluster"]]["coactivity_p"].isna().all()
     assert real["elbow_strength_p"].isna().all(), "there is no null cluster with an elbow"
 
 
@@ -138,7 +138,7 @@ def test_latents_that_exclude_one_another_stand_out_below_chance() -> None:
 
 def test_geometric_selection_says_why_it_turned_each_cluster_down() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
-    selection = select_by_table("geometric", known, SelectionSettings(), TrustSettings(), 3)
+    selection = select_by_table("geometric", known, SelectionSettings(), ControlSettings(), 3)
     assert selection.selected[["cluster_id", "category", "k"]].values.tolist() == [[0, "S", 3]]
     reasons = selection.verdicts["reason"].tolist()
     assert "a simplex of 3 vertices fits (0.9)" in reasons[0]
@@ -150,7 +150,7 @@ def test_geometric_selection_says_why_it_turned_each_cluster_down() -> None:
 def test_manual_picks_are_taken_whatever_the_evidence() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     settings = SelectionSettings(manual_clusters="3:1", manual_k="3:1=2")
-    selection = select_by_table("geometric", known, settings, TrustSettings(), 3)
+    selection = select_by_table("geometric", known, settings, ControlSettings(), 3)
     picked = selection.selected.set_index("cluster_id").loc[1]
     assert (picked["category"], picked["k"], picked["k_source"]) == ("M", 2, "manual")
     assert selection.verdicts["reason"][1].startswith("manual pick; by the evidence: its latents")
@@ -162,7 +162,9 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
     table.loc[table["cluster_id"] == 1, ["coactivity", "k", "fit"]] = np.nan
     two_ks = losses([[9.0, 1.0], [9.0, 2.0]])
     found = gather_evidence(table, two_ks, NONE).set_index("cluster_id")
-    numbers = found.drop(columns=["unavailable", "is_null", "n_latents", "interior", "replicates"])
+    numbers = found.drop(
+        columns=["unavailable", "null_cluster", "n_latents", "interior", "replicates"]
+    )
     assert numbers.loc[[1]].isna().all(axis=None)
     known = ["coactivity", "simplex_k", "simplex_fit"]
     assert numbers.drop(columns=known).loc[[0]].isna().all(axis=None)
@@ -175,7 +177,7 @@ def test_what_is_not_there_is_null_and_says_why() -> None:
         "coactivity: the cluster is active at no token; "
         "simplex_fit: its rows do not vary, or are too few; "
         "elbow: no AANets were trained on it; of null clusters the first n_clusters have some, "
-        "where trust.replicates is more than 1"
+        "where controls.replicates is more than 1"
     )
 
 
@@ -222,10 +224,10 @@ def test_no_verdict_says_that_a_number_is_less_than_itself() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     known.loc[known["cluster_id"] == 0, "simplex_fit"] = 0.79996
     selection = select_by_table(
-        "geometric", known, SelectionSettings(), TrustSettings(min_fit=0.8), 3
+        "geometric", known, SelectionSettings(), ControlSettings(min_fit=0.8), 3
     )
     assert "has 0.79996 < 0.8" in selection.verdicts["reason"][0]
-    limits = TrustSettings(min_fit=0.123456789)
+    limits = ControlSettings(min_fit=0.123456789)
     steps = select_by_table("geometric", known, SelectionSettings(), limits, 3).funnel["filter"]
     assert "a simplex fits (>= 0.123456789)" in steps.tolist()
 
@@ -233,12 +235,12 @@ def test_no_verdict_says_that_a_number_is_less_than_itself() -> None:
 def test_an_empty_selection_names_the_setting_and_the_other_mode() -> None:
     known = gather_evidence(shapes([2.0, 1.01, 2.0]), losses([[9.0, 1.0, 0.9]]), CHANCE)
     metrics = elbow_table([{}, {}, {}], 3)
-    strict = SelectionSettings(mode="geometric"), TrustSettings(min_fit=0.99)
+    strict = SelectionSettings(mode="geometric"), ControlSettings(min_fit=0.99)
     text = explain_none_of(select_all(metrics, known, *strict, 3), "geometric", (2, 3, 4))
     assert "of 3, 0 fail 'n_latents >= 2', 1 fail" in text
-    assert "Relax trust.min_fit, which turns down the most." in text
+    assert "Relax controls.min_fit, which turns down the most." in text
     assert "selection.manual_clusters = '3:0,1'" in text
     assert "Of the other modes, selection.mode = 'elbow' would select none." in text
-    both = select_all(metrics, known, SelectionSettings(), TrustSettings(), 3)
+    both = select_all(metrics, known, SelectionSettings(), ControlSettings(), 3)
     assert "selection.mode = 'geometric' would select 1." in explain_none_of(both, "elbow", (2, 3))
     assert "Ks has the 2 values 2, 3" in explain_none_of(both, "elbow", (2, 3))

@@ -11,7 +11,7 @@ from aanet_assets.selection.verdicts import (
     select_by_table,
     verdict_tables,
 )
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
 
 GOOD = {
@@ -22,8 +22,10 @@ NOT_TESTED = dict.fromkeys([*GOOD][2:8], np.nan)
 
 
 def table(*clusters: dict, nulls: int = 2) -> pd.DataFrame:
-    rows = [{**GOOD, **own, "cluster_id": i, "is_null": False} for i, own in enumerate(clusters)]
-    rows += [{**GOOD, "cluster_id": i, "is_null": True} for i in range(nulls)]
+    rows = [
+        {**GOOD, **own, "cluster_id": i, "null_cluster": False} for i, own in enumerate(clusters)
+    ]
+    rows += [{**GOOD, "cluster_id": i, "null_cluster": True} for i in range(nulls)]
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
@@ -95,14 +97,14 @@ def test_manual_picks_are_taken_whatever_the_model_does() -> None:
 
 
 EVIDENCE = pd.DataFrame(
-    {"cluster_id": range(3), "is_null": False, "n_latents": 3, "coactivity": 2.0,
+    {"cluster_id": range(3), "null_cluster": False, "n_latents": 3, "coactivity": 2.0,
      "coactivity_q": 0.01, "simplex_fit": [0.9, 0.9, 0.5], "simplex_k": 4},
 )  # fmt: skip
 
 
 def by_mode(*clusters: dict) -> dict[str, Selection]:
     used = (table(*clusters), BeliefSettings())
-    settings = SelectionSettings(), TrustSettings()
+    settings = SelectionSettings(), ControlSettings()
     return select_all(elbow_table([{}] * 3, 3), EVIDENCE, *settings, 3, used if clusters else None)
 
 

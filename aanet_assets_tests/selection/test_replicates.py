@@ -14,11 +14,11 @@ from aanet_assets.selection.replicates import (
     tasks_of,
     vertex_shift,
 )
-from aanet_assets.study.settings import AANetSettings, TrustSettings
+from aanet_assets.study.settings import AANetSettings, ControlSettings
 from aanet_assets_tests.aanet.planted import heldout_of, losses_of
 
 SETTINGS = AANetSettings(max_steps=300, batch_size=128)
-SHARE = TrustSettings().near_share
+SHARE = ControlSettings().near_share
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_rows_of_replicates_compare_each_with_the_first(rows: ClusterRows) -
     few = ClusterRows(5, rows.basis, rows.train[:2], rows.heldout[:2], rows.extrema)
     models += train_aanets(tasks_of([few], 3, [2], 43, "study"), SETTINGS)
     first, second, failed = replicate_rows(rows, True, models, SETTINGS, SHARE)
-    assert [(row["cluster_id"], row["is_null"], row["k"], row["replicate"])
+    assert [(row["cluster_id"], row["null_cluster"], row["k"], row["replicate"])
             for row in (first, second, failed)] == [(5, True, 3, i) for i in range(3)]  # fmt: skip
     one, other = (archetypes_of(model, SETTINGS) for model in models[:2])
     assert one is not None

@@ -11,7 +11,7 @@ from aanet_assets.selection.reproducibility import (
     elbow_by_replicates,
     geometric_by_rows,
 )
-from aanet_assets.study.settings import SelectionSettings, TrustSettings
+from aanet_assets.study.settings import ControlSettings, SelectionSettings
 
 
 def selection(*chosen: tuple[int, str, int]) -> Selection:
@@ -69,12 +69,12 @@ def test_the_geometric_mode_sees_each_half_of_the_rows_alone() -> None:
         for i, x in enumerate((triangle, mixed, empty))
     ]
     evidence = pd.DataFrame(
-        {"cluster_id": [0, 1, 2], "is_null": False, "n_latents": 3, "coactivity": 2.0,
+        {"cluster_id": [0, 1, 2], "null_cluster": False, "n_latents": 3, "coactivity": 2.0,
          "coactivity_q": 0.01, "simplex_k": pd.array([3, 3, 3], dtype="Int64"),
          "simplex_fit": 0.9}
     )  # fmt: skip
     first, second = geometric_by_rows(
-        evidence, rows, (2, 3, 4), SelectionSettings(), TrustSettings(), 3
+        evidence, rows, (2, 3, 4), SelectionSettings(), ControlSettings(), 3
     )
     assert first.selected["cluster_id"].tolist() == [0, 1]
     assert second.selected["cluster_id"].tolist() == [0]

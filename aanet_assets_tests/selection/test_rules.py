@@ -16,14 +16,14 @@ from aanet_assets.steps.evidence import EVIDENCE
 from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE
 from aanet_assets.steps.metrics import CONSOLIDATED_METRICS
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters
-from aanet_assets.study.settings import BeliefSettings, SelectionSettings, TrustSettings
+from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 from aanet_assets_tests.selection.elbow_tables import elbow_table
 
 
 def test_rules_name_settings_and_columns_that_there_are() -> None:
     assert tuple(MODES) == get_args(SelectionSettings.model_fields["mode"].annotation)
     groups = {
-        "selection": SelectionSettings, "trust": TrustSettings, "belief": BeliefSettings
+        "selection": SelectionSettings, "controls": ControlSettings, "belief": BeliefSettings
     }  # fmt: skip
     tables = {table.name: table for table in (CONSOLIDATED_METRICS, EVIDENCE, FUNCTIONAL_EVIDENCE)}
     for mode in MODES.values():

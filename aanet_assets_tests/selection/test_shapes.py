@@ -6,11 +6,11 @@ from scipy.sparse import csr_matrix
 
 from aanet_assets.selection.shapes import active_together, coactivity, interior, shapes_of
 from aanet_assets.steps.evidence import cluster_shapes, replicates
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 
 KS = range(2, 9)
-TRUST = TrustSettings()
-LIMIT = TRUST.min_fit
+CONTROLS = ControlSettings()
+LIMIT = CONTROLS.min_fit
 
 
 def in_space(points: np.ndarray, rank: int, noise: float, seed: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def ball(d: int, n: int, seed: int) -> np.ndarray:
 def test_a_simplex_fits_at_its_own_k(k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = rng.dirichlet(np.full(k, 0.4), 3_000) @ np.eye(k)
-    shapes = shapes_of(in_space(points, 10, 0.02, seed), KS, seed, TRUST)
+    shapes = shapes_of(in_space(points, 10, 0.02, seed), KS, seed, CONTROLS)
     best = max(shapes, key=lambda shape: shape.fit)
     assert best.k == k
     assert best.fit > LIMIT
@@ -41,7 +41,7 @@ def test_a_simplex_fits_at_its_own_k(k: int, seed: int) -> None:
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_simplex_fits_a_ball(d: int, seed: int) -> None:
-    shapes = shapes_of(in_space(ball(d, 3_000, seed), 8, 0.02, seed), KS, seed, TRUST)
+    shapes = shapes_of(in_space(ball(d, 3_000, seed), 8, 0.02, seed), KS, seed, CONTROLS)
     assert max(shape.fit for shape in shapes) < LIMIT
 
 
@@ -61,14 +61,14 @@ HEXAGON = np.stack([np.cos(np.pi * np.arange(6) / 3), np.sin(np.pi * np.arange(6
 @pytest.mark.parametrize("concentration", [0.1, 0.4])
 def test_no_simplex_fits_a_polytope_with_more_vertices(polytope, concentration: float) -> None:
     points = polytope(np.random.default_rng(0), concentration)
-    shapes = shapes_of(in_space(points, 8, 0.02, 0), KS, 0, TRUST)
+    shapes = shapes_of(in_space(points, 8, 0.02, 0), KS, 0, CONTROLS)
     assert max(shape.fit for shape in shapes) < LIMIT
 
 
 def test_what_explains_all_variance_is_pca() -> None:
     rows = in_space(np.random.default_rng(0).standard_normal((500, 3)), 6, 0.3, 0)
     values = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
-    for shape in shapes_of(rows, KS, 0, TRUST):
+    for shape in shapes_of(rows, KS, 0, CONTROLS):
         expected = values[: shape.k - 1].sum() / values.sum()
         assert shape.pca_explained == pytest.approx(expected)
 
@@ -76,10 +76,10 @@ def test_what_explains_all_variance_is_pca() -> None:
 def test_a_k_that_cannot_be_is_left_out() -> None:
     rng = np.random.default_rng(0)
     plane = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 5))
-    assert [shape.k for shape in shapes_of(plane, KS, 0, TRUST)] == [2, 3]
-    assert shapes_of(np.ones((200, 5)), KS, 0, TRUST) == []
-    assert shapes_of(np.zeros((0, 5)), KS, 0, TRUST) == []
-    assert [shape.k for shape in shapes_of(rng.standard_normal((7, 6)), KS, 0, TRUST)] == [2, 3]
+    assert [shape.k for shape in shapes_of(plane, KS, 0, CONTROLS)] == [2, 3]
+    assert shapes_of(np.ones((200, 5)), KS, 0, CONTROLS) == []
+    assert shapes_of(np.zeros((0, 5)), KS, 0, CONTROLS) == []
+    assert [shape.k for shape in shapes_of(rng.standard_normal((7, 6)), KS, 0, CONTROLS)] == [2, 3]
 
 
 def test_the_middle_of_a_gaussian_is_as_full_as_that_of_a_gaussian() -> None:
@@ -111,11 +111,11 @@ def test_coactivity_is_the_effective_number_of_latents() -> None:
 
 def test_what_decides_the_fit_are_settings() -> None:
     points = np.random.default_rng(0).dirichlet(np.full(3, 0.4), 3_000)
-    usual = shapes_of(points, [3], 0, TRUST)[0].fit
+    usual = shapes_of(points, [3], 0, CONTROLS)[0].fit
     for name, value in {
         "near_share": 0.3, "shape_rows": 100, "hinge_weight": 5.0, "hinge_smoothing": 0.5,
     }.items():  # fmt: skip
-        other = shapes_of(points, [3], 0, TRUST.model_copy(update={name: value}))[0].fit
+        other = shapes_of(points, [3], 0, CONTROLS.model_copy(update={name: value}))[0].fit
         assert other != usual, name
-        assert f"trust.{name}" in cluster_shapes.settings
-    assert "trust.near_share" in replicates.settings
+        assert f"controls.{name}" in cluster_shapes.settings
+    assert "controls.near_share" in replicates.settings

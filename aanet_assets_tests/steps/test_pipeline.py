@@ -159,15 +159,15 @@ def test_vertex_samples_compare_heldout_shards_with_those_that_train() -> None:
             {"clustering", "cluster_rows"},
         ),
         (
-            {"trust": {"nulls": 8, "chance": 60, "replicates": 2, "min_fit": 0.5}},
+            {"controls": {"nulls": 8, "chance": 60, "replicates": 2, "min_fit": 0.5}},
             {"selected_clusters", "reproducibility", "review_page"},
         ),
         (
-            {"trust": {"nulls": 8, "chance": 60, "replicates": 3}},
+            {"controls": {"nulls": 8, "chance": 60, "replicates": 3}},
             {"replicates", "evidence", "reproducibility", "review_page"},
         ),
         (
-            {"trust": {"nulls": 9, "chance": 60, "replicates": 2}},
+            {"controls": {"nulls": 9, "chance": 60, "replicates": 2}},
             {"null_clusters", "reproducibility", "review_page"},
         ),
         ({"device": "cuda", "description": "x"}, set()),

@@ -21,8 +21,8 @@ from aanet_assets.storage.locks import (
     LostLeaseError,
     doubtful_notes,
     left_notes,
-    making,
     nothing_being_made,
+    partition_lock,
     remove_left_notes,
 )
 from aanet_assets.study.study import Study
@@ -33,10 +33,10 @@ from aanet_assets_tests.small import small_study
 PARTITION = aanet_models.at(n=7, k=3)
 _HOLD = """
 from aanet_assets.steps.aanets import aanet_models
-from aanet_assets.storage.locks import making
+from aanet_assets.storage.locks import partition_lock
 from aanet_assets_tests.small import small_study
 
-with making(small_study(), aanet_models.at(n=7, k=3)):
+with partition_lock(small_study(), aanet_models.at(n=7, k=3)):
     print("held", flush=True)
     input()
 """
@@ -72,22 +72,25 @@ def test_the_second_one_is_told_who_the_first_is(study: Study, tmp_path: Path) -
             rf"aanet_models \[n_clusters 7, k 3\] of study 'small' is being made right now by "
             rf"process {process.pid}, since .*\(kill {process.pid}\), then try again"
         )
-        with pytest.raises(BusyError, match=message), making(study, PARTITION):
+        with pytest.raises(BusyError, match=message), partition_lock(study, PARTITION):
             pass
-        with making(study, aanet_models.at(n=7, k=2)):
+        with partition_lock(study, aanet_models.at(n=7, k=2)):
             pass
         process.communicate("\n")
-    with making(study, PARTITION):
+    with partition_lock(study, PARTITION):
         pass
 
 
 def test_shared_activations_are_made_by_one_study_at_a_time(study: Study) -> None:
     other = study.sharing("other")
     shard = activation_cache.at(shard=0)
-    with making(study, shard), making(study, PARTITION):
-        with pytest.raises(BusyError, match=r"activation_cache \[shard 0\]"), making(other, shard):
+    with partition_lock(study, shard), partition_lock(study, PARTITION):
+        with (
+            pytest.raises(BusyError, match=r"activation_cache \[shard 0\]"),
+            partition_lock(other, shard),
+        ):
             pass
-        with making(other, PARTITION):
+        with partition_lock(other, PARTITION):
             pass
 
 
@@ -99,7 +102,7 @@ def test_a_dead_process_is_no_obstacle(study: Study, tmp_path: Path) -> None:
         assert [holder.pid for holder in left_notes(study).values()] == [process.pid]
         with nothing_being_made(study):
             pass
-        with making(study, PARTITION):
+        with partition_lock(study, PARTITION):
             assert left_notes(study) == {}
     assert left_notes(study) == {}
 
@@ -110,7 +113,7 @@ def test_removing_what_the_dead_left_keeps_what_the_living_hold(
     with holder(tmp_path) as process:
         process.kill()
         process.wait()
-    with making(study, clustering.at(n=7)):
+    with partition_lock(study, clustering.at(n=7)):
         remove_left_notes(study)
         notes = [path.stem for path in study.paths.locks.rglob("*.json")]
         assert notes == ["n7"]
@@ -127,9 +130,9 @@ def test_nobody_tidies_up_under_someone_at_work(study: Study, tmp_path: Path) ->
 
 
 def test_an_error_in_the_work_lets_go_of_the_lock(study: Study) -> None:
-    with pytest.raises(ValueError, match="wrong"), making(study, PARTITION):
+    with pytest.raises(ValueError, match="wrong"), partition_lock(study, PARTITION):
         raise ValueError("wrong")
-    with making(study, PARTITION):
+    with partition_lock(study, PARTITION):
         pass
 
 
@@ -150,7 +153,7 @@ def test_the_holder_on_another_machine_is_named_with_it(study: Study, tmp_path: 
     with holder(tmp_path) as process:
         moved_elsewhere(note_of(study))
         words = rf"right now by process {process.pid} of node7, since .* there, on that machine"
-        with pytest.raises(BusyError, match=words), making(study, PARTITION):
+        with pytest.raises(BusyError, match=words), partition_lock(study, PARTITION):
             pass
 
 
@@ -186,23 +189,26 @@ def lease_of(study: Study) -> Path:
 
 @pytest.mark.usefixtures("without_locks")
 def test_where_there_are_no_locks_a_lease_keeps_others_away(study: Study) -> None:
-    with making(study, PARTITION) as require_held:
-        with pytest.raises(BusyError, match="is being made right now"), making(study, PARTITION):
+    with partition_lock(study, PARTITION) as require_held:
+        with (
+            pytest.raises(BusyError, match="is being made right now"),
+            partition_lock(study, PARTITION),
+        ):
             pass
         require_held()
         with pytest.raises(BusyError), nothing_being_made(study):
             pass
     assert not lease_of(study).exists()
-    with making(study, PARTITION):
+    with partition_lock(study, PARTITION):
         pass
 
 
 @pytest.mark.usefixtures("without_locks")
 def test_the_lease_of_the_dead_is_taken_over(study: Study) -> None:
-    with making(study, PARTITION):
+    with partition_lock(study, PARTITION):
         left = lease_of(study).read_bytes()
     lease_of(study).write_bytes(left)
-    with making(study, PARTITION) as require_held:
+    with partition_lock(study, PARTITION) as require_held:
         require_held()
         assert lease_of(study).read_bytes() != left
 
@@ -211,7 +217,7 @@ def test_the_lease_of_the_dead_is_taken_over(study: Study) -> None:
 @pytest.mark.parametrize("other", [None, b"of another"])
 def test_a_lease_that_was_lost_is_noticed(study: Study, other: bytes | None) -> None:
     words = r"aanet_models \[n_clusters 7, k 3\] of study 'small': the lease on it was lost"
-    with making(study, PARTITION) as require_held:
+    with partition_lock(study, PARTITION) as require_held:
         lease_of(study).unlink()
         if other is not None:
             lease_of(study).write_bytes(other)

@@ -240,9 +240,9 @@ def test_labels_of_another_n_leave_a_clustering_good(
     partition = clustering.at(n=6)
     write_record(few, partition, "content", [], {})
     (tmp_path / "labels_7.npy").write_bytes(b"seven")
-    assert Standing(few)._own_problem(partition) is None
-    assert Standing(more)._own_problem(partition) is None
+    assert Standing(few)._direct_problem(partition) is None
+    assert Standing(more)._direct_problem(partition) is None
     (tmp_path / "labels_6.npy").write_bytes(b"other")
-    assert Standing(more)._own_problem(partition) == (
+    assert Standing(more)._direct_problem(partition) == (
         "was made before a change: clustering file labels_6.npy changed"
     )

@@ -25,7 +25,7 @@ from aanet_assets.storage import bucket as buckets_module
 from aanet_assets.storage import lease as leases
 from aanet_assets.storage.bucket import Bucket, DamagedError, RemoteError
 from aanet_assets.storage.lease import HeldError, Lease
-from aanet_assets.storage.locks import BusyError, LostLeaseError, making, nothing_being_made
+from aanet_assets.storage.locks import BusyError, LostLeaseError, nothing_being_made, partition_lock
 from aanet_assets.storage.records import (
     Standing,
     fetch_files,
@@ -196,10 +196,10 @@ _HOLD = """
 import sys
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.steps.inputs import corpus
-from aanet_assets.storage.locks import making
+from aanet_assets.storage.locks import partition_lock
 from aanet_assets_tests.small import small_study
 
-with making(small_study(remote=sys.argv[1]), corpus.at()):
+with partition_lock(small_study(remote=sys.argv[1]), corpus.at()):
     print("held", flush=True)
     input()
 """
@@ -268,7 +268,7 @@ def test_of_many_that_want_a_lease_one_gets_it(
 
 
 def test_a_lease_that_was_taken_over_is_lost(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    with making(study, CORPUS) as require_held:
+    with partition_lock(study, CORPUS) as require_held:
         require_held()
         monkeypatch.setattr(leases, "process_mark", lambda: "another")
         with pytest.raises(HeldError):

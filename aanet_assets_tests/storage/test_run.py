@@ -146,8 +146,8 @@ def test_a_table_that_is_not_read(study: Study) -> None:
 
 
 def test_a_table_of_a_step_that_the_study_does_not_have(study: Study) -> None:
-    trust = study.trust.model_copy(update={"replicates": 1})
-    alone = study.model_copy(update={"trust": trust})
+    controls = study.controls.model_copy(update={"replicates": 1})
+    alone = study.model_copy(update={"controls": controls})
     with pytest.raises(UndeclaredReadError, match=refused("evidence opens replicates")):
         Run(alone, evidence.at(n=7)).read(REPLICATES)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aanet_assets.orchestration.pipeline import tables_of
@@ -221,7 +222,7 @@ def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
     def row(n: int, k: int, replicate: int) -> dict[str, object]:
         nothing = dict.fromkeys(REPLICATES.names)
         known = {"n_clusters_total": n, "k": k, "replicate": replicate}
-        return nothing | known | {"cluster_id": 0, "is_null": False}
+        return nothing | known | {"cluster_id": 0, "null_cluster": False}
 
     def put(n: int, k: int, count: int) -> None:
         rows = [row(n, k, i) for i in range(count)]
@@ -251,6 +252,23 @@ def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) ->
     warehouse.update(paths, TABLES)
     assert ask(paths, asked) == expected
     assert SELECTION_FUNNEL.read(file)["remaining"].isna().all()
+
+
+def test_null_clusters_of_an_earlier_version_are_still_told_from_real_ones(
+    paths: StudyPaths,
+) -> None:
+    older = {
+        "n_clusters_total": [7, 7], "cluster_id": [0, 0], "is_null": [False, True],
+        "simplex_fit": [0.9, 0.5],
+    }  # fmt: skip
+    file = EVIDENCE.file(paths.tables, "n7")
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table(older), file)
+    warehouse.update(paths, TABLES)
+    assert ask(paths, "SELECT simplex_fit FROM evidence WHERE NOT null_cluster") == [(0.9,)]
+    assert EVIDENCE.read(file)["null_cluster"].tolist() == [False, True]
+    with pytest.raises(duckdb.BinderException, match='"is_null" not found'):
+        ask(paths, "SELECT is_null FROM evidence")
 
 
 def test_a_database_of_other_tables_than_todays_is_made_anew(paths: StudyPaths) -> None:

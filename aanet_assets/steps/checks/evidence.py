@@ -10,7 +10,7 @@ from aanet_assets.activations.rows import load_labels, load_rows
 from aanet_assets.selection.nulls import shuffles_for
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
-from aanet_assets.study.settings import TrustSettings
+from aanet_assets.study.settings import ControlSettings
 
 
 def check_nulls(
@@ -54,9 +54,9 @@ def _kinds(nulls: pd.DataFrame, n: int) -> set[tuple[int, bool]]:
     return {(i, False) for i in range(n)} | {(int(i), True) for i in nulls["cluster_id"]}
 
 
-def _found(table: pd.DataFrame) -> set[tuple[int, bool]]:
-    pairs = zip(table["cluster_id"], table["is_null"], strict=True)
-    return {(int(cluster_id), bool(is_null)) for cluster_id, is_null in pairs}
+def _clusters_in(table: pd.DataFrame) -> set[tuple[int, bool]]:
+    pairs = zip(table["cluster_id"], table["null_cluster"], strict=True)
+    return {(int(cluster_id), bool(null_cluster)) for cluster_id, null_cluster in pairs}
 
 
 def check_shapes(
@@ -68,7 +68,7 @@ def check_shapes(
     chance: int,
 ) -> list[Finding]:
     """Check the shapes and chance groups of one n, given the table of null clusters."""
-    twice = int(table.duplicated(["cluster_id", "is_null", "k"]).sum())
+    twice = int(table.duplicated(["cluster_id", "null_cluster", "k"]).sum())
     strange = int((~table["k"].dropna().isin(ks)).sum())
     shares = table[["pca_explained", "occupancy", "fit"]].to_numpy(dtype=np.float64)
     out = ~(np.isnan(shares) | ((shares >= 0) & (shares <= 1 + 1e-9)))
@@ -84,8 +84,8 @@ def check_shapes(
         ),
         Finding(
             "complete",
-            _found(table) == _kinds(nulls, n) and not twice and not strange,
-            f"{len(_found(table))} of {len(_kinds(nulls, n))} clusters, {twice} rows twice, "
+            _clusters_in(table) == _kinds(nulls, n) and not twice and not strange,
+            f"{len(_clusters_in(table))} of {len(_kinds(nulls, n))} clusters, {twice} rows twice, "
             f"{strange} with a k out of no {listed(ks, 20)}; all must be there, once per k",
         ),
         Finding(
@@ -97,12 +97,14 @@ def check_shapes(
     ]
 
 
-def check_replicates(table: pd.DataFrame, n: int, k: int, trust: TrustSettings) -> list[Finding]:
+def check_replicates(
+    table: pd.DataFrame, n: int, k: int, controls: ControlSettings
+) -> list[Finding]:
     """Check the replicates of one (n, k)."""
-    expected = 2 * n * trust.replicates
-    once = not table.duplicated(["cluster_id", "is_null", "replicate"]).any()
+    expected = 2 * n * controls.replicates
+    once = not table.duplicated(["cluster_id", "null_cluster", "replicate"]).any()
     numbers = sorted(set(table["replicate"]))
-    whole = len(table) == expected and once and numbers == list(range(trust.replicates))
+    whole = len(table) == expected and once and numbers == list(range(controls.replicates))
     ok = table["aanet_status"] == "ok"
     losses = table["aanet_recon_loss"].to_numpy(dtype=np.float64)
     wrong = int(
@@ -112,7 +114,7 @@ def check_replicates(table: pd.DataFrame, n: int, k: int, trust: TrustSettings) 
         Finding(
             "complete",
             whole,
-            f"{len(table)} rows; there must be {expected}, {trust.replicates} for each of {n} "
+            f"{len(table)} rows; there must be {expected}, {controls.replicates} for each of {n} "
             f"clusters and of {n} null clusters",
         ),
         Finding(
@@ -128,7 +130,7 @@ def check_evidence(
     table: pd.DataFrame, shapes: pd.DataFrame, n: int, ks: Sequence[int]
 ) -> list[Finding]:
     """Check the evidence of one n, given its shapes."""
-    kinds = _kinds(shapes[shapes["is_null"]], n)
+    kinds = _kinds(shapes[shapes["null_cluster"]], n)
     shares = table.filter(regex="_(p|q|share)$|^simplex_fit$")
     values = shares.to_numpy(dtype=np.float64, na_value=np.nan)
     out = int((~(np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-9)))).sum())
@@ -137,7 +139,7 @@ def check_evidence(
     return [
         Finding(
             "complete",
-            _found(table) == kinds and len(table) == len(kinds),
+            _clusters_in(table) == kinds and len(table) == len(kinds),
             f"{len(table)} rows for {len(kinds)} clusters; each must have one",
         ),
         Finding(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aanet_assets.selection.consolidate import GUIDE_COLUMNS, read_csv
+from aanet_assets.selection.consolidate import CSV_COLUMNS, read_csv
 from aanet_assets.selection.elbows import FALLING_COLUMNS
 from aanet_assets.selection.rules import STRONGEST_FALL
 from aanet_assets.steps.checks.wording import listed
@@ -122,8 +122,8 @@ def _csv(table: pd.DataFrame, path: Path) -> Finding:
     except ValueError as error:
         return Finding("csv", False, f"the CSV cannot be read back: {error}")
     problems = []
-    if tuple(from_file.columns[: len(GUIDE_COLUMNS)]) != GUIDE_COLUMNS:
-        problems.append(f"does not begin with the guide's {len(GUIDE_COLUMNS)} columns in order")
+    if tuple(from_file.columns[: len(CSV_COLUMNS)]) != CSV_COLUMNS:
+        problems.append(f"does not begin with the guide's {len(CSV_COLUMNS)} columns in order")
     if len(from_file) != len(table):
         problems.append(f"has {len(from_file)} rows, the table {len(table)}")
     elif set(from_file.columns) != set(table.columns):

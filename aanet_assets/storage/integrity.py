@@ -9,7 +9,7 @@ import pyarrow as pa
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.bucket import DamagedError
 from aanet_assets.storage.fingerprints import content_digest
-from aanet_assets.storage.locks import making
+from aanet_assets.storage.locks import partition_lock
 from aanet_assets.storage.records import discard_record, fetch_files, read_record
 from aanet_assets.storage.remote import bucket_of
 from aanet_assets.storage.step import Partition
@@ -52,7 +52,7 @@ def discard(study: Study, partition: Partition) -> None:
     Raises:
         BusyError: another process is making it.
     """
-    with making(study, partition):
+    with partition_lock(study, partition):
         record = read_record(study, partition)
         # It may have been made again since it was looked at.
         if record is None or record.files is None or fault_of(study, partition) is None:
