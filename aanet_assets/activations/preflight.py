@@ -130,9 +130,10 @@ def _check_sae(study: Study, model: "PreTrainedConfig") -> None:
             f"study {study.name!r}: the SAE reads layer {hook.layer} and {study.model} has layers "
             f"0 to {model.num_hidden_layers - 1}"
         )
-    if study.n_clusters[-1] > config.d_sae:
+    # Activations alone have no clusters.
+    if (most := max(study.n_clusters, default=0)) > config.d_sae:
         raise ValueError(
-            f"study {study.name!r}: n_clusters {study.n_clusters[-1]} is more than the SAE's "
+            f"study {study.name!r}: n_clusters {most} is more than the SAE's "
             f"{config.d_sae} latents; ask for at most that many clusters"
         )
     if folder is not None:

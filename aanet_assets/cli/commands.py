@@ -19,6 +19,7 @@ from aanet_assets.cli.terminal import (
     console,
     enter_home,
     load,
+    load_with_clusters,
     stop,
 )
 
@@ -235,7 +236,7 @@ def review(
     from aanet_assets.steps.review import PAGE, review_page
     from aanet_assets.storage.records import fetch_files
 
-    subject = load(study)
+    subject = load_with_clusters(study)
     own = subject.n_clusters
     if n_clusters is not None and n_clusters not in own:
         raise stop(f"this study has n_clusters {own}, not {n_clusters}")

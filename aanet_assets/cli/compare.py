@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from aanet_assets.cli.terminal import console, load, stop
+from aanet_assets.cli.terminal import console, load_with_clusters, stop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def compare(studies: Studies) -> None:
     from aanet_assets.study.layout import data_root
 
     names = list(dict.fromkeys(studies))
-    subjects = [load(name) for name in names]
+    subjects = [load_with_clusters(name) for name in names]
     _require_same_latents(subjects)
     try:
         clusterings = [one for subject in subjects for one in _clusterings(subject)]

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from aanet_assets.cli.terminal import StudyName, console, load, stop
+from aanet_assets.cli.terminal import StudyName, console, load_with_clusters, stop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def serve_page(study: StudyName, port: Port = 8000) -> None:
 
 
 def _open(study: str) -> "OpenStudy":
-    subject = load(study)
+    subject = load_with_clusters(study)
     from aanet_assets.explore.opened import open_study
 
     return open_study(subject)

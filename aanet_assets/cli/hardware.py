@@ -103,21 +103,7 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
     per_shard = plan.flops / shards / speed
     cache = (plan.cache_disk or 0) + (plan.by_latent_disk or 0)
     storage = cache + plan.rows_disk + plan.models_disk
-    return [
-        (
-            "runs at once",
-            f"{slots:,}",
-            f"{hardware.nodes} x {hardware.each}, each with {'a GPU' if gpu else 'a core'} of its "
-            "own" + (": the study must say device='cuda'" if gpu else ""),
-            COUNTED,
-        ),
-        _memory(plan, gpu, hardware),
-        (
-            "activation cache",
-            duration(math.ceil(shards / slots) * per_shard),
-            f"{shards} shards of {duration(per_shard)}, at {speed / 1e12:,.3g} TFLOP/s, {at}",
-            known,
-        ),
+    of_clusters = [
         (
             "split of the AANets",
             f"{sum(loads) / slots / max(loads):.0%}",
@@ -134,6 +120,23 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
             f"{max(trained):,} AANets in one partition, on one core; timeouts must allow for more",
             MEASURED,
         ),
+    ] if trained else []  # fmt: skip
+    return [
+        (
+            "runs at once",
+            f"{slots:,}",
+            f"{hardware.nodes} x {hardware.each}, each with {'a GPU' if gpu else 'a core'} of its "
+            "own" + (": the study must say device='cuda'" if gpu else ""),
+            COUNTED,
+        ),
+        _memory(plan, gpu, hardware),
+        (
+            "activation cache",
+            duration(math.ceil(shards / slots) * per_shard),
+            f"{shards} shards of {duration(per_shard)}, at {speed / 1e12:,.3g} TFLOP/s, {at}",
+            known,
+        ),
+        *of_clusters,
         (
             "starting of runs",
             duration(math.ceil(partitions / slots) * START_SECONDS),

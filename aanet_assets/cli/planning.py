@@ -290,6 +290,13 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             duration(plan.prediction_seconds),
             _arithmetic(plan, plan.prediction_flops),
         ),
+        *(_rows_of_clusters(plan) if plan.aanets else ()),
+    ]
+
+
+def _rows_of_clusters(plan: Plan) -> list[tuple[str, str, str]]:
+    """What activations alone do not have."""
+    return [
         (
             "training rows",
             decimal(plan.rows_disk),

@@ -43,7 +43,7 @@ study = Study(
     description="The toy's model and SAE on its own text: put yours in their places.",
     # A folder here, or a name of Hugging Face's hub.
     model="data/inputs/toy/model",
-    # directory=..., or release=... and sae_id=... as SAELens knows them.
+    # directory=..., or release=... and id=... as SAELens knows them.
     sae=SaeSettings(directory="data/inputs/toy/sae"),
     # files=..., or dataset=... of the hub. This is text of the toy, made by `aanet run toy`.
     corpus=CorpusSettings(files="data/toy/corpus/*.parquet"),

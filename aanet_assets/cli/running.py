@@ -86,7 +86,7 @@ def run(
         if (said := state_problem(error)) is None:
             raise
         raise stop(f"{said}. To go on: {again}") from None
-    if last is None:
+    if last is None and subject.n_clusters:
         print_report(subject, console)
 
 

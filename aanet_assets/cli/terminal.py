@@ -54,6 +54,14 @@ def load(name: str) -> "Study":
     return study
 
 
+def load_with_clusters(name: str) -> "Study":
+    """A study by its name or file, of commands for which activations alone are too little."""
+    study = load(name)
+    if not study.n_clusters:
+        raise stop(f"{name} is activations alone, without clusters: name a study that shares them")
+    return study
+
+
 # Dagster's SQLite takes a path as an address, DuckDB reads a backslash as a folder's end.
 _UNBEARABLE = "%?\\"
 # Dagster takes the path of dagster.yaml as a pattern: in a folder with brackets it would find none,

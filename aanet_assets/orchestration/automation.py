@@ -32,6 +32,8 @@ def job_steps(study: Study) -> dict[str, list[Step]]:
     for step in steps_of(study):
         if step.job is not None and step.home(study) == study.name:
             found.setdefault(step.job, []).append(step)
+    if not study.n_clusters:
+        return found
     decided: list[Step] = []
     for step in found[selected_clusters.job or ""]:
         if "selection" in step.settings or any(read in decided for read in read_by(step)):
@@ -108,6 +110,11 @@ class Cursor(BaseModel):
     """By n_clusters, as long as it is not done."""
     requests: int = 0
     """Runs requested ever, which makes run keys unique: Dagster drops one that it has seen."""
+
+
+def sensors(study: Study) -> list[dg.SensorDefinition]:
+    """Those of stage 3; activations alone have none."""
+    return [stage3_sensor(study), reselect_sensor(study)] if study.n_clusters else []
 
 
 def stage3_sensor(study: Study) -> dg.SensorDefinition:

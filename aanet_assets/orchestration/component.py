@@ -1,7 +1,7 @@
-"""A study as a component of Dagster: in YAML, by Dagster's own loading, or in Python."""
+"""A study, or activations, as a component of Dagster: in YAML, by its own loading, or in Python."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import dagster as dg
 from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, create_model, model_validator
@@ -21,7 +21,10 @@ _Sharing = create_model(
     __base__=Settings,
     __validators__={"old_names": model_validator(mode="before")(refuse_old_names)},  # pyright: ignore
     name=(str, Field(description="Name of the study and of its folder.")),
-    activations=(str, Field(description="Name of the study whose activations it shares.")),
+    activations=(
+        str,
+        Field(description="Name of the activations, or of the study whose they are."),
+    ),
     **_OWN,  # pyright: ignore
 )
 
@@ -42,8 +45,11 @@ class StudyAttributes(
     """The fields of `Study`; or a name, `activations` of another study, and what is its own."""
 
 
-class StudyScaffolder(dg.Scaffolder):
-    """Writes a study that is complete but for the paths of its model, SAE and corpus."""
+class ActivationsScaffolder(dg.Scaffolder):
+    """Writes activations that are complete but for the paths of their model, SAE and corpus."""
+
+    further: ClassVar[dict[str, Any]] = {}
+    """What a study has beside them."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         """Write `defs.yaml`."""
@@ -55,10 +61,15 @@ class StudyScaffolder(dg.Scaffolder):
                 "model": "path/to/a/hugging-face-model",
                 "sae": {"directory": "path/to/a/saelens-sae"},
                 "corpus": {"files": "path/to/*.parquet"},
-                "n_clusters": [64, 128],
-                "ks": [2, 3, 4, 5],
+                **self.further,
             },
         )
+
+
+class StudyScaffolder(ActivationsScaffolder):
+    """Writes a study that is complete but for the same."""
+
+    further: ClassVar[dict[str, Any]] = {"n_clusters": [64, 128], "ks": [2, 3, 4, 5]}
 
 
 @dg.scaffold_with(StudyScaffolder)
@@ -86,3 +97,18 @@ class StudyComponent(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Assets, jobs, sensors and schedules of the study."""
         return build_defs(self.study)
+
+
+@dg.scaffold_with(ActivationsScaffolder)
+class ActivationsComponent(StudyComponent):
+    """Activations by themselves: a model, an SAE and a corpus, for studies to share."""
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The attributes in `defs.yaml`."""
+        return Activations
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """From the attributes in `defs.yaml`."""
+        return cls(Activations.model_validate(attributes).alone)

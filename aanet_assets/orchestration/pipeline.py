@@ -153,8 +153,9 @@ def _overlap(one: File, other: File) -> bool:
 
 
 def steps_of(study: Study) -> list[Step]:
-    """The steps that a study has, in an order in which they can run."""
-    return [step for step in all_steps() if step.when(study)]
+    """The steps that a study has, in an order in which they can run; without clusters, a few."""
+    there = all_steps() if study.n_clusters else [s for s in all_steps() if s.of_activations]
+    return [step for step in there if step.when(study)]
 
 
 def step_named(study: Study, name: str) -> Step:

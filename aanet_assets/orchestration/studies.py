@@ -1,7 +1,8 @@
 """The studies of the package and of the project, by name; what is wrong with one is one sentence.
 
 A study is a module `name.py` with its `study` and its `defs`, or a folder `name/` with a
-`defs.yaml`, as `dg scaffold defs` makes one.
+`defs.yaml`, as `dg scaffold defs` makes one. Activations that studies share stand by themselves in
+the same ways, as `activations`; by their name they are loaded as a study without clusters.
 """
 
 import importlib.util
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from aanet_assets import defs as studies
 from aanet_assets.study.layout import data_root
-from aanet_assets.study.study import Study, require_module_name
+from aanet_assets.study.study import Activations, Study, require_module_name
 
 PACKAGE = studies.__name__
 _YAML = "defs.yaml"
@@ -102,7 +103,7 @@ def load_study_file(path: Path) -> Study:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        study = _part(module, "study", Study, "study = Study(...)")
+        study = _study_of(module)
         require_module_name(study, path.stem)
     except StudyModuleError:
         raise
@@ -127,7 +128,7 @@ def _from_yaml(file: Path) -> LoadedStudy:
     if len(components) != 1:
         raise StudyModuleError(
             f"{file} has {len(components)} components of the type {StudyComponent.__module__}."
-            f"{StudyComponent.__name__}; a study is one"
+            f"{StudyComponent.__name__} or ActivationsComponent; a study is one"
         )
     (component,) = components
     return LoadedStudy(component.study, build_defs(component.study))
@@ -135,10 +136,17 @@ def _from_yaml(file: Path) -> LoadedStudy:
 
 def _from_module(name: str) -> LoadedStudy:
     module = importlib.import_module(f"{PACKAGE}.{name}")
-    return LoadedStudy(
-        _part(module, "study", Study, "study = Study(...)"),
-        _part(module, "defs", dg.Definitions, "defs = build_defs(study)"),
-    )
+    study = _study_of(module)
+    return LoadedStudy(study, _part(module, "defs", dg.Definitions, "defs = build_defs(study)"))
+
+
+def _study_of(module: ModuleType) -> Study:
+    """The study of a module, or its activations; those of another module may be imported in it."""
+    activations = getattr(module, "activations", None)
+    is_alone = isinstance(activations, Activations) and not hasattr(module, "study")
+    if is_alone and activations.name == module.__name__.rpartition(".")[2]:
+        return activations.alone
+    return _part(module, "study", Study, "study = Study(...)")
 
 
 def _part(module: ModuleType, part: str, kind: type[Part], line: str) -> Part:
@@ -173,7 +181,8 @@ def _wrong(error: ValidationError) -> str:
     for e in error.errors():
         # In YAML the place begins with the kind of study.
         place = e["loc"][1:] if error.title == "StudyAttributes" else e["loc"]
-        group = () if error.title in ("Study", "StudyAttributes") else (error.title,)
+        is_whole = error.title in ("Study", "StudyAttributes", "SharingStudy", "Activations")
+        group = () if is_whole else (error.title,)
         field = ".".join(map(str, (*group, *place)))
         said = e["msg"].removeprefix("Value error, ")
         if e["type"] == "extra_forbidden":

@@ -77,13 +77,44 @@ class Activations(Settings):
     local: LocalSettings | None = None
     """Set when model, corpus and SAE are made on this machine."""
 
+    @property
+    def activations_name(self) -> str:
+        """Name under which the activations are made and kept."""
+        return self.name
+
+    @property
+    def alone(self) -> "Study":
+        """A study of nothing but these: it has their assets, and no clusters."""
+        description = f"Activations of {self.model} by {self.sae.name}, for studies to share."
+        return self.sharing(self.name, description=description).model_copy(
+            update={"n_clusters": ()}
+        )
+
+    def sharing(self, name: str, **fields: Any) -> "Study":
+        """A study on these activations: what they are is made once, for all that share them.
+
+        Args:
+            name: of the study.
+            fields: its own settings, as those of `Study`.
+
+        Raises:
+            ValueError: a field belongs to the activations, which are shared.
+        """
+        if shared := sorted(fields.keys() & Activations.model_fields.keys()):
+            raise ValueError(
+                f"study {name!r} shares the activations of {self.activations_name!r}, and so its "
+                f"{', '.join(shared)}: leave them out, or give the study activations of its own"
+            )
+        alike = {field: getattr(self, field) for field in Activations.model_fields}
+        return Study(**{**alike, "name": name, "activations": self.activations_name, **fields})
+
 
 class Study(Activations):
     """Activations, and how to look for simplices in them."""
 
     activations: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    """Name of the study whose activations these are; the study's own where None. `sharing` sets
-    it."""
+    """Name of the activations, or of the study whose they are; the study's own where None.
+    `sharing` sets it."""
     description: str = ""
     """One sentence for people."""
     n_clusters: tuple[Annotated[int, Field(ge=1)], ...] = (128, 256, 512, 768)
@@ -262,24 +293,6 @@ class Study(Activations):
     def activations_name(self) -> str:
         """Name of the study whose activations these are."""
         return self.activations or self.name
-
-    def sharing(self, name: str, **fields: Any) -> "Study":
-        """Another study on the same activations: what they are is made once, for both.
-
-        Args:
-            name: of the other study.
-            fields: its own settings, as those of `Study`.
-
-        Raises:
-            ValueError: a field belongs to the activations, which are shared.
-        """
-        if shared := sorted(fields.keys() & Activations.model_fields.keys()):
-            raise ValueError(
-                f"study {name!r} shares the activations of {self.activations_name!r}, and so its "
-                f"{', '.join(shared)}: leave them out, or give the study activations of its own"
-            )
-        alike = {field: getattr(self, field) for field in Activations.model_fields}
-        return Study(**{**alike, "name": name, "activations": self.activations_name, **fields})
 
     @property
     def model_source(self) -> str:

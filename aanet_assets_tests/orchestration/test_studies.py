@@ -1,6 +1,7 @@
 """Studies side by side: in YAML and Python, on shared activations, and one that does not load."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from aanet_assets.storage.records import Standing, read_record
 from aanet_assets.study.settings import ClusteringSettings, VertexSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests import outputs
-from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.conftest import Finished, said
 from aanet_assets_tests.small import small_study
 
 _BASE = """
@@ -130,6 +131,91 @@ def test_a_shared_cache_is_an_edge_between_studies(folder: Path) -> None:
     graph = all_definitions().resolve_asset_graph()
     parents = graph.get(dg.AssetKey(["by_kmeans", "clustering"])).parent_keys
     assert parents == {dg.AssetKey(["small", "codes_by_latent"])}
+
+
+_ACTIVATIONS = """
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.study import Activations
+from aanet_assets_tests.small import small_study
+
+corpus = {"files": "data/texts/corpus/*.parquet"}
+study_of_them = small_study(name="texts", corpus=corpus)
+activations = Activations(
+    **{field: getattr(study_of_them, field) for field in Activations.model_fields}
+)
+defs = build_defs(activations)
+"""
+_ON_THEM = """
+from aanet_assets.orchestration.build import build_defs
+from own_studies.texts import activations
+
+study = activations.sharing("by_subspaces", n_clusters=(6,), clustering={"method": "k_subspaces"})
+defs = build_defs(study)
+"""
+_ACTIVATIONS_YAML = """
+type: aanet_assets.orchestration.component.ActivationsComponent
+attributes:
+  name: texts
+  model: data/inputs/toy/model
+  sae: {directory: data/inputs/toy/sae}
+  corpus: {files: "data/texts/corpus/*.parquet"}
+  cache: {seq_len: 17, documents_per_shard: 1500, tokens_per_shard: 25500, training_shards: 2,
+          heldout_shards: 1, batch_chunks: 256}
+  truth: {process: union7}
+"""
+
+
+@pytest.fixture(params=["texts.py", "texts/defs.yaml"])
+def sharing(folder: Path, request: pytest.FixtureRequest) -> None:
+    """Activations by themselves, in Python or YAML, and a study in YAML that shares them."""
+    file = folder / request.param
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(_ACTIVATIONS if file.suffix == ".py" else _ACTIVATIONS_YAML)
+    (folder / "by_kmeans").mkdir()
+    text = _YAML.format(name="by_kmeans", method="kmeans").replace("small", "texts")
+    (folder / "by_kmeans/defs.yaml").write_text(text)
+    if file.suffix == ".py":
+        (folder / "by_subspaces.py").write_text(_ON_THEM)
+
+
+@pytest.mark.usefixtures("sharing")
+def test_activations_by_themselves_have_their_assets_and_no_clusters() -> None:
+    defs = all_definitions()
+    keys = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    own = {key.removeprefix("texts/") for key in keys if key.startswith("texts/")}
+    assert own == {
+        "corpus", "sae_fit", "activation_cache", "codes_by_latent", "token_groups", "predictions",
+    }  # fmt: skip
+    for study in {"by_kmeans", "by_subspaces"} & set(studies.study_names()):
+        assert f"{study}/clustering" in keys
+        assert f"{study}/activation_cache" not in keys
+        parents = defs.resolve_asset_graph().get(dg.AssetKey([study, "clustering"])).parent_keys
+        assert parents == {dg.AssetKey(["texts", "codes_by_latent"])}
+    jobs = {job.name for job in defs.resolve_all_job_defs() if job.name.startswith("texts_")}
+    assert jobs == {"texts_stage1_cache", "texts_stage1_predictions"}
+    assert not [sensor.name for sensor in defs.sensors or () if "texts" in sensor.name]
+
+
+@pytest.mark.parametrize("sharing", ["texts.py"], indirect=True)
+@pytest.mark.usefixtures("sharing")
+def test_activations_by_themselves_are_run_once_for_the_studies_that_share_them(
+    home: Path,
+) -> None:
+    said("run", "texts", code=0)
+    assert "Activations of data/inputs/toy/model" in (listed := said("list", code=0))
+    assert "9 of 9" in listed or "10 of 10" in listed
+    assert re.search(r"activation_cache │ 3 │ 0 │ 0", said("status", "texts", code=0))
+    plan = said("plan", "texts", "--on", "8xh100", code=0)
+    assert "activation cache" in plan
+    assert "AANets" not in plan
+    for study in ("by_kmeans", "by_subspaces"):
+        ran = said("run", study, "--until", "clustering", code=0)
+        assert "activation_cache 0 made, 3 already there" in ran
+        assert "clustering 1 made, 0 already there" in ran
+        assert not (home / "data" / study / "activation_cache").exists()
+    assert sorted((home / "data/texts/activation_cache").glob("*.safetensors"))
+    for command in ("review", "serve", "compare"):
+        assert "is activations alone, without clusters" in said(command, "texts", code=1)
 
 
 @pytest.fixture

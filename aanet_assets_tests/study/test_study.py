@@ -77,6 +77,17 @@ def test_a_study_that_shares_activations_has_them_and_settings_of_its_own() -> N
     assert other.sharing("third").activations_name == small.activations_name == "small"
 
 
+def test_activations_alone_are_shared_as_those_of_a_study_are() -> None:
+    small = small_study()
+    shared = {field: getattr(small, field) for field in Activations.model_fields}
+    activations = Activations(**shared)
+    assert activations.sharing("other", ks=(2, 3)) == small.sharing("other", ks=(2, 3))
+    alone = activations.alone
+    assert (alone.name, alone.activations_name, alone.n_clusters) == ("small", "small", ())
+    with pytest.raises(ValueError, match="shares the activations of 'small', and so its corpus"):
+        activations.sharing("other", corpus=small.corpus)
+
+
 def test_what_is_shared_is_not_set_again() -> None:
     message = r"'other' shares the activations of 'small', and so its cache, model: leave them out"
     with pytest.raises(ValueError, match=message):
