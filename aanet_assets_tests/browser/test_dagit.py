@@ -106,8 +106,7 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     before = latest_run(page, dagit, "vertex_samples", "7").inner_text()
     dagit.seed += 1
     for n in (7, 8):
-        for step in ("aanet_exports", "aanet_metrics", "cluster_shapes", "replicates"):
-            dagit.make(step, n)
+        dagit.make(n, "aanet_exports", "aanet_metrics", "cluster_shapes", "replicates")
     visit(page, dagit, "/deployment/locations")
     page.get_by_role("button", name="Reload all").click()
     visit(page, dagit, "/locations/small/sensors/small_stage3_when_metrics_change")
