@@ -18,16 +18,13 @@ import dagster as dg
 import pytest
 
 from aanet_assets.orchestration.driver import Driver, plan
-from aanet_assets.study.study import Study
+from aanet_assets_tests.browser.study import SEED, study_with
 from aanet_assets_tests.conftest import PROJECT
-from aanet_assets_tests.small import small_study
 
-SEED = small_study().aanet.seed
-"""With which the finished study was trained."""
 _STUDY = """
 from aanet_assets.orchestration import automation
 from aanet_assets.orchestration.build import build_defs
-from aanet_assets_tests.browser.dagit import SEED, study_with
+from aanet_assets_tests.browser.study import SEED, study_with
 
 # Sensors look all the time, which would slow down other tests, where they have something to find.
 if {seed} != SEED:
@@ -44,16 +41,6 @@ _READY = """{
   workspaceOrError { ... on Workspace { locationEntries { loadStatus } } }
   instance { daemonHealth { allDaemonStatuses { required healthy } } }
 }"""
-
-
-def study_with(seed: int) -> Study:
-    """The small study with one n_clusters more, and with this seed of its AANets.
-
-    With another seed than its own all are trained anew, and so but shortly.
-    """
-    study = small_study(n_clusters=(6, 7, 8))
-    changes = {"seed": seed} if seed == SEED else {"seed": seed, "max_steps": 20}
-    return study.model_copy(update={"aanet": study.aanet.model_copy(update=changes)})
 
 
 class Dagit:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from aanet_assets.defs import gemma_2_9b
 from aanet_assets.orchestration.pipeline import steps_of
-from aanet_assets_tests.browser.dagit import Dagit, study_with
+from aanet_assets_tests.browser.dagit import Dagit
+from aanet_assets_tests.browser.study import study_with
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
