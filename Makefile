@@ -17,7 +17,7 @@ ui: .venv/installed
 	$(BIN)/aanet ui
 
 test: .venv/installed-dev lint
-	# In the order of folders: the files with most tests first would leave the browser's to the end.
+	# In the order of conftest.py: the files with most tests first would leave the browser's to the end.
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/installed-dev

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +20,7 @@ import dagster as dg
 import pytest
 import torch  # noqa: F401
 import transformers.modeling_utils  # noqa: F401
+from dagster._core.execution import compute_logs
 from filelock import FileLock
 from jaxtyping import install_import_hook
 from sqlalchemy import Engine, event
@@ -55,6 +56,31 @@ def _forgo_durability(connection: object, _: object) -> None:
     """Nobody needs the tests' Dagster after a power cut; syncing was half of a run's time."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
+
+
+# What a step prints is in its log all the same; showing it, too, started four processes per step.
+compute_logs.tail_to_stream = lambda path, stream: nullcontext()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of tests in an order in which neither of two processes waits for the other.
+
+    Dagit's are the longest and come first; while their process makes the finished study, the other
+    has those that do without it. The last ones are short.
+    """
+    fixtures: dict[Path, set[str]] = {}
+    for item in items:
+        fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    folders = list(dict.fromkeys(path.parent for path in fixtures))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        if "dagit" in fixtures[item.path]:
+            return 0, 0
+        if "finished" in fixtures[item.path]:
+            return 2, -folders.index(item.path.parent)
+        return 1, 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

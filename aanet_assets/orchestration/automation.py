@@ -24,6 +24,8 @@ from aanet_assets.study.study import Study
 
 STAGE3_TRIES = 3
 """Runs of stage 3 for the same state before a sensor gives up."""
+SENSOR_SECONDS = 30
+"""From one look of a sensor to the next."""
 
 
 def job_steps(study: Study) -> dict[str, list[Step]]:
@@ -170,7 +172,7 @@ def _sensor(
         name=named(study, name),
         job_name=named(study, job),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=SENSOR_SECONDS,
         description=description,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:

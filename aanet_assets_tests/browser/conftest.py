@@ -67,7 +67,7 @@ def dagit(
     shutil.copytree(home, folder, symlinks=True)
     dagit = Dagit(folder)
     with dagit.running():
-        dagit.make("cluster_rows", 8)
+        dagit.make(8, "cluster_rows")
         dagit.wait_until_ready()
         yield dagit
 

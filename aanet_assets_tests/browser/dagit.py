@@ -9,24 +9,26 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from aanet_assets.orchestration.driver import Driver, plan
-from aanet_assets.study.study import Study
+from aanet_assets_tests.browser.study import SEED, study_with
 from aanet_assets_tests.conftest import PROJECT
-from aanet_assets_tests.small import small_study
 
-SEED = small_study().aanet.seed
-"""With which the finished study was trained."""
 _STUDY = """
+from aanet_assets.orchestration import automation
 from aanet_assets.orchestration.build import build_defs
-from aanet_assets_tests.browser.dagit import study_with
+from aanet_assets_tests.browser.study import SEED, study_with
 
+# Sensors look all the time, which would slow down other tests, where they have something to find.
+if {seed} != SEED:
+    automation.SENSOR_SECONDS = 10
 study = study_with(seed={seed})
 defs = build_defs(study)
 """
@@ -39,16 +41,6 @@ _READY = """{
   workspaceOrError { ... on Workspace { locationEntries { loadStatus } } }
   instance { daemonHealth { allDaemonStatuses { required healthy } } }
 }"""
-
-
-def study_with(seed: int) -> Study:
-    """The small study with one n_clusters more, and with this seed of its AANets.
-
-    With another seed than its own all are trained anew, and so but shortly.
-    """
-    study = small_study(n_clusters=(6, 7, 8))
-    changes = {"seed": seed} if seed == SEED else {"seed": seed, "max_steps": 20}
-    return study.model_copy(update={"aanet": study.aanet.model_copy(update=changes)})
 
 
 class Dagit:
@@ -75,13 +67,13 @@ class Dagit:
         self._seed = seed
         (self.folder / "small.py").write_text(_STUDY.format(seed=seed))
 
-    def make(self, until: str, n: int) -> None:
-        """What `aanet run small --until ... --n-clusters ...` does."""
+    def make(self, n: int, *until: str) -> None:
+        """What `aanet run small --until ... --n-clusters ...` does for each of these last steps."""
         # Playwright runs an event loop in the tests' own thread, and Dagster wants one, too.
         with ThreadPoolExecutor(1) as elsewhere:
-            elsewhere.submit(self._make, until, n).result()
+            elsewhere.submit(self._make, n, until).result()
 
-    def _make(self, until: str, n: int) -> None:
+    def _make(self, n: int, until: Sequence[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AANET_HOME", str(self.folder))
             patch.setenv("DAGSTER_HOME", str(self.folder))
@@ -89,7 +81,8 @@ class Dagit:
             study = study_with(self.seed)
             with dg.DagsterInstance.get() as instance:
                 driver = Driver(study, instance)
-                for partition in plan(study, until=until, n_clusters=[n]):
+                plans = (plan(study, until=last, n_clusters=[n]) for last in until)
+                for partition in dict.fromkeys(chain.from_iterable(plans)):
                     if not driver.is_there(partition):
                         driver.materialise(partition)
 

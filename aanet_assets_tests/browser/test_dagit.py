@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from aanet_assets.defs import gemma_2_9b
 from aanet_assets.orchestration.pipeline import steps_of
-from aanet_assets_tests.browser.dagit import Dagit, study_with
+from aanet_assets_tests.browser.dagit import Dagit
+from aanet_assets_tests.browser.study import study_with
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -106,8 +107,7 @@ def test_changed_metrics_start_stage_3_by_themselves(page: "Page", dagit: Dagit,
     before = latest_run(page, dagit, "vertex_samples", "7").inner_text()
     dagit.seed += 1
     for n in (7, 8):
-        for step in ("aanet_exports", "aanet_metrics", "cluster_shapes", "replicates"):
-            dagit.make(step, n)
+        dagit.make(n, "aanet_exports", "aanet_metrics", "cluster_shapes", "replicates")
     visit(page, dagit, "/deployment/locations")
     page.get_by_role("button", name="Reload all").click()
     visit(page, dagit, "/locations/small/sensors/small_stage3_when_metrics_change")

@@ -251,7 +251,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_next_run_goes_on(study_module, home:
     assert f"Stopped; nothing is half written. To go on: aanet run {name}" in output
     assert not list((home / "data/stopped").rglob("*.tmp"))
     assert not (home / "data/stopped/records/vertex_samples").exists()
-    output = said("run", name, "--until", "clustering", code=0)
+    output = said("run", name, "--until", "activation_cache", code=0)
     assert re.search(r"corpus 0 made, 1 already there", output)
 
 

@@ -304,10 +304,10 @@ def test_every_clustering_method_goes_as_far_as_models(
     finished: Finished, home: Path, settings: dict[str, str]
 ) -> None:
     np.save(home / "data" / "labels_6.npy", np.arange(32) % 6)
-    study = small_study(
-        name="methods",
-        corpus=finished.study.corpus,
+    study = finished.study.sharing(
+        "methods",
         clustering=settings,
+        rows=finished.study.rows,
         n_clusters=(6,),
         ks=(2, 3, 4),
         selection={},

@@ -28,7 +28,8 @@ from aanet_assets.steps.predictions import token_groups
 from aanet_assets.storage.records import Standing
 from aanet_assets.storage.step import Finding, Partition
 from aanet_assets.study.study import Study
-from aanet_assets_tests.browser.dagit import Dagit, study_with
+from aanet_assets_tests.browser.dagit import Dagit
+from aanet_assets_tests.browser.study import study_with
 from aanet_assets_tests.conftest import Finished, problems, said
 from aanet_assets_tests.orchestration.test_study_run import digests
 from aanet_assets_tests.orchestration.ticking import (
