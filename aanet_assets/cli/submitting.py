@@ -120,12 +120,12 @@ class _DaemonNotice:
     """Says once, each time that it is so, that no daemon is there."""
 
     def __init__(self, instance: "dg.DagsterInstance", so_far: str):
-        self._instance, self._so_far, self._is_there = instance, so_far, True
+        from aanet_assets.orchestration.submit import Daemon
+
+        self._daemon, self._so_far, self._is_there = Daemon(instance), so_far, True
 
     def give(self) -> None:
-        from aanet_assets.orchestration.submit import has_daemon
-
-        was_there, self._is_there = self._is_there, has_daemon(self._instance)
+        was_there, self._is_there = self._is_there, self._daemon.is_there()
         if was_there and not self._is_there:
             _say(
                 f"No daemon of Dagster is running here: this is {self._so_far}, and goes on as "

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -226,11 +227,12 @@ class SlurmRunLauncher(RunLauncher, ConfigurableClass):
         if record is None:
             return None
         try:
-            # Without a time, sacct tells of today alone.
-            since = record.create_timestamp.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
+            # Without a time, sacct tells of today alone. The run's is by another clock than the
+            # job's, which may be behind; no other job has the name.
+            since = record.create_timestamp.astimezone() - timedelta(days=1)
             said = _slurm(
                 "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobIDRaw,State",
-                f"--name={_name(run.run_id)}", f"--starttime={since}",
+                f"--name={_name(run.run_id)}", f"--starttime={since:%Y-%m-%dT%H:%M:%S}",
             )  # fmt: skip
         except SlurmError:
             return None

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -43,39 +43,55 @@ _BROKEN_OFF = (
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # A daemon gives a sign of life every 30 seconds; a machine may be busy.
 _SILENCE = 120.0
+_LONG_AGO = 86_400.0
+"""Seconds by which no clock is wrong."""
 _PAUSE = 10.0
 """The most seconds between two looks."""
 
 
-def has_daemon(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon that works on backfills gave a sign of life lately."""
-    beat = instance.get_daemon_heartbeats().get("BACKFILL")
-    return beat is not None and time.time() - beat.timestamp < _SILENCE
+class Daemon:
+    """The daemon that works on backfills, seen by its signs of life.
+
+    They have its machine's time, which may be another than here: what tells is that they change.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance):
+        self._instance = instance
+        self._sign: float | None = None
+        self._seen_at = 0.0
+
+    def is_there(self) -> bool:
+        """Whether it gave a new sign lately, or may give one soon: ask again and again."""
+        beat = self._instance.get_daemon_heartbeats().get("BACKFILL")
+        if beat is None:
+            return False
+        if beat.timestamp != self._sign:
+            is_first, self._sign, self._seen_at = (
+                self._sign is None,
+                beat.timestamp,
+                time.monotonic(),
+            )
+            if is_first and abs(time.time() - beat.timestamp) > _LONG_AGO:
+                self._seen_at -= _SILENCE
+        return time.monotonic() - self._seen_at < _SILENCE
 
 
-def submitted(
-    study: Study, instance: dg.DagsterInstance, since: float = 0.0, going_on: bool = False
-) -> list[PartitionBackfill]:
-    """Backfills that were submitted for a study, the oldest first."""
-    found = instance.get_backfills(
-        filters=BulkActionsFilter(
-            tags={STUDY_TAG: study.name},
-            statuses=_GOING_ON if going_on else None,
-            # The database keeps less than a timestamp's every digit.
-            created_after=datetime.fromtimestamp(max(since - 1, 0), tz=UTC),
-        )
-    )
-    own = [b for b in found if DEVICE_TAG in b.tags and b.backfill_timestamp >= since]
-    return sorted(own, key=lambda backfill: backfill.backfill_timestamp)
+def submitted(study: Study, instance: dg.DagsterInstance) -> list[PartitionBackfill]:
+    """Backfills that were submitted for a study and go on, the oldest first."""
+    return _found(instance, tags={STUDY_TAG: study.name}, statuses=_GOING_ON)
+
+
+def _found(instance: dg.DagsterInstance, **filters: Any) -> list[PartitionBackfill]:
+    """Backfills of `--submit`, in the order in which the database got them."""
+    found = instance.get_backfills(filters=BulkActionsFilter(**filters))
+    return [backfill for backfill in found[::-1] if DEVICE_TAG in backfill.tags]
 
 
 def cancel(study: Study, instance: dg.DagsterInstance) -> Iterator[list[PartitionBackfill]]:
     """Cancel what was submitted for a study; yields what Dagster has not cancelled yet."""
-    wanted = {backfill.backfill_id for backfill in submitted(study, instance, going_on=True)}
+    wanted = {backfill.backfill_id for backfill in submitted(study, instance)}
     while going_on := [
-        backfill
-        for backfill in submitted(study, instance, going_on=True)
-        if backfill.backfill_id in wanted
+        backfill for backfill in submitted(study, instance) if backfill.backfill_id in wanted
     ]:
         for backfill in going_on:
             # Asked for again where the daemon, which was at work on it, wrote its own state over.
@@ -107,7 +123,8 @@ class Submission:
         self.asked_here: set[str] = set()
         """Backfills that this object, and nobody before it, asked for."""
         self._steps = {dg.AssetKey(step.asset_key(study)): step for step in steps_of(study)}
-        self._since: float | None = None
+        # What is looked at, by name: times are of the machines that submitted it.
+        self._watched: set[str] = set()
         # What never changes again: targets by backfill, what became of runs that have ended.
         self._targets: dict[str, set[Partition]] = {}
         self._ended: dict[str, Look] = {}
@@ -151,10 +168,7 @@ class Submission:
         self.study.paths.locks.mkdir(parents=True, exist_ok=True)
         # Of two that ask at the same moment, the second finds what the first has asked for.
         with locked(self.study.paths.locks / "submit.lock"):
-            going_on = submitted(self.study, self.instance, going_on=True)
-            if self._since is None:
-                stamps = [backfill.backfill_timestamp for backfill in going_on]
-                self._since = min(stamps, default=time.time())
+            going_on = submitted(self.study, self.instance)
             asked = set().union(*map(self.target, self._backfills()))
             situation = Situation(self.study, self.instance)
             still_open = [p for p in situation.open(self.todo) if p not in asked]
@@ -208,10 +222,12 @@ class Submission:
         self.asked_here.add(backfill.backfill_id)
 
     def _backfills(self) -> list[PartitionBackfill]:
-        """What was submitted for the study since the first of what is watched."""
-        if self._since is None:
+        """What was submitted for the study and was seen to go on."""
+        going_on = submitted(self.study, self.instance)
+        self._watched |= {*self.asked_here, *(backfill.backfill_id for backfill in going_on)}
+        if not self._watched:
             return []
-        return submitted(self.study, self.instance, self._since)
+        return _found(self.instance, backfill_ids=list(self._watched))
 
     def target(self, backfill: PartitionBackfill) -> set[Partition]:
         """What a backfill is to make."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -203,8 +204,12 @@ def test_what_squeue_forgot_sacct_knows(
     started: dg.DagsterRun, launcher: SlurmRunLauncher, says: Says
 ):
     says("squeue")
-    says("sacct", "17|CANCELLED by 1000\\n")
+    noted = says("sacct", "17|CANCELLED by 1000\\n")
     assert launcher.check_run_worker_health(started).msg == "Slurm job 17 is CANCELLED"
+    # Slurm's clock may be behind that of the database, which gave the run its time.
+    (since,) = [word for word in noted.read_text().split() if word.startswith("--starttime=")]
+    asked = datetime.fromisoformat(since.partition("=")[2])
+    assert datetime.now() - asked > timedelta(hours=2)
     says("sacct", code=1, error="Slurm accounting storage is disabled")
     found = launcher.check_run_worker_health(started)
     assert (found.status, found.msg) == (WorkerStatus.NOT_FOUND, "Slurm has no job of this run")

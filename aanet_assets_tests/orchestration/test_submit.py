@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Event
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -102,7 +103,7 @@ def daemon(study: Study) -> Iterator[None]:
     def work() -> None:
         with dg.DagsterInstance.get() as instance:
             while not enough.is_set():
-                for backfill in submit.submitted(study, instance, going_on=True):
+                for backfill in submit.submitted(study, instance):
                     good = run_as_the_daemon(instance, study, backfill)
                     now = instance.get_backfill(backfill.backfill_id)
                     assert now is not None
@@ -234,6 +235,54 @@ def test_each_class_of_device_has_a_backfill_and_waits_for_the_other(
     again = first_look(instance, study)
     theirs = {backfill.backfill_id for backfill in by_device.values()}
     assert {backfill.backfill_id for backfill in again.backfills} == theirs
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_what_a_machine_with_another_clock_submits_is_watched(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    study = STUDY.model_copy(update={"device": "cuda"})
+    looks = Submission(study, instance, plan(study)).watch()
+    before = next(looks).backfills
+    clock = time.time
+    monkeypatch.setattr(submit.time, "time", lambda: clock() + ahead)
+    there = Submission(study, instance, plan(study)).watch()
+    assert next(there).backfills == before
+    made(corpus, study=study)
+    end(instance, before[0])
+    theirs = next(look for look in there if len(look.backfills) == 2).backfills
+    monkeypatch.setattr(submit.time, "time", clock)
+    look = next(look for look in looks if len(look.backfills) == 2)
+    assert [one.backfill_id for one in look.backfills] == [one.backfill_id for one in theirs]
+    assert len(instance.get_backfills()) == 2
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_a_daemon_is_there_as_long_as_its_signs_change_by_whatever_clock(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    now, beats = 1e6, {}
+
+    def beat(timestamp: float) -> None:
+        beats["BACKFILL"] = SimpleNamespace(timestamp=timestamp)
+
+    monkeypatch.setattr(instance, "get_daemon_heartbeats", lambda: beats)
+    monkeypatch.setattr(submit.time, "time", lambda: now)
+    monkeypatch.setattr(submit.time, "monotonic", lambda: now)
+    daemon = submit.Daemon(instance)
+    assert not daemon.is_there()
+    beat(now + ahead)
+    for _ in range(5):
+        assert daemon.is_there()
+        now += 90
+        beat(now + ahead)
+    assert daemon.is_there()
+    now += 150
+    assert not daemon.is_there()
+    beat(now + ahead)
+    assert daemon.is_there()
+    now += 3 * 86_400
+    assert not submit.Daemon(instance).is_there()
 
 
 def test_cancel_waits_until_dagster_says_so_and_the_watcher_is_told(
@@ -402,7 +451,7 @@ def test_a_real_daemon_makes_the_same_bytes_and_nothing_else(
     wanted = open_partitions(study, plan(study))
     with dagit.running(), dg.DagsterInstance.get() as instance:
         dagit.wait_until_ready()
-        assert submit.has_daemon(instance)
+        assert submit.Daemon(instance).is_there()
         look = list(Submission(study, instance, plan(study)).watch())[-1]
         assert look.asked == look.done == wanted
         tags = {"dagster/backfill": look.backfills[0].backfill_id}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,18 @@ def test_what_was_just_written_is_not_kept(project: Path) -> None:
     hash_of(file)
     assert not store().exists()
     assert not fingerprints._seen
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_the_clock_of_the_file_server_decides_what_was_just_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    store().parent.mkdir(exist_ok=True)
+    file = put(project / "weights.bin", bytes(2**17))
+    now = time.time()
+    monkeypatch.setattr(fingerprints.time, "time", lambda: now + ahead)
+    hash_of(file)
+    assert not fingerprints._seen
+    monkeypatch.setattr(fingerprints, "_SETTLED", -1.0)
+    hash_of(file)
+    assert list(fingerprints._seen) == [file]

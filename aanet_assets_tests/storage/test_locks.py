@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +203,29 @@ def test_where_there_are_no_locks_a_lease_keeps_others_away(study: Study) -> Non
     assert not lease_of(study).exists()
     with partition_lock(study, PARTITION):
         pass
+
+
+@pytest.mark.usefixtures("without_locks")
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_a_lease_holds_by_whatever_clock_its_file_has_its_time(
+    study: Study, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    with partition_lock(study, PARTITION) as require_held:
+        renewed = threading.Event()
+
+        def renew_by_another_clock() -> None:
+            while not renewed.wait(0.1):
+                os.utime(lease_of(study), (time.time() + ahead,) * 2)
+
+        elsewhere = threading.Thread(target=renew_by_another_clock)
+        elsewhere.start()
+        try:
+            with pytest.raises(BusyError), partition_lock(study, PARTITION):
+                pass
+            require_held()
+        finally:
+            renewed.set()
+            elsewhere.join()
 
 
 @pytest.mark.usefixtures("without_locks")

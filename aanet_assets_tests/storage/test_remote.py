@@ -12,6 +12,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -265,6 +267,23 @@ def test_of_many_that_want_a_lease_one_gets_it(
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["got", *["held"] * 5]
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+@pytest.mark.parametrize(("age", "is_held"), [(30, True), (90, False)])
+def test_only_the_services_clock_says_how_old_a_lease_is(
+    monkeypatch: pytest.MonkeyPatch, ahead: float, age: float, is_held: bool
+) -> None:
+    now = datetime.fromtimestamp(round(time.time() + ahead), tz=UTC)
+    answer = {
+        "ETag": "1",
+        "ContentLength": 1,
+        "LastModified": now - timedelta(seconds=age),
+        "Metadata": {"mark": "another"},
+        "ResponseMetadata": {"HTTPHeaders": {"date": format_datetime(now, usegmt=True)}},
+    }
+    monkeypatch.setattr(Bucket, "head", lambda self, name: answer)
+    assert (leases.look(Bucket("s3://results"), "locks/some.lease")[1] is not None) == is_held
 
 
 def test_a_lease_that_was_taken_over_is_lost(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
