@@ -169,7 +169,7 @@ def _errors(events: Sequence[dg.DagsterEvent]) -> list[SerializableErrorInfo]:
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _USERS_OWN = (
     "ValueError", "FileNotFoundError", "NotReadyError", "BusyError", "LostLeaseError", "Failure",
-    "RemoteError", "DamagedError",
+    "RemoteError", "DamagedError", "OtherCodeError",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 from aanet_assets.orchestration.orphans import report_process
 from aanet_assets.orchestration.partitions import dependency, partitions_def
 from aanet_assets.orchestration.pipeline import partitions_of, tables_of
+from aanet_assets.orchestration.same_code import CODE_TAG, code, require_same_code
 from aanet_assets.steps.activations import at_commits, sae_fit
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.fingerprints import content_digest
@@ -201,13 +202,16 @@ def build_asset(study: Study, step: Step) -> dg.AssetsDefinition:
         # Without a schema Dagster would take any launchpad setting, and ignore it.
         config_schema={},
         check_specs=_check_specs(study, step),
+        op_tags={CODE_TAG: code()},
     )
     def run(
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         report_process(context.instance, context.run)
         key = str(context.partition_key) if context.has_partition_key else None
-        yield from run_step(study, step.of_key(key))
+        partition = step.of_key(key)
+        require_same_code(context, partition)
+        yield from run_step(study, partition)
 
     return run
 

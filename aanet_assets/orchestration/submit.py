@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import dagster as dg
@@ -28,6 +29,7 @@ from aanet_assets.orchestration.driver import Failure, failure_of, was_interrupt
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.pipeline import steps_of
+from aanet_assets.orchestration.same_code import CODE_TAG, code
 from aanet_assets.storage.file_locks import locked
 from aanet_assets.storage.records import NotReadyError, Standing, require_upstream
 from aanet_assets.storage.step import Partition, upstream
@@ -58,7 +60,7 @@ class Daemon:
     def __init__(self, instance: dg.DagsterInstance):
         self._instance = instance
         self._sign: float | None = None
-        self._seen_at = 0.0
+        self._seen_at = -inf
 
     def is_there(self) -> bool:
         """Whether it gave a new sign lately, or may give one soon: ask again and again."""
@@ -66,13 +68,8 @@ class Daemon:
         if beat is None:
             return False
         if beat.timestamp != self._sign:
-            is_first, self._sign, self._seen_at = (
-                self._sign is None,
-                beat.timestamp,
-                time.monotonic(),
-            )
-            if is_first and abs(time.time() - beat.timestamp) > _LONG_AGO:
-                self._seen_at -= _SILENCE
+            is_over = self._sign is None and abs(time.time() - beat.timestamp) > _LONG_AGO
+            self._sign, self._seen_at = beat.timestamp, -inf if is_over else time.monotonic()
         return time.monotonic() - self._seen_at < _SILENCE
 
 
@@ -210,7 +207,7 @@ class Submission:
         backfill = PartitionBackfill.from_asset_graph_subset(
             backfill_id=secrets.token_hex(4),
             backfill_timestamp=time.time(),
-            tags={STUDY_TAG: self.study.name, DEVICE_TAG: device},
+            tags={STUDY_TAG: self.study.name, DEVICE_TAG: device, CODE_TAG: code()},
             dynamic_partitions_store=self.instance,
             asset_graph_subset=subset,
             title=f"Study {self.study.name}{on}",

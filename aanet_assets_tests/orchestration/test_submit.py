@@ -19,6 +19,7 @@ from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.pipeline import steps_of
+from aanet_assets.orchestration.same_code import CODE_TAG, code
 from aanet_assets.orchestration.submit import DEVICE_TAG, Look, Submission
 from aanet_assets.steps.aanets import EXPORT, aanet_exports, aanet_metrics, aanet_models
 from aanet_assets.steps.activations import activation_cache
@@ -130,7 +131,7 @@ def test_exactly_what_is_missing_or_stale_is_asked_for(instance: dg.DagsterInsta
     assert look.asked == wanted
     (backfill,) = look.backfills
     assert "ticking" in (backfill.title or "")
-    assert backfill.tags == {STUDY_TAG: "ticking", DEVICE_TAG: "cpu"}
+    assert backfill.tags == {STUDY_TAG: "ticking", DEVICE_TAG: "cpu", CODE_TAG: code()}
     assert backfill.status == BulkActionStatus.REQUESTED
 
 
