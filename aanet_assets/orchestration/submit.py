@@ -30,7 +30,7 @@ from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.orchestration.same_code import CODE_TAG, code
-from aanet_assets.storage.file_locks import locked
+from aanet_assets.storage.locks import submit_lock
 from aanet_assets.storage.records import NotReadyError, Standing, require_upstream
 from aanet_assets.storage.step import Partition, upstream
 from aanet_assets.study.study import Study
@@ -162,9 +162,8 @@ class Submission:
         Returns:
             What other runs are making, and how many partitions are to be asked for later.
         """
-        self.study.paths.locks.mkdir(parents=True, exist_ok=True)
         # Of two that ask at the same moment, the second finds what the first has asked for.
-        with locked(self.study.paths.locks / "submit.lock"):
+        with submit_lock(self.study):
             going_on = submitted(self.study, self.instance)
             asked = set().union(*map(self.target, self._backfills()))
             situation = Situation(self.study, self.instance)

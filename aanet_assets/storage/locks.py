@@ -10,7 +10,7 @@ A study that is kept in object storage has a lease there besides, which other ma
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,25 @@ def _is_held_here(lease: SoftFileLease) -> bool:
         return str(lease.token) in Path(lease.lock_file).read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+@contextmanager
+def submit_lock(study: Study) -> Iterator[None]:
+    """Be the only one who asks for what the study lacks; others wait.
+
+    Raises:
+        RemoteError: where its results are kept cannot be reached.
+    """
+    study.paths.locks.mkdir(parents=True, exist_ok=True)
+    with locked(study.paths.locks / "submit.lock"), ExitStack() as held:
+        # Machines that share a bucket need not share a folder.
+        while study.remote is not None:
+            bucket = Bucket(f"{study.remote}/{study.name}")
+            with suppress(HeldError):
+                held.enter_context(leased(bucket, "locks/submit", {"mark": process_mark()}))
+                break
+            time.sleep(1)
+        yield
 
 
 @contextmanager

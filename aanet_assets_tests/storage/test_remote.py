@@ -27,7 +27,13 @@ from aanet_assets.storage import bucket as buckets_module
 from aanet_assets.storage import lease as leases
 from aanet_assets.storage.bucket import Bucket, DamagedError, RemoteError
 from aanet_assets.storage.lease import HeldError, Lease
-from aanet_assets.storage.locks import BusyError, LostLeaseError, nothing_being_made, partition_lock
+from aanet_assets.storage.locks import (
+    BusyError,
+    LostLeaseError,
+    nothing_being_made,
+    partition_lock,
+    submit_lock,
+)
 from aanet_assets.storage.records import (
     Standing,
     fetch_files,
@@ -198,20 +204,23 @@ _HOLD = """
 import sys
 from aanet_assets.orchestration.pipeline import partitions_of
 from aanet_assets.steps.inputs import corpus
-from aanet_assets.storage.locks import partition_lock
+from aanet_assets.storage.locks import partition_lock, submit_lock
 from aanet_assets_tests.small import small_study
 
-with partition_lock(small_study(remote=sys.argv[1]), corpus.at()):
+study = small_study(remote=sys.argv[1])
+with {held}:
     print("held", flush=True)
     input()
 """
 
 
 @contextmanager
-def holder(study: Study, home: Path) -> Iterator[subprocess.Popen]:
-    """Another process, in a folder of its own, that is making the corpus."""
+def holder(
+    study: Study, home: Path, held: str = "partition_lock(study, corpus.at())"
+) -> Iterator[subprocess.Popen]:
+    """Another process, in a folder of its own, that makes the corpus or does something else."""
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(study.remote)],
+        [sys.executable, "-c", _HOLD.format(held=held), str(study.remote)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -235,6 +244,27 @@ def test_two_folders_do_not_make_one_partition_at_once(study: Study, enter: Ente
         process.kill()
         process.wait()
         make(study)
+    with nothing_being_made(study):
+        pass
+
+
+def test_of_two_folders_one_at_a_time_asks_for_what_is_missing(study: Study, enter: Enter) -> None:
+    """What is submitted twice would be made twice; no lock of a disk is seen by both."""
+    asked = threading.Event()
+
+    def ask() -> None:
+        with submit_lock(study):
+            asked.set()
+
+    with holder(study, enter("other"), "submit_lock(study)") as process:
+        enter("first")
+        second = threading.Thread(target=ask)
+        second.start()
+        assert not asked.wait(3)
+        process.communicate("\n")
+        second.join()
+    assert asked.is_set()
+    # It is no lock of a partition.
     with nothing_being_made(study):
         pass
 
