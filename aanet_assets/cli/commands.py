@@ -20,6 +20,7 @@ from aanet_assets.cli.terminal import (
     enter_home,
     load,
     load_with_clusters,
+    state_problem,
     stop,
 )
 
@@ -41,6 +42,12 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except ConnectionError as error:
             raise stop(error) from None
+        except Exception as error:
+            # An Exit has what it was raised for in its context: that was said already.
+            said = None if isinstance(error, typer.Exit) else state_problem(error)
+            if said is None:
+                raise
+            raise stop(said) from None
 
 
 app = typer.Typer(

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 
+import typer
+
 from aanet_assets.cli.terminal import console, mend_orphans, open_instance, stop
 
 # Ending sooner is no accident: the port is taken, or a setting is wrong.
 _SOON = 30.0
+_PAUSE = 30
 
 
 def serve(host: str, port: int) -> None:
@@ -31,8 +34,18 @@ def serve(host: str, port: int) -> None:
         if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:
             signal.signal(name, pass_on)
     while not told_to_stop:
-        with open_instance() as instance:
-            mend_orphans(instance)
+        try:
+            with open_instance() as instance:
+                mend_orphans(instance)
+        except typer.Exit:
+            if process is None:
+                raise
+            # A database may have gone, and Dagit's daemon with it: it may come back.
+            console.print(f"Dagit starts again when that is mended; next try in {_PAUSE} s.")
+            for _ in range(_PAUSE):
+                if not told_to_stop:
+                    time.sleep(1)
+            continue
         console.print(f"Dagit: http://{host}:{port} (Ctrl-C stops it)")
         started = time.monotonic()
         # Apart from the terminal: it gets Ctrl-C from here, and only once.

@@ -16,7 +16,6 @@ from aanet_assets.cli.terminal import (
     mend_orphans,
     open_instance,
     partition_progress,
-    state_problem,
     stop,
 )
 
@@ -82,10 +81,6 @@ def run(
     except KeyboardInterrupt:
         console.print(f"Stopped; nothing is half written. To go on: {again}")
         raise typer.Exit(130) from None
-    except Exception as error:
-        if (said := state_problem(error)) is None:
-            raise
-        raise stop(f"{said}. To go on: {again}") from None
     if last is None and subject.n_clusters:
         print_report(subject, console)
 

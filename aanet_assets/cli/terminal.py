@@ -122,8 +122,9 @@ def open_instance() -> "dg.DagsterInstance":
     # Processes that are started from here, Dagit's above all, are to use it, too.
     is_pattern = glob.escape(str(home)) != str(home)
     os.environ["DAGSTER_HOME"] = str(_WORKING_DIRECTORY if is_pattern else home)
-    # What is said below is enough: tries to reach a database say it several times.
+    # What is said in the end is enough: each try to reach a database would say it, here and later.
     logging.disable(logging.WARNING)
+    logging.getLogger().addFilter(_is_no_try)
     try:
         (home / "data").mkdir(exist_ok=True)
         # Two commands that make Dagster's files at once would stand in each other's way.
@@ -148,6 +149,10 @@ def open_instance() -> "dg.DagsterInstance":
     return instance
 
 
+def _is_no_try(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Retrying failed database")
+
+
 _UNSET = re.compile(r'environment variable "(\w+)" which is not set')
 
 
@@ -160,13 +165,31 @@ def state_problem(error: BaseException) -> str | None:
         if isinstance(last, DBAPIError):
             said = " ".join(str(last.orig).split()).rstrip(" .?")
             if type(last.orig).__module__ == "sqlite3":
-                return f"Dagster's own files cannot be written: {said} (is the disk full?)"
+                return (
+                    f"Dagster's own files cannot be written: {said} (is the disk full?). What is "
+                    "finished is kept: make room, then run again"
+                )
+            # Without its guess at the reason. Of a connection that was lost it names no host.
+            said = said.partition(" Is the server running")[0].partition(" This probably means")[0]
             return (
-                f"the database that dagster.yaml names for Dagster's state cannot be used: {said}. "
-                "What is finished is kept"
+                f"the database of Dagster's state{_database_host()} cannot be used: {said}. What "
+                "is finished is kept: start it, or correct the storage in dagster.yaml, then run "
+                "again"
             )
         causes.append(last.__cause__ or last.__context__)
     return None
+
+
+def _database_host() -> str:
+    """Where dagster.yaml says that the database is, in words; nothing where it does not say."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path("dagster.yaml").read_text(encoding="utf-8"))
+        given = settings["storage"]["postgres"]["postgres_db"]["hostname"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return ""
+    return f" on {os.environ.get(given['env']) if isinstance(given, dict) else given}"
 
 
 def mend_orphans(instance: "dg.DagsterInstance") -> None:

@@ -15,7 +15,10 @@ from typing import TypeVar
 import dagster as dg
 import psutil
 import pytest
+import typer
 
+from aanet_assets.cli import dagit
+from aanet_assets.cli.terminal import stop
 from aanet_assets.orchestration.orphans import mend_orphans, orphaned_runs
 from aanet_assets_tests.conftest import PROJECT
 
@@ -74,6 +77,52 @@ def under(process: subprocess.Popen, words: str) -> psutil.Process | None:
             if words in " ".join(child.cmdline()):
                 return child
     return None
+
+
+class _Dagit:
+    """Ends at once, the first time by itself and the second time because it was asked to."""
+
+    started = 0
+
+    def __init__(self, *_: object, **__: object):
+        type(self).started += 1
+
+    def wait(self) -> None:
+        if self.started == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    def send_signal(self, _: int) -> None:
+        pass
+
+
+def test_dagit_waits_for_a_database_that_went_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([None, "away", "away", None])
+
+    @contextlib.contextmanager
+    def open_instance() -> Iterator[None]:
+        if next(answers):
+            raise stop("the database is away")
+        yield
+
+    for name, value in {"open_instance": open_instance, "mend_orphans": lambda _: None,
+                        "_SOON": 0.0, "_PAUSE": 0}.items():  # fmt: skip
+        monkeypatch.setattr(dagit, name, value)
+    monkeypatch.setattr(dagit.subprocess, "Popen", _Dagit)
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.getsignal(name) for name in names}
+    try:
+        dagit.serve("127.0.0.1", 1)
+        assert _Dagit.started == 2
+        assert capsys.readouterr().out.count("starts again when that is mended") == 2
+        # At the start somebody is there to read it.
+        answers = iter(["away"])
+        with pytest.raises(typer.Exit):
+            dagit.serve("127.0.0.1", 1)
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 @pytest.mark.slow

@@ -188,11 +188,13 @@ def test_a_database_that_cannot_be_used_is_one_sentence() -> None:
 
     refused = raised(ConnectionError, "connection to port 5432 failed:\n\tConnection refused?\n")
     assert state_problem(refused) == (
-        "the database that dagster.yaml names for Dagster's state cannot be used: connection to "
-        "port 5432 failed: Connection refused. What is finished is kept"
+        "the database of Dagster's state cannot be used: connection to port 5432 failed: "
+        "Connection refused. What is finished is kept: start it, or correct the storage in "
+        "dagster.yaml, then run again"
     )
     full = raised(sqlite3.OperationalError, "database or disk is full")
     assert state_problem(full) == (
-        "Dagster's own files cannot be written: database or disk is full (is the disk full?)"
+        "Dagster's own files cannot be written: database or disk is full (is the disk full?). "
+        "What is finished is kept: make room, then run again"
     )
     assert state_problem(KeyError("x")) is None

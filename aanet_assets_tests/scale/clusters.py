@@ -97,21 +97,40 @@ def open_cluster(
     folder: Path, engine: str, environment: Mapping[str, str], **launcher: Any
 ) -> Iterator[Cluster]:
     """Dagit with the settings in deploy/<engine>, some of the launcher's changed."""
-    home = new_home(folder / "home")
-    (home.folder / "studies" / f"{GPU_STUDY}.py").write_text(_GPU_MODULE)
-    with (home.folder / "workspace.yaml").open("a") as workspace:
-        workspace.write(_GPU_LOCATION)
-    settings = yaml.safe_load((PROJECT / "deploy" / engine / "dagster.yaml").read_text())
+    settings = settings_of(engine)
     settings["run_launcher"]["config"] |= launcher
+    with open_home(folder, settings, environment) as (home, _):
+        (home.folder / "studies" / f"{GPU_STUDY}.py").write_text(_GPU_MODULE)
+        with (home.folder / "workspace.yaml").open("a") as workspace:
+            workspace.write(_GPU_LOCATION)
+        dagit = Dagit(home)
+        try:
+            with dg.DagsterInstance.from_config(str(home.folder)) as instance:
+                yield Cluster(home, instance, dagit)
+        finally:
+            dagit.stop()
+
+
+def settings_of(engine: str) -> dict[str, Any]:
+    """The dagster.yaml in deploy/<engine>."""
+    return yaml.safe_load((PROJECT / "deploy" / engine / "dagster.yaml").read_text())
+
+
+@contextmanager
+def open_home(
+    folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[tuple[Home, servers.Postgres]]:
+    """A project's folder, as this process is in it, with a PostgreSQL of its own."""
+    home = new_home(folder / "home")
     (home.folder / "dagster.yaml").write_text(yaml.safe_dump(settings))
     with (
         pytest.MonkeyPatch.context() as patch,
-        servers.postgres(folder / "postgres", _PASSWORD) as port,
+        servers.postgres(folder / "postgres", _PASSWORD) as database,
     ):
         for name, value in {
             **environment,
             "AANET_PG_HOST": "127.0.0.1",
-            "AANET_PG_PORT": str(port),
+            "AANET_PG_PORT": str(database.port),
             "AANET_PG_USER": "dagster",
             "AANET_PG_PASSWORD": _PASSWORD,
             "AANET_PG_DATABASE": "postgres",
@@ -123,9 +142,4 @@ def open_cluster(
         }.items():
             patch.setenv(name, value)
         patch.chdir(home.folder)
-        dagit = Dagit(home)
-        try:
-            with dg.DagsterInstance.from_config(str(home.folder)) as instance:
-                yield Cluster(home, instance, dagit)
-        finally:
-            dagit.stop()
+        yield home, database

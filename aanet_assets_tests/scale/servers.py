@@ -53,6 +53,11 @@ def missing_for_slurm() -> str | None:
     return _missing(_SLURM)
 
 
+def missing_for_postgres() -> str | None:
+    """What is not installed of what a test of PostgreSQL alone needs, in words."""
+    return _missing([])
+
+
 def missing_for_ray() -> str | None:
     """What is not installed of what a test of Ray needs, in words."""
     # Ray's jobs are words of a shell, which looks for them beside this Python.
@@ -90,41 +95,54 @@ def _postgres_bin() -> Path | None:
     return places[-1] if places else None
 
 
-@contextmanager
-def postgres(folder: Path, password: str) -> Iterator[int]:
-    """An empty database `postgres` of a user `dagster`; its port."""
-    binaries = _postgres_bin()
-    assert binaries is not None
-    # PostgreSQL refuses to run as root.
-    before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    (port,) = free_ports(1)
-    folder.mkdir()
-    secret = folder / "password"
-    secret.write_text(password)
-    if before:
-        for path in (folder, secret):
-            shutil.chown(path, "postgres")
-    data = str(folder / "data")
+class Postgres:
+    """An empty database `postgres` of a user `dagster`, in a folder."""
 
-    def run(*command: str) -> None:
-        tool, *arguments = command
-        subprocess.run(
-            [*before, str(binaries / tool), *arguments], check=True, cwd="/", capture_output=True
+    def __init__(self, folder: Path, password: str):
+        # PostgreSQL refuses to run as root.
+        self._before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        (self.port,) = free_ports(1)
+        self._folder = folder
+        folder.mkdir()
+        secret = folder / "password"
+        secret.write_text(password)
+        if self._before:
+            for path in (folder, secret):
+                shutil.chown(path, "postgres")
+        self._run("initdb", "-U", "dagster", "--auth=scram-sha-256", f"--pwfile={secret}")
+
+    def start(self) -> None:
+        """Start it, or start it again with what it has."""
+        folder = self._folder
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
         )
+        self._run("pg_ctl", "-w", "-o", options, "-l", str(folder / "postgres.log"), "start")
 
-    run("initdb", "-D", data, "-U", "dagster", "--auth=scram-sha-256", f"--pwfile={secret}")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    # In the background it must not hold this process's pipes.
-    with (folder / "start.log").open("wb") as log:
-        subprocess.run(
-            [*before, str(binaries / "pg_ctl"), "-D", data, "-w", "-o", options,
-             "-l", str(folder / "postgres.log"), "start"],
-            check=True, cwd="/", stdout=log, stderr=log,
-        )  # fmt: skip
+    def stop(self) -> None:
+        """Stop it at once, as if the machine had failed."""
+        self._run("pg_ctl", "-m", "immediate", "stop")
+
+    def _run(self, tool: str, *arguments: str) -> None:
+        binaries = _postgres_bin()
+        assert binaries is not None
+        command = [*self._before, str(binaries / tool), "-D", str(self._folder / "data")]
+        # What stays in the background must not hold this process's pipes.
+        with (self._folder / f"{tool}.out").open("ab") as log:
+            subprocess.run([*command, *arguments], check=True, cwd="/", stdout=log, stderr=log)
+
+
+@contextmanager
+def postgres(folder: Path, password: str) -> Iterator[Postgres]:
+    """One that runs."""
+    server = Postgres(folder, password)
+    server.start()
     try:
-        yield port
+        yield server
     finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        # It may be stopped already.
+        with suppress(subprocess.CalledProcessError):
+            server.stop()
 
 
 @contextmanager
