@@ -19,10 +19,12 @@ from aanet_assets.storage.fingerprints import content_digest
 from aanet_assets.storage.locks import partition_lock
 from aanet_assets.storage.obeyed import digest_of, settings_values
 from aanet_assets.storage.records import (
+    Standing,
     contents_read,
     discard_record,
     fetch_files,
     fetch_tables,
+    read_record,
     require_upstream,
     unsent_files,
     write_record,
@@ -45,9 +47,12 @@ log = logging.getLogger("aanet")
 
 
 def run_step(
-    study: Study, partition: Partition
+    study: Study, partition: Partition, is_retry: bool = False
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """Do the work of one partition and check it; the record, written last, makes it count.
+
+    Args:
+        is_retry: of a run that did not come to its end; where its work did, it is only told.
 
     Raises:
         BusyError: another process is making it.
@@ -63,6 +68,9 @@ def run_step(
         made_from = contents_read(study, partition)
         obeyed = settings_values(study, step, partition.n)
         run = Run(_at_commits(study, partition), partition)
+        if is_retry and Standing(study).problem(partition) is None:
+            yield from _told_again(run)
+            return
         unsent = unsent_files(study, partition, made_from, obeyed)
         discard_record(study, partition)
         started = time.monotonic()
@@ -99,6 +107,20 @@ def run_step(
             data_version=dg.DataVersion(record.content),
             check_results=results,
         )
+
+
+def _told_again(run: Run) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """What Dagster is to know of a finished partition; what read it meanwhile finds it there."""
+    step, study = run.partition.step, run.study
+    record = read_record(study, run.partition)
+    assert record is not None
+    fetch_files(study, [run.partition])
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(record.content),
+        check_results=[
+            check_result(finding) for finding in (step.check(run) if step.check else [])
+        ],
+    )
 
 
 def _at_commits(study: Study, partition: Partition) -> Study:
@@ -211,7 +233,8 @@ def build_asset(study: Study, step: Step) -> dg.AssetsDefinition:
         key = str(context.partition_key) if context.has_partition_key else None
         partition = step.of_key(key)
         require_same_code(context, partition)
-        yield from run_step(study, partition)
+        # Dagster's own tag of runs that it started anew after their process or database was lost.
+        yield from run_step(study, partition, "dagster/retry_number" in context.run.tags)
 
     return run
 
