@@ -5,10 +5,11 @@ A document has an address: shard `s` always holds documents `s * documents_per_s
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -21,7 +22,7 @@ from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets.study.study import Study, resolve
 
 if TYPE_CHECKING:
-    from datasets import IterableDataset
+    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase
 
 _AT_ONCE = 256
@@ -99,6 +100,7 @@ def documents(corpus: CorpusSettings, shard: int, per_shard: int) -> Iterator[st
     Local files are read one after the other, as if they were one. A dataset's own files are taken
     in turn, in an order drawn from `corpus.seed`: each shard reads a range of one of them, so
     neighbouring shards come from all over the dataset, and none reads another's documents first.
+    Of what `save_to_disk` has written the rows are taken in their order.
 
     Raises:
         ValueError: the corpus has no such text column, something else than text in it, or ends
@@ -138,6 +140,11 @@ def _opener(corpus: CorpusSettings, shard: int, per_shard: int) -> Callable[[int
         if corpus.files is not None:
             texts = texts_in(corpus_files(corpus), corpus, shard * per_shard + at)
             return islice(texts, per_shard - at)
+        if (saved := _saved(corpus)) is not None:
+            first = shard * per_shard
+            rows = range(len(saved))[first + at : first + per_shard]
+            # Of no rows it can select none.
+            return (_text(cast(dict, row), corpus) for row in (saved.select(rows) if rows else ()))
         files = _local_files(corpus)
         rows = None if files else _streamed(corpus)
         count = len(files) if rows is None else rows.num_shards
@@ -151,19 +158,42 @@ def _opener(corpus: CorpusSettings, shard: int, per_shard: int) -> Callable[[int
     return opened
 
 
+def _saved(corpus: CorpusSettings) -> "Dataset | None":
+    """A dataset that `save_to_disk` has written, by its own list of files; None of all others.
+
+    Files of an earlier state may lie beside those.
+    """
+    assert corpus.dataset is not None
+    folder = resolve(corpus.dataset)
+    if not any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return None
+    from datasets import DatasetDict, load_from_disk
+
+    with _reading_folder(corpus):
+        saved: Any = load_from_disk(str(folder))
+        if isinstance(saved, DatasetDict):
+            if corpus.split not in saved:
+                raise ValueError(f"it has the splits {', '.join(map(str, saved))}")
+            saved = saved[corpus.split]
+        # Of other columns nothing is to be decoded.
+        wanted = corpus.text_column
+        return saved.select_columns([wanted]) if wanted in saved.column_names else saved
+
+
 def _streamed(corpus: CorpusSettings) -> "IterableDataset":
     """A dataset by the library's own reader, its rows one after the other."""
     from datasets import load_dataset
 
     assert corpus.dataset is not None
     folder = resolve(corpus.dataset)
-    return load_dataset(
-        str(folder) if folder.is_dir() else corpus.dataset,
-        corpus.config,
-        split=corpus.split,
-        revision=corpus.revision,
-        streaming=True,
-    )
+    with _reading_folder(corpus):
+        return load_dataset(
+            str(folder) if folder.is_dir() else corpus.dataset,
+            corpus.config,
+            split=corpus.split,
+            revision=corpus.revision,
+            streaming=True,
+        )
 
 
 def _local_files(corpus: CorpusSettings) -> list[Path]:
@@ -186,10 +216,29 @@ def _local_files(corpus: CorpusSettings) -> list[Path]:
             f"the corpus's dataset folder {folder} has a {marks[0]} in its path, which datasets "
             "takes for a pattern: rename it, or give its files as corpus.files"
         )
-    found = load_dataset_builder(str(folder), corpus.config).config.data_files or {}
+    with _reading_folder(corpus):
+        found = load_dataset_builder(str(folder), corpus.config).config.data_files or {}
     files = [Path(name) for name in found.get(corpus.split, [])]
     known = bool(files) and {file.suffix for file in files} <= set(KINDS)
     return files if known and all(file.is_file() for file in files) else []
+
+
+@contextmanager
+def _reading_folder(corpus: CorpusSettings) -> Iterator[None]:
+    """Say in one sentence why the library cannot read a dataset that is a local folder."""
+    assert corpus.dataset is not None
+    folder = resolve(corpus.dataset)
+    try:
+        yield
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        if not folder.is_dir():
+            raise
+        named = f"config {corpus.config!r}, split {corpus.split!r}"
+        raise ValueError(
+            f"the corpus's dataset folder {folder} cannot be read ({named}): "
+            f"{' '.join(str(error).split()).rstrip('.')}; set corpus.config and corpus.split to "
+            "what it has, or give its files as corpus.files"
+        ) from None
 
 
 def _text(row: dict, corpus: CorpusSettings) -> str:

@@ -1,11 +1,13 @@
 """The language model, run up to the SAE's layer and no further."""
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -59,7 +61,7 @@ class ResidualReader:
         require_layer(study, config, max(hooks))
         self._last = max(hooks, key=layers_below)
         self.body = _load(study, config, layers_below(self._last))
-        self.device, self.centred = study.device, centred
+        self._model, self.device, self.centred = study.model, study.device, centred
         self.threads = threads_for(config)
         self._seen: dict[Hook, Tensor] = {}
         layers = layers_of(self.body)
@@ -102,8 +104,16 @@ class ResidualReader:
         """Residual streams in float32, at every point.
 
         Raises:
-            ValueError: there is none: tokens alone do not run the layer, or not in one stream.
+            ValueError: there is none: tokens alone do not run the layer, or not in one stream; or
+                the model does not have one of the tokens.
         """
+        words = self.body.config.get_text_config().vocab_size
+        if tokens.numel() and int(tokens.max()) >= words:
+            raise ValueError(
+                f"the tokenizer of {self._model} makes token {int(tokens.max())} of the corpus, "
+                f"and the model has tokens 0 to {words - 1}: they are not of the same model, or "
+                "tokens were added to the tokenizer alone; get the model's own tokenizer"
+            )
         self._seen = {}
         with torch_threads(self.threads), suppress(FarEnough):
             self.body(input_ids=tokens.to(self.device), use_cache=False)
@@ -167,7 +177,7 @@ def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel
     lower: type[PreTrainedModel] = type(
         kind.__name__, (kind,), {"__init__": build, "__module__": kind.__module__}
     )
-    load_weights(lower, study, config)
+    load_weights(lower, study, config, lambda _: layers)
     assert body is not None
     body.to(study.device).eval()
     # Their number is as before, whoever counts them, and a point before the first can be read.
@@ -176,12 +186,22 @@ def _load(study: Study, config: PreTrainedConfig, count: int) -> PreTrainedModel
 
 
 def load_weights(
-    kind: type[PreTrainedModel], study: Study, config: PreTrainedConfig
+    kind: type[PreTrainedModel],
+    study: Study,
+    config: PreTrainedConfig,
+    layers_in: Callable[[PreTrainedModel], nn.ModuleList],
 ) -> PreTrainedModel:
     """A study's model as one of the classes for its config, in the study's dtype, on the CPU.
 
+    Args:
+        kind: the class.
+        study: names the model and its dtype.
+        config: the model's.
+        layers_in: gives the layers of the language model in it.
+
     Raises:
-        ValueError: its files lack some of the weights.
+        ValueError: its files lack some of the weights, have more layers than its config says, or
+            cannot be read.
     """
     # PyTorch's fused attention leaves out Gemma 2's soft-capping of scores.
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
@@ -189,19 +209,52 @@ def load_weights(
     # would be reported as unexpected.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    found: Any = kind.from_pretrained(
-        **study.pretrained,
-        config=config,
-        dtype=getattr(torch, study.dtype),
-        attn_implementation="eager" if capped else None,
-        output_loading_info=True,
-    )
+    try:
+        found: Any = kind.from_pretrained(
+            **study.pretrained,
+            config=config,
+            dtype=getattr(torch, study.dtype),
+            attn_implementation="eager" if capped else None,
+            output_loading_info=True,
+        )
+    except (ImportError, RuntimeError, SafetensorError) as error:
+        # Of weights in other shapes it only says that there is a report, which is not shown.
+        why = "they are of other sizes" if "mismatched_sizes" in str(error) else str(error)
+        raise ValueError(
+            f"the weights of {study.model} are not those that its config.json describes, or cannot "
+            f"be read ({' '.join(why.split())}): get the model again"
+        ) from None
+    (place,) = [name for name, part in found[0].named_modules() if part is layers_in(found[0])]
+    _refuse_further_layers(study, config, place, found[1]["unexpected_keys"])
     if missing := sorted(found[1]["missing_keys"]):
         raise ValueError(
             f"the files of {study.model} lack {len(missing)} weights that its config asks for, "
             f"{missing[0]} among them: it would run on random ones; get the model again"
         )
     return found[0]
+
+
+def _refuse_further_layers(
+    study: Study, config: PreTrainedConfig, place: str, unexpected: Iterable[str]
+) -> None:
+    """Refuse a model whose files hold layers above the last one of its config.
+
+    Without them it predicts something else; and layers may depend on how many there are.
+    """
+    text = config.get_text_config()
+    # Layers that predict further tokens stand behind the last one in some files.
+    known = text.num_hidden_layers + (getattr(text, "num_nextn_predict_layers", None) or 0)
+    numbers = [
+        int(found[1])
+        for name in unexpected
+        if (found := re.search(rf"(?:^|\.){re.escape(place)}\.(\d+)\.", name))
+    ]
+    if (most := max(numbers, default=0)) >= known:
+        raise ValueError(
+            f"the files of {study.model} have weights of layer {most} and its config.json says "
+            f"that there are {text.num_hidden_layers} layers: it would run without those above; "
+            "get the model's own config.json"
+        )
 
 
 def _drop_all_but(model: nn.Module, body: nn.Module) -> None:

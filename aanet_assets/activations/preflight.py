@@ -257,13 +257,19 @@ def sae_wants_bos(study: Study) -> bool | None:
 def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> None:
     """Of local files: that they can be read and hold as many documents and tokens as are asked for.
 
-    What the study makes itself is made to measure.
+    Of a dataset's folder only the first document is looked at, whose files take turns. What the
+    study makes itself is made to measure.
     """
-    if study.corpus.files is None or study.makes_corpus:
+    if study.makes_corpus:
         return
-    from aanet_assets.activations.supply import check_supply
+    if study.corpus.files is not None:
+        from aanet_assets.activations.supply import check_supply
 
-    check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
+        check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
+    elif study.corpus.dataset is not None and resolve(study.corpus.dataset).is_dir():
+        from aanet_assets.activations.corpus import documents
+
+        next(documents(study.corpus, 0, 1))
 
 
 def _check_process(study: Study) -> None:

@@ -115,14 +115,36 @@ def _config(raw: dict[str, Any], said: str, convert: Callable[[dict], dict]) -> 
             f"the config of {said} is none that SAELens {__version__} reads "
             f"({type(error).__name__}: {error}): complete its cfg.json, or choose another SAE"
         ) from None
-    for name in ("d_in", "d_sae", *(["k"] if architecture == "topk" else [])):
+    for name in ("d_in", "d_sae", *(["k"] if config.architecture() == "topk" else [])):
         value = converted.get(name)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(
                 f"the config of {said} says {name} = {value!r}; it must be a whole number above 0: "
                 f"put {name} into its cfg.json"
             )
+    if config.architecture() == "topk" and converted["k"] > config.d_sae:
+        raise ValueError(
+            f"the config of {said} says k = {converted['k']} and d_sae = {config.d_sae}; no more "
+            "latents can be kept than there are: correct its cfg.json"
+        )
+    about = config.metadata
+    flags = {"apply_b_dec_to_input": config.apply_b_dec_to_input, "prepend_bos": about.prepend_bos}
+    for name, value in flags.items():
+        # What is not said of BOS is left to SAELens; a word in its place would count as true.
+        if not isinstance(value, bool) and (value is not None or name != "prepend_bos"):
+            raise ValueError(
+                f"the config of {said} says {name} = {value!r}; it must be true or false: correct "
+                "its cfg.json"
+            )
     activation = raw.get("activation_fn_str", raw.get("activation_fn"))
+    further = raw.get("activation_fn_kwargs")
+    kept = raw.get("k", further.get("k") if isinstance(further, dict) else None)
+    if config.architecture() == "standard" and activation is None and kept is not None:
+        raise ValueError(
+            f"the config of {said} says k = {kept!r} and not that its architecture is topk, so "
+            f"that SAELens {__version__} would take all latents above 0: put "
+            '"architecture": "topk" into its cfg.json, or remove k'
+        )
     if activation not in (None, "relu") and activation != config.architecture():
         raise ValueError(
             f"{said} has the activation function {activation!r}, which SAELens {__version__} reads "

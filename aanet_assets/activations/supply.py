@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aanet_assets.activations.corpus import Tally, chunks, corpus_files, documents
 from aanet_assets.activations.text_files import check_readable, count_documents
+from aanet_assets.storage.fingerprints import stamp_of
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check_supply(
             documents of a shard do not give its tokens.
     """
     files = corpus_files(corpus)
-    stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    stamps = tuple((file, stamp_of(file)) for file in files)
     name = tokenizer and tokenizer.name_or_path
     key = (corpus, cache, name, sae_wants_bos, stamps)
     if key in _known:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from aanet_assets.activations.corpus import corpus_files
 from aanet_assets.activations.text_files import count_documents
+from aanet_assets.storage.fingerprints import Stamp, stamp_of
 from aanet_assets.study.settings import CorpusSettings
 from aanet_assets.study.study import Study, resolve
 
@@ -141,20 +142,21 @@ def _token(place: int) -> int:
 
 def _rows(path: Path) -> _Rows:
     try:
-        stat = path.stat()
+        stamp = stamp_of(path)
     except FileNotFoundError:
         raise ValueError(
             f"the targets {path} are not there: give a Parquet file with the columns document, "
             "token and one or more factors (docs/truth.md)"
         ) from None
-    return _read(path, stat.st_size, stat.st_mtime_ns)
+    return _read(path, stamp)
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, _size: int, _changed: int) -> _Rows:
+def _read(path: Path, _stamp: Stamp) -> _Rows:
     """The file as it is; every shard's run asks for it."""
     try:
-        table = pq.read_table(path)
+        # Not read_table, which takes the name for a pattern.
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"the targets {path} are no Parquet file that can be read: {error}"

@@ -73,14 +73,14 @@ def _txt(file: Path, corpus: CorpusSettings, skip: int) -> Reader:
         if skip == 0:
             whole = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
             for number, line in enumerate(whole.split("\n"), 1):
-                _check_unicode(line, file, number)
+                _check_plain(line, file, number)
             yield whole
         return max(skip - 1, 0)
     for number, line in _lines(file):
         if skip:
             skip -= 1
             continue
-        _check_unicode(line, file, number)
+        _check_plain(line, file, number)
         yield line
     return skip
 
@@ -157,6 +157,16 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as opened:
         for number, line in enumerate(opened, 1):
             yield number, line.removesuffix("\n")
+
+
+def _check_plain(line: str, file: Path, number: int) -> None:
+    """The same of a line of plain text, in which every other byte of UTF-16 would be a NUL."""
+    if "\0" in line:
+        raise ValueError(
+            f"{file}, line {number}: not UTF-8 text (NUL at character {line.index(chr(0)) + 1}, as "
+            "in UTF-16): save the file as UTF-8"
+        )
+    _check_unicode(line, file, number)
 
 
 def _check_unicode(text: str, file: Path, line: int) -> None:

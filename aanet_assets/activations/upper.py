@@ -52,7 +52,10 @@ class WholeModel:
         is_local = resolve(study.model).is_dir()
         with nullcontext() if is_local else from_hub(f"the language model {study.model}"):
             self.config = load_config(study)
-            loaded: Any = load_weights(class_with_head(self.config), study, self.config)
+            kind = class_with_head(self.config)
+            loaded: Any = load_weights(
+                kind, study, self.config, lambda model: layers_of(body_of(model))
+            )
         self.model: PreTrainedModel = loaded.to(study.device).eval()
         self.body = body_of(self.model)
         self.vocabulary: int = self.config.get_text_config().vocab_size

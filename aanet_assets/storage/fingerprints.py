@@ -25,8 +25,9 @@ _SETTLED = 2.0
 """Seconds after a change from which another one would have another time: clocks of file systems
 tick at most that slowly."""
 
-_Stamp = tuple[int, int, int, int]
-_seen: dict[Path, tuple[_Stamp, str]] = {}
+Stamp = tuple[int, int, int, int]
+"""Size, inode, time of modification and time of change, the last of which nobody can set."""
+_seen: dict[Path, tuple[Stamp, str]] = {}
 
 
 def hash_of_bytes(content: bytes) -> str:
@@ -42,14 +43,14 @@ def hash_of(path: Path) -> str:
     once more in the same tick of the file system's clock.
     """
     real = path.resolve()
-    stamp = _stamp(real)
+    stamp = stamp_of(real)
     known = _seen.get(real) or _kept(real)
     if known is not None and known[0] == stamp:
         _seen[real] = known
         return known[1]
     started = _time_of_the_disk(real)
     found = _hash(real, stamp[0])
-    if _stamp(real) == stamp and max(stamp[2:]) / 1e9 < started - _SETTLED:
+    if stamp_of(real) == stamp and max(stamp[2:]) / 1e9 < started - _SETTLED:
         _seen[real] = stamp, found
         if stamp[0] >= _KEPT_FROM:
             # Where it cannot be kept, it is computed again.
@@ -73,7 +74,8 @@ def content_digest(files: Iterable[Path], hashed: Callable[[Path], str] = read_h
     return digest.hexdigest()[:16]
 
 
-def _stamp(path: Path) -> _Stamp:
+def stamp_of(path: Path) -> Stamp:
+    """What the file system says of a file; another content has another one."""
     stat = os.stat(path)
     return stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
@@ -94,7 +96,7 @@ def _place(path: Path) -> Path:
     return fingerprints() / f"{hash_of_bytes(os.fsencode(path))[:32]}.json"
 
 
-def _kept(path: Path) -> tuple[_Stamp, str] | None:
+def _kept(path: Path) -> tuple[Stamp, str] | None:
     """What an earlier process found; None where there is nothing, or something damaged."""
     try:
         kept = json.loads(_place(path).read_bytes())

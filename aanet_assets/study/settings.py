@@ -76,8 +76,8 @@ class CorpusSettings(Settings):
     """Documents with a text column: a Hugging Face dataset, streamed, or local files."""
 
     dataset: str | None = None
-    """Hugging Face dataset name, for example `HuggingFaceFW/fineweb`, or a folder of one, relative
-    to the project's folder."""
+    """Hugging Face dataset name, for example `HuggingFaceFW/fineweb`, or a folder of one (of its
+    files, or as `save_to_disk` writes it), relative to the project's folder."""
     config: str | None = None
     """Configuration of that dataset, for example `sample-10BT`."""
     split: str = "train"

@@ -10,6 +10,7 @@ import httpx2
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 
 from aanet_assets.activations import corpus as corpus_module
 from aanet_assets.activations.corpus import (
@@ -19,6 +20,7 @@ from aanet_assets.activations.corpus import (
     load_tokenizer,
     special_positions,
 )
+from aanet_assets.activations.preflight import preflight
 from aanet_assets.activations.stand_in import from_hub, persistently
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets_tests.small import small_study
@@ -70,6 +72,55 @@ def test_shards_of_a_dataset_take_its_files_in_turn(dataset: CorpusSettings) -> 
     assert list(documents(dataset, 7, 2)) == shards[7], "whatever was read before"
     with pytest.raises(ValueError, match=r"ends before shard 10"):
         list(documents(dataset, 10, 2))
+
+
+def test_what_save_to_disk_has_written_is_read_by_its_own_list(tmp_path: Path) -> None:
+    def save(*texts: str, shards: int) -> None:
+        rows = {"n": list(range(len(texts))), "text": list(texts)}
+        Dataset.from_dict(rows).save_to_disk(tmp_path / "one", num_shards=shards)
+        part = DatasetDict({"train": Dataset.from_dict(rows), "test": Dataset.from_dict(rows)})
+        part.save_to_disk(tmp_path / "two", num_shards={"train": shards, "test": 1})
+
+    save("old 0", "old 1", "old 2", shards=3)
+    save("0", "1", "2", "3", "4", shards=2)
+    for folder in ("one", "two"):
+        corpus = CorpusSettings(dataset=str(tmp_path / folder))
+        assert len(list((tmp_path / folder).rglob("data-*-of-00003.arrow"))) == 3, "left behind"
+        assert [list(documents(corpus, shard, 2)) for shard in range(3)] == [
+            ["0", "1"], ["2", "3"], ["4"]
+        ]  # fmt: skip
+        with pytest.raises(ValueError, match=r"ends before shard 3"):
+            list(documents(corpus, 3, 2))
+        with pytest.raises(ValueError, match=r"has no column 'body'; it has \['n', 'text'\]"):
+            list(documents(corpus.model_copy(update={"text_column": "body"}), 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "saved", "split": "valid"}, r"split 'valid'\): it has the splits train; set"),
+        (
+            {"dataset": "plain", "split": "test"},
+            r"split 'test'\): .*Available splits: \['train'\]; s",
+        ),
+        ({"dataset": "plain", "config": "en"}, r"\(config 'en', split 'train'\): BuilderConfig"),
+        ({"dataset": "plain", "text_column": "body"}, r"no column 'body'; it has \['text'\]"),
+        ({"dataset": "empty"}, r"empty cannot be read .*doesn't contain any data files; set"),
+    ],
+)
+def test_a_dataset_folder_is_looked_at_before_any_work(
+    tmp_path: Path, changes: dict, message: str
+) -> None:
+    DatasetDict({"train": Dataset.from_dict({"text": ["a"]})}).save_to_disk(tmp_path / "saved")
+    for name in ("plain", "empty"):
+        (tmp_path / name).mkdir()
+    pd.DataFrame({"text": ["a"]}).to_parquet(tmp_path / "plain/a.parquet")
+    corpus = changes | {"dataset": str(tmp_path / changes["dataset"])}
+    preflight(small_study(truth=None, corpus={"dataset": str(tmp_path / "saved")}))
+    preflight(small_study(truth=None, corpus={"dataset": str(tmp_path / "plain")}))
+    with pytest.raises(ValueError, match=message) as refused:
+        preflight(small_study(truth=None, corpus=corpus))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(

@@ -15,6 +15,7 @@ from aanet_assets.activations.architecture import layers_of
 from aanet_assets.activations.language_model import ResidualReader
 from aanet_assets.activations.sae import Hook, parse_hook
 from aanet_assets.activations.size import size_of
+from aanet_assets.activations.upper import WholeModel
 from aanet_assets_tests.activations.families import FAMILIES, LAYERS, TOKENS, WRAPPED, written
 from aanet_assets_tests.small import small_study
 
@@ -147,6 +148,42 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"lack 1 weights .* layers\.1\.mlp\.up_proj\.weight"):
         ResidualReader(study, Hook(1, "post"))
     ResidualReader(study, Hook(1, "pre"))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "minicpm3", "gemma3"])
+def test_a_config_of_fewer_layers_than_there_are_is_refused(family: str, tmp_path: Path) -> None:
+    _, directory = written(tmp_path, family)
+    config = json.loads((tmp_path / "config.json").read_text())
+    text = config.get("text_config", config)
+    text["n_layer" if family == "gpt2" else "num_hidden_layers"] = LAYERS - 1
+    if "layer_types" in text:
+        del text["layer_types"][-1]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    study = small_study(model=directory)
+    for load in (lambda: ResidualReader(study, Hook(0, "post")), lambda: WholeModel(study)):
+        with pytest.raises(ValueError, match=r"have weights of layer 2 and .* there are 2 layers"):
+            load()
+
+
+def test_weights_of_other_sizes_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    _, directory = written(tmp_path, "llama")
+    study, weights = small_study(model=directory), tmp_path / "model.safetensors"
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"vocab_size": 50', '"vocab_size": 60'))
+    with pytest.raises(ValueError, match=r"not those that its config\.json .*of other sizes\)"):
+        ResidualReader(study, Hook(1, "post"))
+    (tmp_path / "config.json").write_text(config)
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"or cannot be read \(Error while .*get the model again"):
+        ResidualReader(study, Hook(1, "post"))
+
+
+def test_a_token_that_the_model_does_not_have(tmp_path: Path) -> None:
+    _, directory = written(tmp_path, "llama")
+    read = ResidualReader(small_study(model=directory), Hook(1, "post"))
+    read(torch.tensor([[3, 49]]))
+    with pytest.raises(ValueError, match=r"makes token 50 of the corpus, and .* tokens 0 to 49"):
+        read(torch.tensor([[3, 50]]))
 
 
 def test_nothing_above_the_point_runs(tmp_path: Path) -> None:

@@ -121,6 +121,12 @@ def test_a_release_whose_scale_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> 
         ({"d_in": ...}, "d_in.*complete its cfg.json"),
         ({"d_sae": None}, r"says d_sae = None; it must be a whole number above 0: put d_sae"),
         ({"k": ...}, r"says k = None; it must be a whole number above 0"),
+        ({"k": True}, r"says k = True; it must be a whole number above 0"),
+        ({"k": 33}, r"says k = 33 and d_sae = 32; no more latents can be kept than there are"),
+        ({"architecture": "standard"}, r"says k = 3 and not that its architecture is topk"),
+        ({"apply_b_dec_to_input": None}, r"says apply_b_dec_to_input = None; it must be true or"),
+        ({"apply_b_dec_to_input": "false"}, r"says apply_b_dec_to_input = 'false'; it must be"),
+        ({"metadata": {"prepend_bos": "false"}}, r"says prepend_bos = 'false'; it must be true or"),
         ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening', which is not"),
         ({"normalize_activations": "batch"}, "is none that SAELens .* reads"),
         (
@@ -158,6 +164,19 @@ def test_what_cannot_be_used_is_refused(folder: Path, changes: dict, message: st
             "function 'topk', which SAELens",
         ),
         ({"normalize_activations": True}, "does not give the scale"),
+        (
+            {"architecture": "standard", "activation_fn_str": None},
+            r"says k = 3 and not that its architecture is topk",
+        ),
+        (
+            {
+                "architecture": "standard",
+                "activation_fn_str": None,
+                "activation_fn_kwargs": {},
+                "k": 5,
+            },
+            r"says k = 5 and not that its architecture is topk",
+        ),
         ({"sae_lens_version": "five"}, "is none that SAELens .* reads"),
     ],
 )

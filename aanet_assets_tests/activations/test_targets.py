@@ -1,6 +1,8 @@
 """Targets of one's own: read token by token, and refused in a sentence if they are none."""
 
+import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,17 @@ def test_columns_of_one_name_are_one_factor(tmp_path: Path, told: Study) -> None
     assert (sky.kind, sky.true_k) == ("probabilities", 2)
     assert sky.known.mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_array_equal(sky.values[sky.known], [[0.25, 0.75]] * int(sky.known.sum()))
+
+
+def test_a_file_of_the_same_size_and_time_is_read_anew(tmp_path: Path) -> None:
+    path = written(tmp_path, PLACES | {"sun": [1, 2, 3]})
+    before = path.stat()
+    assert factor_names(path) == ["sun"]
+    time.sleep(0.05)  # one tick of the file system's clock at least
+    written(tmp_path, PLACES | {"fog": [1, 2, 3]})
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert factor_names(path) == ["fog"]
 
 
 @pytest.mark.parametrize(

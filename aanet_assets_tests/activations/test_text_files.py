@@ -147,6 +147,14 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
         read(tmp_path, "a.txt", txt_documents="file")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("documents_are", ["line", "file"])
+def test_text_in_wider_characters(tmp_path: Path, encoding: str, documents_are: str) -> None:
+    (tmp_path / "a.txt").write_text("hello\nworld\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"a\.txt, line 1: not UTF-8 text \("):
+        read(tmp_path, "a.txt", txt_documents=documents_are)
+
+
 def test_a_mark_of_byte_order_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo", encoding="utf-8-sig")
     (tmp_path / "a.jsonl").write_text('{"text": "one"}', encoding="utf-8-sig")
