@@ -146,7 +146,8 @@ def rows_on(study: Study, plan: Plan, hardware: Hardware) -> list[tuple[str, str
         (
             "shared folder",
             decimal(storage),
-            "cache, its codes by latent, training rows (at most) and exported AANets"
+            "cache, its codes by latent"
+            + (", training rows (at most) and exported AANets" if trained else "")
             + ("" if plan.cache_disk else "; without the cache, whose L0 is not known yet"),
             COUNTED,
         ),
