@@ -63,6 +63,16 @@ name = "{name}"
 version = "0.1"
 requires-python = ">=3.11"
 dependencies = ["aanet-assets"]
+
+# For `dg scaffold defs aanet_assets.orchestration.component.StudyComponent NAME`, `dg check defs`.
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "studies"
+defs_module = "studies"
+code_location_name = "aanet_assets"
+code_location_target_module = "aanet_assets.definitions"
 """
 Like = Annotated[
     str | None, typer.Option("--from", help="A study of the package, like toy: mine is a copy.")

@@ -142,6 +142,25 @@ def test_the_studies_of_a_project_are_found_from_its_folder(empty: Path) -> None
     assert "studies/broken.py, line 1" in broken
 
 
+def test_a_scaffolded_study_is_one_of_the_projects(empty: Path) -> None:
+    said("init", code=0)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+
+    def ran(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    component = "aanet_assets.orchestration.component.StudyComponent"
+    ran("dagster_dg_cli.cli", "scaffold", "defs", component, "scaffolded")
+    assert files_of(empty / "studies") == {"mine.py", "scaffolded/defs.yaml"}
+    ran("dagster_dg_cli.cli", "check", "defs")
+    (line,) = [line for line in ran("aanet_assets", "list").splitlines() if "scaffolded" in line]
+    assert "0 of " in line
+
+
 @pytest.mark.slow
 def test_the_built_wheel_works_in_an_empty_folder(empty: Path, tmp_path: Path) -> None:
     """In an environment of its own, which sees the packages of this one but not the repository."""
