@@ -142,10 +142,9 @@ def _from_module(name: str) -> LoadedStudy:
 
 def _study_of(module: ModuleType) -> Study:
     """The study of a module, or its activations; those of another module may be imported in it."""
-    activations = getattr(module, "activations", None)
-    is_alone = isinstance(activations, Activations) and not hasattr(module, "study")
-    if is_alone and activations.name == module.__name__.rpartition(".")[2]:
-        return activations.alone
+    found, own = getattr(module, "activations", None), module.__name__.rpartition(".")[2]
+    if isinstance(found, Activations) and found.name == own and not hasattr(module, "study"):
+        return found.alone
     return _part(module, "study", Study, "study = Study(...)")
 
 

@@ -70,7 +70,7 @@ def test_a_selection_made_twice_is_three_bars_or_a_sentence() -> None:
     )
     empty, bars = figure.axes
     assert [text.get_text() for text in empty.texts] == ["neither selection has a cluster"]
-    assert [bar.get_height() for bar in bars.patches] == [1, 6, 2]
+    assert [bar.get_height() for bar in bars.containers[0]] == [1, 6, 2]  # pyright: ignore
     assert bars.get_title(loc="left") == (
         "geometric mode: Jaccard index 0.67; 5 of 6 in both have the same k"
     )
