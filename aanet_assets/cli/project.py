@@ -3,6 +3,7 @@
 import importlib.metadata
 import pkgutil
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -102,8 +103,11 @@ def init(
     ):
         if not (folder / file).exists():
             (folder / file).write_text(content, encoding="utf-8")
-    enter = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    console.print(f"{folder.resolve()} is ready. Next: {enter}aanet run toy", soft_wrap=True)
+    enter = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    console.print(
+        f"{folder.resolve()} is ready. Next: {enter}aanet run toy",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _copy_of(name: str, own: str = "mine") -> str:

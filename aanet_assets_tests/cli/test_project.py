@@ -43,6 +43,11 @@ def test_a_new_project_has_what_the_repository_has_and_a_study(empty: Path) -> N
     assert found - own == {"dagster.yaml", "workspace.yaml", *shipped}
 
 
+def test_the_way_into_a_folder_of_any_name_can_be_copied(empty: Path) -> None:
+    told = said("init", "of [b]mine", code=0)
+    assert f"{empty}/of [b]mine is ready. Next: cd 'of [b]mine' && aanet run toy" in told
+
+
 @pytest.mark.parametrize("name", ["dagster.yaml", "studies"])
 def test_what_is_there_is_not_written_over(empty: Path, name: str) -> None:
     (empty / name).mkdir()
