@@ -4,6 +4,7 @@ A document has an address: shard `s` always holds documents `s * documents_per_s
 `(s + 1) * documents_per_shard - 1`, whatever was read before it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from jaxtyping import Bool, Int
 from aanet_assets.activations.stand_in import persistently
 from aanet_assets.activations.text_files import KINDS, text_of, texts_in
 from aanet_assets.activations.tokens import opened, opening_ids, text_encoder
-from aanet_assets.storage.inputs import files_like
+from aanet_assets.storage.inputs import broken_links, files_like
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets.study.study import Study, resolve
 
@@ -83,8 +84,13 @@ class Tally:
 
 
 def corpus_files(corpus: CorpusSettings) -> list[Path]:
-    """Local files of a corpus, sorted; ValueError if there are none or of different kinds."""
+    """Local files of a corpus, sorted; ValueError if there are none, of other kinds, or lost."""
     assert corpus.files is not None
+    if lost := broken_links(corpus.files):
+        raise ValueError(
+            f"corpus files {corpus.files!r} match {lost[0]}, a link to {os.readlink(lost[0])}, "
+            "which is not there: put the file back, or remove the link"
+        )
     files = files_like(corpus.files)
     if len(kinds := {file.suffix for file in files}) != 1 or not kinds <= set(KINDS):
         raise ValueError(

@@ -64,6 +64,13 @@ def read_config(settings: SaeSettings) -> "SAEConfig":
         raw = loaders.load_sae_config_from_huggingface(settings.release, settings.id)
         config = _config(raw, said, dict)
     _refuse_unusable(config, said)
+    # SAELens drops that of a flat config.
+    hook, layer = config.metadata.hook_name, raw.get("hook_layer", config.metadata.hook_layer)
+    if layer not in (None, parse_hook(hook).layer):
+        raise ValueError(
+            f"the config of {said} names two layers (hook_name is {hook!r} and hook_layer "
+            f"{layer!r}): correct its cfg.json"
+        )
     if config.normalize_activations == "expected_average_only_in":
         _input_scale(settings, said)
     return config
@@ -218,7 +225,8 @@ def _input_scale(settings: SaeSettings, said: str) -> float:
         scale = _raw(path).get("scaling_factor") if path.is_file() else None
         where = f"{path} does not give the scale"
     # Written so that a NaN fails, too.
-    if not (isinstance(scale, int | float) and 0 < scale < float("inf")):
+    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not (is_number and 0 < scale < float("inf")):
         raise ValueError(
             f"{said} was trained on scaled activations (normalize_activations is "
             f"expected_average_only_in), and {where}: put the activation_scaler.json of its "
@@ -246,7 +254,8 @@ def check_weights(settings: SaeSettings, config: "SAEConfig") -> None:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            shape = tuple(file.get_slice("W_dec").get_shape())
+            rows = file.get_slice("W_dec")
+            shape, kind = tuple(rows.get_shape()), rows.get_dtype()
     except SafetensorError as error:
         raise ValueError(
             f"{path} does not hold an SAE's weights ({error}): copy it again from where it came"
@@ -255,6 +264,11 @@ def check_weights(settings: SaeSettings, config: "SAEConfig") -> None:
         raise ValueError(
             f"{path} has a W_dec of shape {shape}, and its cfg.json says d_sae {config.d_sae} and "
             f"d_in {config.d_in}: they are not of the same SAE"
+        )
+    if not kind.startswith(("F", "BF")):
+        raise ValueError(
+            f"{path} has a W_dec of the type {kind}, which says nothing of the scale of its "
+            "integers: give the SAE's weights as floating-point numbers"
         )
 
 

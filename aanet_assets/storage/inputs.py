@@ -73,6 +73,14 @@ def files_like(pattern: str) -> list[Path]:
     return sorted(_matches(pattern).values())
 
 
+def broken_links(pattern: str) -> list[Path]:
+    """Links that match a glob as files would, and lead nowhere; sorted."""
+    base, names = _globbed(pattern)
+    return sorted(
+        path for name in names if (path := base / name).is_symlink() and not path.exists()
+    )
+
+
 def labels_path(labels_file: str, n_clusters: int) -> Path:
     """The labels file of one clustering; `{n}` in the name stands for n_clusters."""
     return resolve(labels_file.replace("{n}", str(n_clusters)))
@@ -163,20 +171,23 @@ def _header(card: Path) -> bytes:
 
 def _matches(pattern: str) -> dict[str, Path]:
     """Files that match a glob, by their names relative to the part of it that is no pattern."""
+    base, names = _globbed(pattern)
+    return {Path(name).as_posix(): base / name for name in sorted(names) if (base / name).is_file()}
+
+
+def _globbed(pattern: str) -> tuple[Path, list[str]]:
+    """The part of a glob that is no pattern, and what matches in it, but for litter."""
     whole = resolve(pattern)
     base = Path(whole.anchor)
     parts = list(whole.parts[1:])
     while parts and _is_name(base, parts[0]):
         base /= parts.pop(0)
     if not parts:
-        return {base.name: base} if base.is_file() else {}
+        return base.parent, [base.name]
     found = glob.glob(os.path.join(*parts), root_dir=base, recursive=True)
-    return {
-        Path(name).as_posix(): base / name
-        for name in sorted(found)
-        if (base / name).is_file()
-        and not any(fnmatchcase(Path(name).name, kind) for kind in _LITTER)
-    }
+    return base, [
+        name for name in found if not any(fnmatchcase(Path(name).name, kind) for kind in _LITTER)
+    ]
 
 
 def _is_name(folder: Path, part: str) -> bool:

@@ -232,6 +232,18 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         list(documents(corpus(tmp_path / "*.parquet"), 0, 1))
 
 
+def test_a_link_whose_file_is_gone_is_refused(ten_documents: Path, tmp_path: Path) -> None:
+    links, kind = tmp_path / "links", ten_documents.suffix
+    links.mkdir()
+    (links / f"a{kind}").symlink_to(ten_documents)
+    both = corpus(links / f"*{kind}")
+    assert len(list(documents(both, 0, 4))) == 4
+    (links / f"b{kind}").symlink_to(tmp_path / f"gone{kind}")
+    for pattern in (both, corpus(links / f"b{kind}")):
+        with pytest.raises(ValueError, match=r"b\.\w+, a link to .*gone\.\w+, which is not there"):
+            list(documents(pattern, 0, 4))
+
+
 def test_dropped_documents_are_counted() -> None:
     texts = ["a1 a2", "a1 " * 9, "", "a1 a2 a3", "a1", "b1 b2"]
     tally = Tally()

@@ -110,6 +110,7 @@ def test_a_release_whose_scale_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> 
         ({"metadata": {"hook_name": "blocks.2.hook_mlp_out"}}, "reads 'blocks.2.hook_mlp_out'"),
         ({"metadata": {"hook_name_out": "blocks.3.hook_mlp_out"}}, "is a transcoder: it reads"),
         ({"metadata": {"hook_head_index": 3}}, "reads head 3 only"),
+        ({"metadata": {"hook_layer": 3}}, r"two layers \(hook_name is .* and hook_layer 3\)"),
         ({"metadata": None}, "is none that SAELens .* reads"),
         ({"reshape_activations": "hook_z"}, "reshapes what it reads"),
         ({"architecture": "transcoder", "apply_b_dec_to_input": False}, "is a transcoder"),
@@ -156,6 +157,7 @@ def test_what_cannot_be_used_is_refused(folder: Path, changes: dict, message: st
     ("changes", "message"),
     [
         ({"hook_name": None}, r"does not say what it reads"),
+        ({"hook_layer": 1}, r"names two layers \(hook_name is .* and hook_layer 1\)"),
         ({"activation_fn_str": "tanh-relu", "architecture": "standard"}, "function 'tanh-relu'"),
         ({"activation_fn_kwargs": {}}, r"\(KeyError: 'k'\): complete its cfg\.json"),
         ({"activation_fn_kwargs": None}, "is none that SAELens .* reads"),
@@ -204,6 +206,11 @@ def test_weights_that_do_not_go_with_the_config(folder: Path) -> None:
     with pytest.raises(ValueError, match="are not those that its config describes") as refused:
         load_sae(settings)
     assert "\n" not in str(refused.value)
+    save_file(
+        {name: (100 * part).to(torch.int8) for name, part in weights.items()}, folder / WEIGHTS
+    )
+    with pytest.raises(ValueError, match="W_dec of the type I8, which says nothing of the scale"):
+        preflight(small_study(sae=settings))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
     for check in (load_sae, lambda _: preflight(small_study(sae=settings))):
         with pytest.raises(ValueError, match="copy"):
@@ -238,9 +245,10 @@ def test_a_scale_beside_the_weights_is_folded_into_them(folder: Path) -> None:
         torch.testing.assert_close(
             codes_of(sae, x), plain.encode(x * scale) / scale, rtol=1e-4, atol=1e-4
         )
-    (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": None}))
-    with pytest.raises(ValueError, match="does not give the scale"):
-        load_sae(settings)
+    for nothing in (None, True):
+        (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": nothing}))
+        with pytest.raises(ValueError, match="does not give the scale"):
+            load_sae(settings)
 
 
 @pytest.mark.parametrize("normalised", ["layer_norm", "constant_norm_rescale"])
