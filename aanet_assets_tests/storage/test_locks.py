@@ -215,7 +215,8 @@ def test_a_lease_holds_by_whatever_clock_its_file_has_its_time(
 
         def renew_by_another_clock() -> None:
             while not renewed.wait(0.1):
-                os.utime(lease_of(study), (time.time() + ahead,) * 2)
+                then = time.time() + ahead
+                os.utime(lease_of(study), (then, then))
 
         elsewhere = threading.Thread(target=renew_by_another_clock)
         elsewhere.start()
