@@ -159,7 +159,8 @@ def _two_steps(
     asked = known & test
     if asked.sum() < FEWEST:
         return np.nan, np.nan
-    after = np.einsum("tk,tkj,tjl->tl", steps.now[asked], t[first[asked]], t[second[asked]])
+    after = np.einsum("tk,tkj->tj", steps.now[asked], t[first[asked]])
+    after = np.einsum("tj,tjl->tl", after, t[second[asked]])
     total = after.sum(axis=1, keepdims=True)
     after = np.divide(after, total, out=np.full_like(after, 1 / after.shape[1]), where=total > 0)
     letters = np.column_stack([np.eye(len(t))[first], np.eye(len(t))[second]])
