@@ -53,7 +53,7 @@ def fit_mixture(
     """
     v = coordinates.T @ p + FLOOR
     v /= v.sum(axis=1, keepdims=True)
-    # The same memory in every round: fresh memory of this size costs as much as the arithmetic.
+    # The same memory in every round: fresh memory would cost a fifth of the time.
     ratios = np.empty_like(p)
     for _ in range(ROUNDS):
         np.maximum(np.matmul(coordinates, v, out=ratios), FLOOR**2, out=ratios)
