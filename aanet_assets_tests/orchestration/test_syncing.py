@@ -7,7 +7,6 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from aanet_assets.orchestration.syncing import synced_at_the_end
-from aanet_assets_tests.conftest import Finished
 
 
 def test_what_is_written_reaches_the_database_at_the_end(tmp_path: Path) -> None:
@@ -35,9 +34,3 @@ def test_what_is_written_reaches_the_database_at_the_end(tmp_path: Path) -> None
         assert connection.execute(text("SELECT count(*) FROM events")).scalar() == 50
         connection.execute(text("DELETE FROM events"))
     assert not log().exists(), "afterwards every connection is its own again"
-
-
-def test_a_run_leaves_no_log_beside_dagsters_databases(finished: Finished) -> None:
-    state = finished.study.paths.root.parent / ".dagster"
-    assert list(state.rglob("*.db"))
-    assert not list(state.rglob("*.db-wal"))
