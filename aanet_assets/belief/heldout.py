@@ -166,7 +166,12 @@ class Placed(NamedTuple):
         """Places of the tokens nearest to a vertex, no more than a k-th of all of them."""
         k = self.coordinates.shape[1]
         apart = np.square(self.coordinates - np.eye(k)[vertex]).sum(axis=1)
-        return np.argsort(apart, kind="stable")[: min(most, len(apart) // k)]
+        count = min(most, len(apart) // k)
+        if count == 0:
+            return np.zeros(0, dtype=np.int64)
+        # Only those that are near enough are sorted; of equally near ones the first come first.
+        candidates = np.flatnonzero(apart <= np.partition(apart, count - 1)[count - 1])
+        return candidates[np.argsort(apart[candidates], kind="stable")[:count]]
 
 
 def placed(heldout: Heldout, simplex: Simplex) -> Placed:

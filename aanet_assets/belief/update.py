@@ -71,7 +71,17 @@ def operators(
     within = steps.next_token >= 0
     now, after, follows = steps.now[within], steps.next[within], steps.next_token[within]
     weighed = now if weights is None else now * weights[within, None]
-    gram = weighed.T @ now
+    crosses = []
+    for group in groups:
+        own = follows == group
+        crosses.append(weighed[own].T @ after[own])
+    return _non_negative(weighed.T @ now, crosses)
+
+
+def _non_negative(
+    gram: Float[np.ndarray, "k k"], crosses: Sequence[Float[np.ndarray, "k k"]]
+) -> Float[np.ndarray, "groups k k"]:
+    """T of each group, given the sums over tokens of b b and of b 1{x' = x} b'."""
     if np.linalg.matrix_rank(gram) < len(gram):
         raise UnjudgedError("barycentric coordinates do not vary in all their dimensions")
     # |B t - y|^2 and |R t - R'^-1 B'y|^2 with R'R = B'B differ by a constant.
@@ -79,10 +89,9 @@ def operators(
         root = np.linalg.cholesky(gram).T
     except np.linalg.LinAlgError:
         raise UnjudgedError("barycentric coordinates hardly vary in some dimension") from None
-    found = np.empty((len(groups), *gram.shape))
-    for place, group in enumerate(groups):
-        own = follows == group
-        moments = solve_triangular(root, weighed[own].T @ after[own], trans="T")
+    found = np.empty((len(crosses), *gram.shape))
+    for place, cross in enumerate(crosses):
+        moments = solve_triangular(root, cross, trans="T")
         found[place] = np.stack([nnls(root, moments[:, j])[0] for j in range(len(gram))], axis=1)
     return found
 
@@ -150,7 +159,8 @@ def _two_steps(
     asked = known & test
     if asked.sum() < FEWEST:
         return np.nan, np.nan
-    after = np.einsum("tk,tkj,tjl->tl", steps.now[asked], t[first[asked]], t[second[asked]])
+    after = np.einsum("tk,tkj->tj", steps.now[asked], t[first[asked]])
+    after = np.einsum("tj,tjl->tl", after, t[second[asked]])
     total = after.sum(axis=1, keepdims=True)
     after = np.divide(after, total, out=np.full_like(after, 1 / after.shape[1]), where=total > 0)
     letters = np.column_stack([np.eye(len(t))[first], np.eye(len(t))[second]])
@@ -196,12 +206,30 @@ def chain_of(t: Float[np.ndarray, "groups k k"]) -> Chain:
 def resampled_chains(steps: Steps, groups: Sequence[int], seed: int) -> list[Chain]:
     """Chains under resampling of documents (Poisson weights of mean one); failed ones drop out."""
     rng = np.random.default_rng(seed)
+    within = steps.next_token >= 0
+    now, after, follows = steps.now[within], steps.next[within], steps.next_token[within]
     names, index = np.unique(steps.documents, return_inverse=True)
+    weights = rng.poisson(1.0, (BOOTSTRAPS, len(names))).T[index[within]].astype(np.float64)
+    # Of all resamplings at once, each is a column of weights.
+    grams = _weighed_products(now, now, weights)
+    crosses = [
+        _weighed_products(now[own], after[own], weights[own])
+        for own in (follows == group for group in groups)
+    ]
     found = []
-    for _ in range(BOOTSTRAPS):
-        weights = rng.poisson(1.0, len(names)).astype(np.float64)[index]
+    for draw in range(BOOTSTRAPS):
         try:
-            found.append(chain_of(operators(steps, groups, weights)))
+            t = _non_negative(grams[..., draw], [cross[..., draw] for cross in crosses])
+            found.append(chain_of(t))
         except UnjudgedError:
             continue
     return found
+
+
+def _weighed_products(
+    one: Float[np.ndarray, "tokens k"],
+    other: Float[np.ndarray, "tokens k"],
+    weights: Float[np.ndarray, "tokens draws"],
+) -> Float[np.ndarray, "k k draws"]:
+    """Sums over tokens of the products of columns, for each column of weights."""
+    return np.stack([(other * column[:, None]).T @ weights for column in one.T])

@@ -12,6 +12,7 @@ from aanet_assets.orchestration.dagster_internals import SerializableErrorInfo
 from aanet_assets.orchestration.materialise import build_asset, version_of
 from aanet_assets.orchestration.orphans import process_tags
 from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
+from aanet_assets.orchestration.syncing import synced_at_the_end
 from aanet_assets.storage.records import Standing, read_record
 from aanet_assets.storage.step import Partition, Step
 from aanet_assets.study.study import Study
@@ -125,14 +126,15 @@ class Driver:
             Failure: it failed; the message is the error's own where the mistake is the user's.
             KeyboardInterrupt: it was interrupted.
         """
-        result = self._job.execute_in_process(
-            asset_selection=[dg.AssetKey(partition.step.asset_key(self.study))],
-            partition_key=partition.key,
-            instance=self.instance,
-            tags=process_tags(),
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+        with synced_at_the_end():
+            result = self._job.execute_in_process(
+                asset_selection=[dg.AssetKey(partition.step.asset_key(self.study))],
+                partition_key=partition.key,
+                instance=self.instance,
+                tags=process_tags(),
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
         if result.success:
             return
         # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
 
 from aanet_assets.aanet.data import ClusterRows
 from aanet_assets.activations.by_latent import CodesByLatent
@@ -30,12 +31,19 @@ def coactivity_of(
     """
     sums, together = [], []
     for members in codes.members(latents):
-        summed = summed_activation(members)
-        fires = summed > 0
-        sums.append(summed[fires])
-        together.append(active_together(members, lengths[latents])[fires])
+        firing = _where_any_fires(members)
+        sums.append(summed_activation(firing))
+        together.append(active_together(firing, lengths[latents]))
     summed = np.concatenate(sums)
     return coactivity(np.concatenate(together)[summed > activity_limit(summed, settings)])
+
+
+def _where_any_fires(members: csr_matrix) -> csr_matrix:
+    """The rows that hold something; they share memory with the matrix."""
+    begins = members.indptr[:-1]
+    ends = np.append(begins[begins < members.indptr[1:]], members.nnz)
+    shape = len(ends) - 1, members.shape[1]  # pyright: ignore[reportGeneralTypeIssues]
+    return csr_matrix((members.data, members.indices, ends), shape=shape)
 
 
 def shape_table(

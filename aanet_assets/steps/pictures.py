@@ -81,11 +81,15 @@ def elbow_curves(metrics: "pd.DataFrame") -> dg.MetadataValue:
 
 
 def _figure(figure: "Figure", name: str) -> dg.MetadataValue:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return _embed(Image.open(buffer).convert("RGB").quantize(64), name)
+    # `savefig` would draw twice, and write a file that is only read again.
+    canvas = FigureCanvasAgg(figure)
+    figure.dpi = 90
+    canvas.draw()
+    pixels = Image.frombytes("RGBA", canvas.get_width_height(), canvas.buffer_rgba().tobytes())
+    return _embed(pixels.convert("RGB").quantize(64), name)
 
 
 def _embed(image, name: str) -> dg.MetadataValue:

@@ -32,7 +32,8 @@ def write_recovery_plot(
     """
     triangles = [factor for factor in heldout.factors if factor.true_k == 3]
     figure = Figure(figsize=(4.2 * max(len(triangles), 1), 7.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure.dpi = 110
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(2, max(len(triangles), 1), squeeze=False)
     if not triangles:
         _say(axes[0, 0], "no component has three states")
@@ -59,7 +60,8 @@ def write_recovery_plot(
         own = np.flatnonzero(own)[:DOTS]
         _dots(axes[1, column], turned[own], shown[own])
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        # `savefig` gives the same, and draws everything twice for it.
+        canvas.print_png(temporary, metadata={"Software": None})
 
 
 def _turn(means: Float[np.ndarray, "k states"]) -> Int[np.ndarray, " states"]:
