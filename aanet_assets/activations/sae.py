@@ -66,7 +66,7 @@ def read_config(settings: SaeSettings) -> "SAEConfig":
     _refuse_unusable(config, said)
     # SAELens drops that of a flat config.
     hook, layer = config.metadata.hook_name, raw.get("hook_layer", config.metadata.hook_layer)
-    if layer not in (None, parse_hook(hook).layer):
+    if layer not in (None, parse_hook(str(hook)).layer):
         raise ValueError(
             f"the config of {said} names two layers (hook_name is {hook!r} and hook_layer "
             f"{layer!r}): correct its cfg.json"
@@ -224,9 +224,8 @@ def _input_scale(settings: SaeSettings, said: str) -> float:
         path = resolve(settings.directory) / ACTIVATION_SCALER_CFG_FILENAME
         scale = _raw(path).get("scaling_factor") if path.is_file() else None
         where = f"{path} does not give the scale"
-    # Written so that a NaN fails, too.
-    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not (is_number and 0 < scale < float("inf")):
+    # Written so that a NaN fails, too; JSON's true is an int.
+    if isinstance(scale, bool) or not (isinstance(scale, int | float) and 0 < scale < float("inf")):
         raise ValueError(
             f"{said} was trained on scaled activations (normalize_activations is "
             f"expected_average_only_in), and {where}: put the activation_scaler.json of its "
