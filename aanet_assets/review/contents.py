@@ -202,6 +202,7 @@ def settings(
         },
         "settings": {group: own.model_dump() for group, own in groups.items()},
         "defaults": {group: type(own)().model_dump() for group, own in groups.items()},
+        "types": {group: type(own).__name__ for group, own in groups.items()},
     }
 
 

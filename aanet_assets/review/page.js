@@ -188,8 +188,7 @@ function settings() {
   return Object.entries(data.settings).map(([group, own]) => {
     const now = Object.entries(own).map(([name, value]) => [name, name in limits ? limits[name] : value]);
     const changed = now.filter(([name, value]) => name === "mode" || value !== data.defaults[group][name]);
-    const type = `${group[0].toUpperCase()}${group.slice(1)}Settings`;
-    return `${group}=${type}(${changed.map(([name, value]) => `${name}=${python(value)}`).join(", ")})`;
+    return `${group}=${data.types[group]}(${changed.map(([name, value]) => `${name}=${python(value)}`).join(", ")})`;
   }).join(", ");
 }
 
