@@ -130,12 +130,16 @@ def rewrite_manifest(study: Study) -> None:
 
 
 def manifests(study: Study) -> dict[int, Path]:
-    """The manifests of those n_clusters that are there, by n_clusters."""
+    """The manifests of those n_clusters that are there, by n_clusters.
+
+    One whose file is gone is no longer there: it is made again, and others need not wait for it.
+    """
     from aanet_assets.storage.records import fetch_files, read_record
 
     there = [each for each in vertex_samples.all_of(study) if read_record(study, each)]
     fetch_files(study, there)
-    return {each.at.n: MANIFEST.under(study.paths.root, n=each.at.n) for each in there}
+    files = {each.at.n: MANIFEST.under(study.paths.root, n=each.at.n) for each in there}
+    return {n: file for n, file in files.items() if file.is_file()}
 
 
 @step(

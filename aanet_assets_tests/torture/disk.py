@@ -21,7 +21,7 @@ from aanet_assets_tests.torture.faults import (
 from aanet_assets_tests.torture.home import Home, aanet
 
 _SIZE = "64m"
-_FULL = ("No space left on device", "disk is full", "is the disk full?")
+_FULL = ("No space left on device", "disk is full", "is the disk full?", "free some space")
 
 
 def mount_problem(folder: Path) -> str | None:

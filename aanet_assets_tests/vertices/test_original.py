@@ -154,6 +154,15 @@ def test_the_studys_manifest_tells_of_what_is_there_and_in_the_study(copied: Stu
     rewrite_manifest(copied)
     assert path.read_bytes() == whole
     assert manifest_problem(copied, manifests(copied)) is None
+    # Deleted by somebody: what is left has its manifest all the same.
+    deleted = MANIFEST.under(copied.paths.root, n=7)
+    part = deleted.read_bytes()
+    deleted.unlink()
+    rewrite_manifest(copied)
+    assert read(path)["n_clusters_list"] == [6]
+    deleted.write_bytes(part)
+    rewrite_manifest(copied)
+    assert path.read_bytes() == whole
     # Taken out of the study: not a word of it remains.
     smaller = small_study(n_clusters=(6,), selection={})
     problem = manifest_problem(smaller, manifests(smaller))
