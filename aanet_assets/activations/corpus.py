@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from aanet_assets.activations.stand_in import persistently
 from aanet_assets.activations.text_files import KINDS, text_of, texts_in
 from aanet_assets.activations.tokens import opened, opening_ids, text_encoder
-from aanet_assets.storage.inputs import broken_links, files_like
+from aanet_assets.storage.inputs import broken_links, data_files, data_kind, files_like, has_card
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets.study.study import Study, resolve
 
@@ -188,18 +188,21 @@ def _saved(corpus: CorpusSettings) -> "Dataset | None":
 
 def _streamed(corpus: CorpusSettings) -> "IterableDataset":
     """A dataset by the library's own reader, its rows one after the other."""
-    from datasets import load_dataset
+    from datasets import load_dataset_builder
 
     assert corpus.dataset is not None
     folder = resolve(corpus.dataset)
     with _reading_folder(corpus):
-        return load_dataset(
+        builder = load_dataset_builder(
             str(folder) if folder.is_dir() else corpus.dataset,
             corpus.config,
-            split=corpus.split,
             revision=corpus.revision,
-            streaming=True,
         )
+        config: Any = builder.config
+        if hasattr(config, "keep_default_na"):
+            # Of CSV: a document that says NA, null or None says that, and is not without text.
+            config.keep_default_na = False
+        return cast("IterableDataset", builder.as_streaming_dataset(split=corpus.split))
 
 
 def _local_files(corpus: CorpusSettings) -> list[Path]:
@@ -229,13 +232,38 @@ def _local_files(corpus: CorpusSettings) -> list[Path]:
     return files if known and all(file.is_file() for file in files) else []
 
 
+def files_passed_over(corpus: CorpusSettings) -> list[str]:
+    """Files of data in a dataset's local folder that the library does not read, for their kind.
+
+    Of the kinds in a folder it takes the one with most files, unless the folder's own card says
+    which files the dataset has.
+    """
+    from datasets import load_dataset_builder
+
+    assert corpus.dataset is not None
+    folder = resolve(corpus.dataset)
+    if _saved(corpus) is not None or has_card(folder):
+        return []
+    with _reading_folder(corpus):
+        found = load_dataset_builder(str(folder), corpus.config).config.data_files or {}
+    kinds = {data_kind(Path(name).name) for files in found.values() for name in files}
+    return [name for name in data_files(folder) if data_kind(Path(name).name) not in kinds]
+
+
 @contextmanager
 def _reading_folder(corpus: CorpusSettings) -> Iterator[None]:
     """Say in one sentence why the library cannot read a dataset that is a local folder."""
+    from datasets.data_files import EmptyDatasetError
+
     assert corpus.dataset is not None
     folder = resolve(corpus.dataset)
     try:
         yield
+    except EmptyDatasetError:
+        raise ValueError(
+            f"the corpus's dataset folder {folder} holds no file of data: put its files there, or "
+            "set corpus.dataset to the folder that has them"
+        ) from None
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         if not folder.is_dir():
             raise

@@ -11,7 +11,7 @@ from aanet_assets.activations.architecture import layers_of, stream_into, stream
 from aanet_assets.activations.groups import GroupedPredictions
 from aanet_assets.activations.language_model import require_layer, threads_for
 from aanet_assets.activations.predictions import chunks_at_once
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.upper import WholeModel
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.study import Study

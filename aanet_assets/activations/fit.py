@@ -13,7 +13,8 @@ from torch import Tensor
 from aanet_assets.activations.corpus import Chunk, Tally, chunks, documents
 from aanet_assets.activations.encode import Encoder, without_codes
 from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae import Hook, decoder_rows, hook_of, reads_centred
+from aanet_assets.activations.sae import decoder_rows, hook_of, reads_centred
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.shards import ARRAYS
 from aanet_assets.activations.size import config_of
 from aanet_assets.study.study import Study

@@ -21,7 +21,7 @@ from aanet_assets.activations.architecture import (
     stream_into,
     stream_out_of,
 )
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.study.study import Study
 from aanet_assets.study.threads import torch_threads
 

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from aanet_assets.activations.architecture import body_of, layers_of
 from aanet_assets.activations.corpus import chunks, documents, load_tokenizer, special_positions
 from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae import Hook, load_sae
+from aanet_assets.activations.sae import load_sae
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.sae_training import sae_quality, train_sae
 from aanet_assets.activations.tokens import special_ids
 from aanet_assets.study.progress import Progress

@@ -6,9 +6,10 @@ from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from aanet_assets.activations.sae import check_weights, parse_hook, read_config
+from aanet_assets.activations.sae import check_weights
+from aanet_assets.activations.sae_config import parse_hook, read_config
 from aanet_assets.activations.stand_in import from_hub
-from aanet_assets.storage.inputs import files_like, labels_path
+from aanet_assets.storage.inputs import files_like, indexed, labels_path
 from aanet_assets.study.study import Study, resolve
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def preflight(study: Study) -> None:
     """
     _check_packages(study)
     _check_model_directory(study)
+    _check_weight_files(study)
     _check_revisions(study)
     _check_device(study)
     if study.local is None or resolve(study.model).is_dir():
@@ -73,6 +75,21 @@ def _check_revisions(study: Study) -> None:
         raise ValueError(
             f"study {study.name!r}: {name} is {revision!r}, and {place} is on this machine, where "
             "there is one state only and nothing to pin: leave it out, or name a thing on the hub"
+        )
+
+
+def _check_weight_files(study: Study) -> None:
+    """Refuse a model folder with two sets of weights, of which loading would take one, unasked."""
+    folder = resolve(study.model)
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if not (whole.is_file() and index.is_file()):
+        return
+    parts = indexed(index)
+    if whole.name not in parts:
+        raise ValueError(
+            f"study {study.name!r}: the model folder {folder} has {whole.name}, which would be "
+            f"loaded, and {index.name}, which names {len(parts)} other files as the model: remove "
+            "those of the two that are not the model's"
         )
 
 
@@ -267,9 +284,16 @@ def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> 
 
         check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
     elif study.corpus.dataset is not None and resolve(study.corpus.dataset).is_dir():
-        from aanet_assets.activations.corpus import documents
+        from aanet_assets.activations.corpus import documents, files_passed_over
 
         next(documents(study.corpus, 0, 1))
+        if others := files_passed_over(study.corpus):
+            log.warning(
+                f"study {study.name!r}: of the dataset folder {study.corpus.dataset} the library "
+                f"datasets does not read {len(others)} files, {others[0]} among them: it takes "
+                "files of one kind, the most frequent; if they belong to the corpus, bring all "
+                "into one form"
+            )
 
 
 def _check_process(study: Study) -> None:

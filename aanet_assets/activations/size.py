@@ -7,7 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from aanet_assets.activations.architecture import body_of, layers_of, load_config, skeleton
 from aanet_assets.activations.language_model import layers_below
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.study.study import Study
 
 

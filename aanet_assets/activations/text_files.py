@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from aanet_assets.study.settings import CorpusSettings
 
+_MARK = "\ufeff"
+"""Mark of byte order: it opens a file, and a line where files were joined; it is no text."""
 _AT_ONCE = 256
 """Rows of a Parquet file read in one go."""
 
@@ -71,10 +73,11 @@ Reader = Generator[str, None, int]
 def _txt(file: Path, corpus: CorpusSettings, skip: int) -> Reader:
     if corpus.txt_documents == "file":
         if skip == 0:
-            whole = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-            for number, line in enumerate(whole.split("\n"), 1):
+            whole = file.read_text(encoding="utf-8", errors="surrogateescape")
+            lines = [line.removeprefix(_MARK) for line in whole.split("\n")]
+            for number, line in enumerate(lines, 1):
                 _check_plain(line, file, number)
-            yield whole
+            yield "\n".join(lines)
         return max(skip - 1, 0)
     for number, line in _lines(file):
         if skip:
@@ -154,9 +157,9 @@ def text_of(value: Any, column: str, where: str) -> str:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, from 1. Bytes that are not UTF-8 become lone surrogates."""
-    with file.open(encoding="utf-8-sig", errors="surrogateescape") as opened:
+    with file.open(encoding="utf-8", errors="surrogateescape") as opened:
         for number, line in enumerate(opened, 1):
-            yield number, line.removesuffix("\n")
+            yield number, line.removesuffix("\n").removeprefix(_MARK)
 
 
 def _check_plain(line: str, file: Path, number: int) -> None:

@@ -29,7 +29,7 @@ from aanet_assets.activations.language_model import (
     require_layer,
     threads_for,
 )
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.stand_in import from_hub
 from aanet_assets.study.study import Study, resolve
 from aanet_assets.study.threads import torch_threads

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int
 
 from aanet_assets.activations.groups import GroupedPredictions
-from aanet_assets.activations.sae import parse_hook, read_config
+from aanet_assets.activations.sae_config import parse_hook, read_config
 from aanet_assets.activations.upper import UpperReader
 from aanet_assets.belief.edits import Edited
 from aanet_assets.belief.heldout import Heldout, Placed, Simplex

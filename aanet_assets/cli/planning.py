@@ -8,7 +8,7 @@ import numpy as np
 from rich.filesize import decimal
 
 from aanet_assets.activations.by_latent import CODE_BYTES
-from aanet_assets.activations.sae import parse_hook, read_config
+from aanet_assets.activations.sae_config import parse_hook, read_config
 from aanet_assets.selection.nulls import shuffles_for
 from aanet_assets.steps.activations import SAE_FIT, sae_fit
 from aanet_assets.storage.records import fetch_files

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from aanet_assets.activations.sae import parse_hook
+from aanet_assets.activations.sae_config import parse_hook
 from aanet_assets.explore.provenance import Provenance
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from aanet_assets.activations.corpus import load_tokenizer, special_positions
 from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae import parse_hook
+from aanet_assets.activations.sae_config import parse_hook
 from aanet_assets.activations.stand_in import from_hub
 from aanet_assets.activations.tokens import (
     Place,

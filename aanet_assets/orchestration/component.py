@@ -72,12 +72,31 @@ class StudyScaffolder(ActivationsScaffolder):
     further: ClassVar[dict[str, Any]] = {"n_clusters": [64, 128], "ks": [2, 3, 4, 5]}
 
 
-@dg.scaffold_with(StudyScaffolder)
-class StudyComponent(dg.Component):
-    """A study: activations, and how to look for simplices in them."""
+@dg.scaffold_with(ActivationsScaffolder)
+class ActivationsComponent(dg.Component):
+    """Activations by themselves: a model, an SAE and a corpus, for studies to share."""
 
     def __init__(self, study: Study):
         self.study = study
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The attributes in `defs.yaml`."""
+        return Activations
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """From the attributes in `defs.yaml`."""
+        return cls(Activations.model_validate(attributes).alone)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Assets, jobs, sensors and schedules."""
+        return build_defs(self.study)
+
+
+@dg.scaffold_with(StudyScaffolder)
+class StudyComponent(ActivationsComponent):
+    """A study: activations, and how to look for simplices in them."""
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -93,22 +112,3 @@ class StudyComponent(dg.Component):
         fields = {name: getattr(own, name) for name in own.model_fields_set}
         activations = load_study(fields.pop("activations")).study
         return cls(activations.sharing(**fields))
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Assets, jobs, sensors and schedules of the study."""
-        return build_defs(self.study)
-
-
-@dg.scaffold_with(ActivationsScaffolder)
-class ActivationsComponent(StudyComponent):
-    """Activations by themselves: a model, an SAE and a corpus, for studies to share."""
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        """The attributes in `defs.yaml`."""
-        return Activations
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """From the attributes in `defs.yaml`."""
-        return cls(Activations.model_validate(attributes).alone)

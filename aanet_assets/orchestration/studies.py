@@ -119,16 +119,16 @@ def load_study_file(path: Path) -> Study:
 
 def _from_yaml(file: Path) -> LoadedStudy:
     from aanet_assets.orchestration.build import build_defs
-    from aanet_assets.orchestration.component import StudyComponent
+    from aanet_assets.orchestration.component import ActivationsComponent, StudyComponent
 
     # A tree of this folder alone: one of all studies is broken by any of them.
     folder = importlib.import_module(f"{PACKAGE}.{file.parent.name}")
     tree = dg.ComponentTree.from_module(folder, project_root=data_root().parent)
-    components = tree.get_all_components(of_type=StudyComponent)
+    components = tree.get_all_components(of_type=ActivationsComponent)
     if len(components) != 1:
         raise StudyModuleError(
             f"{file} has {len(components)} components of the type {StudyComponent.__module__}."
-            f"{StudyComponent.__name__} or ActivationsComponent; a study is one"
+            f"{StudyComponent.__name__} or {ActivationsComponent.__name__}; a study is one"
         )
     (component,) = components
     return LoadedStudy(component.study, build_defs(component.study))

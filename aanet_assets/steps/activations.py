@@ -80,7 +80,7 @@ def sae_fit(run: Run[Whole]) -> Outcome:
 
     from aanet_assets.activations.fit import estimate, measure_fit
     from aanet_assets.activations.preflight import doubts, preflight
-    from aanet_assets.activations.sae import read_config
+    from aanet_assets.activations.sae_config import read_config
 
     preflight(run.study)
     fit, rate = measure_fit(run.study)

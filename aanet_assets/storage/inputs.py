@@ -81,6 +81,38 @@ def broken_links(pattern: str) -> list[Path]:
     )
 
 
+def data_files(folder: Path) -> list[str]:
+    """Files of data in a dataset's folder and its subfolders, by their names relative to it."""
+    return sorted(
+        name for name, path in _dataset(folder) if path.name not in (_CARD, _STANDALONE_CARD)
+    )
+
+
+def data_kind(name: str) -> str:
+    """Ending of a file of data without that of its compression; empty for other files."""
+    endings = [ending.lower() for ending in Path(name).suffixes[-2:]]
+    if endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    is_data = not name.startswith(".") and endings and endings[-1] in _DATA
+    return endings[-1] if is_data else ""
+
+
+def has_card(folder: Path) -> bool:
+    """Whether a dataset's folder says of itself which files it has."""
+    card = folder / _CARD
+    said = b"data_files" in _header(card) if card.is_file() else False
+    return said or (folder / _STANDALONE_CARD).is_file()
+
+
+def indexed(index: Path) -> set[str]:
+    """Files that hold the weights of a model in parts."""
+    try:
+        return set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # It is damaged, which loading will say; its own content counts all the same.
+        return set()
+
+
 def labels_path(labels_file: str, n_clusters: int) -> Path:
     """The labels file of one clustering; `{n}` in the name stands for n_clusters."""
     return resolve(labels_file.replace("{n}", str(n_clusters)))
@@ -121,18 +153,9 @@ def _loaded(folder: Path) -> Iterator[tuple[str, Path]]:
             if path.is_file():
                 yield path.name, path
             if path.name.endswith(".index.json"):
-                for name in _indexed(path):
+                for name in indexed(path):
                     if (folder / name).is_file():
                         yield name, folder / name
-
-
-def _indexed(index: Path) -> set[str]:
-    """Files that hold the weights of a model in parts."""
-    try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # It is damaged, which loading will say; its own content counts all the same.
-        return set()
 
 
 def _dataset(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -149,15 +172,8 @@ def _dataset(folder: Path) -> Iterator[tuple[str, Path]]:
         for name in names:
             path = here / name
             is_card = here == folder and name in (_CARD, _STANDALONE_CARD)
-            if path.is_file() and (is_card or _is_data(name)):
+            if path.is_file() and (is_card or data_kind(name)):
                 yield path.relative_to(folder).as_posix(), path
-
-
-def _is_data(name: str) -> bool:
-    endings = [ending.lower() for ending in Path(name).suffixes[-2:]]
-    if endings and endings[-1] in _COMPRESSED:
-        endings.pop()
-    return not name.startswith(".") and bool(endings) and endings[-1] in _DATA
 
 
 def _header(card: Path) -> bytes:

@@ -430,7 +430,9 @@ class ControlSettings(Settings):
     """Seed of the null clusters."""
 
 
-_CONTROLS_TODAY = "is called controls now: set controls=ControlSettings(...), in YAML controls:"
+_CONTROLS_TODAY = (
+    "is called controls now: set controls=ControlSettings(...), or in YAML the group controls"
+)
 
 
 def __getattr__(name: str) -> object:

@@ -105,7 +105,7 @@ def test_what_save_to_disk_has_written_is_read_by_its_own_list(tmp_path: Path) -
         ),
         ({"dataset": "plain", "config": "en"}, r"\(config 'en', split 'train'\): BuilderConfig"),
         ({"dataset": "plain", "text_column": "body"}, r"no column 'body'; it has \['text'\]"),
-        ({"dataset": "empty"}, r"empty cannot be read .*doesn't contain any data files; set"),
+        ({"dataset": "empty"}, r"empty holds no file of data: put its files there, or"),
     ],
 )
 def test_a_dataset_folder_is_looked_at_before_any_work(
@@ -121,6 +121,33 @@ def test_a_dataset_folder_is_looked_at_before_any_work(
     with pytest.raises(ValueError, match=message) as refused:
         preflight(small_study(truth=None, corpus=corpus))
     assert "\n" not in str(refused.value)
+
+
+def test_files_of_a_dataset_folder_that_are_passed_over_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.jsonl").write_text('{"text": "one"}\n')
+    study = small_study(truth=None, corpus={"dataset": str(tmp_path)})
+    with caplog.at_level("WARNING"):
+        preflight(study)
+        assert not caplog.messages
+        (tmp_path / "more.csv").write_text("text\ntwo\n")
+        preflight(study)
+    (said,) = caplog.messages
+    assert "does not read 1 files, more.csv among them" in said
+    caplog.clear()
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: '*.jsonl'\n---\n"
+    )
+    preflight(study)
+    assert not caplog.messages
+
+
+def test_words_that_stand_for_nothing_in_csv_are_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n,text\n1,NA\n2,null\n3,\n4,more\n")
+    corpus = CorpusSettings(dataset=str(tmp_path))
+    assert list(documents(corpus, 0, 9)) == ["NA", "null", "", "more"]
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(

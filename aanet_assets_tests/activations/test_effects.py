@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from aanet_assets.activations.architecture import body_of, layers_of, stream_into, stream_out_of
 from aanet_assets.activations.effects import prediction_slopes
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets_tests.activations.families import written
 from aanet_assets_tests.small import small_study
 

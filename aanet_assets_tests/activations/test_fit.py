@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from aanet_assets.activations import encode
 from aanet_assets.activations.fit import measure_fit, neighbours, unexplained_of
-from aanet_assets.activations.sae import Hook, load_sae
+from aanet_assets.activations.sae import load_sae
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.steps.activations import SAE_FIT, sae_fit
 from aanet_assets.study.settings import CacheSettings, CorpusSettings, FitSettings, SaeSettings
 from aanet_assets.study.study import Study

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from aanet_assets.activations.architecture import layers_of
 from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae import Hook, parse_hook
+from aanet_assets.activations.sae_config import Hook, parse_hook
 from aanet_assets.activations.size import size_of
 from aanet_assets.activations.upper import WholeModel
 from aanet_assets_tests.activations.families import FAMILIES, LAYERS, TOKENS, WRAPPED, written

@@ -174,6 +174,18 @@ def test_a_model_folder_without_tokenizer(tmp_path: Path, home: Path) -> None:
         preflight(small_study(model=folder))
 
 
+def test_a_model_folder_with_two_sets_of_weights(tmp_path: Path, home: Path) -> None:
+    model = shutil.copytree(home / "data/inputs/toy/model", tmp_path / "model")
+    index = model / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors"}}))
+    preflight(small_study(model=str(model)))
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(
+        ValueError, match=r"has model\.safetensors, which would be loaded, and mode"
+    ):
+        preflight(small_study(model=str(model)))
+
+
 def test_bos_is_asked_for_before_the_first_document(tmp_path: Path, home: Path) -> None:
     no_bos = model_with(tmp_path, home, bos_token=None)
     with pytest.raises(ValueError, match=r"the SAE wants BOS .* neither BOS nor end-of-text: set"):

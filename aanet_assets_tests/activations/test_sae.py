@@ -12,17 +12,10 @@ from sae_lens import SAE
 from sae_lens.loading import pretrained_sae_loaders
 from safetensors.torch import load_file, save_file
 
-from aanet_assets.activations import sae as module
 from aanet_assets.activations.encode import codes_of
 from aanet_assets.activations.preflight import doubts, preflight
-from aanet_assets.activations.sae import (
-    Hook,
-    decoder_rows,
-    hook_of,
-    load_sae,
-    parse_hook,
-    read_config,
-)
+from aanet_assets.activations.sae import decoder_rows, hook_of, load_sae
+from aanet_assets.activations.sae_config import Hook, parse_hook, read_config
 from aanet_assets.cli.planning import make_plan
 from aanet_assets.study.settings import SaeSettings
 from aanet_assets_tests.small import small_study
@@ -201,7 +194,9 @@ def test_weights_that_do_not_go_with_the_config(folder: Path) -> None:
     settings = SaeSettings(directory=str(folder))
     weights = load_file(folder / WEIGHTS)
     save_file({name: part[..., :30].clone() for name, part in weights.items()}, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"W_dec of shape \(32, 30\), and .* d_sae 32 and d_in 64"):
+    with pytest.raises(
+        ValueError, match=r"W_dec has the shape \(32, 30\) and must have \(32, 64\)"
+    ):
         preflight(small_study(sae=settings))
     with pytest.raises(ValueError, match="are not those that its config describes") as refused:
         load_sae(settings)
@@ -209,7 +204,15 @@ def test_weights_that_do_not_go_with_the_config(folder: Path) -> None:
     save_file(
         {name: (100 * part).to(torch.int8) for name, part in weights.items()}, folder / WEIGHTS
     )
-    with pytest.raises(ValueError, match="W_dec of the type I8, which says nothing of the scale"):
+    with pytest.raises(
+        ValueError, match=r"has a .* of the type I8, which says nothing of the scale"
+    ):
+        preflight(small_study(sae=settings))
+    other_names = {name.replace("W_enc", "encoder"): part for name, part in weights.items()}
+    save_file(other_names, folder / WEIGHTS)
+    with pytest.raises(
+        ValueError, match=r"W_enc of the shape \(64, 32\) is missing; encoder is non"
+    ):
         preflight(small_study(sae=settings))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
     for check in (load_sae, lambda _: preflight(small_study(sae=settings))):
@@ -339,5 +342,5 @@ def test_preflight_warns_of_doubts(folder: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_hooks_are_written_as_they_are_read() -> None:
-    assert str(module.Hook(3, "pre")) == "blocks.3.hook_resid_pre"
+    assert str(Hook(3, "pre")) == "blocks.3.hook_resid_pre"
     assert parse_hook(str(Hook(3, "post"))) == Hook(3, "post")

@@ -163,6 +163,13 @@ def test_a_mark_of_byte_order_is_no_text(tmp_path: Path) -> None:
     assert read(tmp_path, "a.jsonl") == ["one"]
 
 
+def test_a_mark_of_byte_order_where_files_were_joined_is_no_text(tmp_path: Path) -> None:
+    for name, content in {"a.txt": "one\n", "a.jsonl": '{"text": "one"}\n'}.items():
+        (tmp_path / name).write_bytes(2 * content.encode("utf-8-sig"))
+        assert read(tmp_path, name) == ["one", "one"]
+    assert read(tmp_path, "a.txt", txt_documents="file") == ["one\none\n"]
+
+
 def test_what_is_wrong_in_a_parquet_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     corpus = CorpusSettings(files=str(path))

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreT
 
 from aanet_assets.activations.architecture import body_of, layers_of
 from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.upper import UpperReader
 from aanet_assets_tests.activations.families import FAMILIES, LAYERS, TOKENS, WRAPPED, written
 from aanet_assets_tests.small import small_study

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoModel, Gemma2Config
 
-from aanet_assets.activations.sae import Hook
+from aanet_assets.activations.sae_config import Hook
 from aanet_assets.activations.size import config_of, size_of
 from aanet_assets.cli.hardware import dealt, parse_hardware, rows_on
 from aanet_assets.cli.planning import make_plan, rows_of

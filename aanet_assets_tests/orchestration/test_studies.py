@@ -110,7 +110,7 @@ def test_the_old_name_of_the_controls_is_one_error_with_the_new(
     with pytest.raises(StudyModuleError) as error:
         load_study("old")
     said = str(error.value)
-    assert said.count("is called controls now: set controls=ControlSettings(...), in YAML") == 1
+    assert said.count("is called controls now: set controls=ControlSettings(...), or in YAML") == 1
     assert "\n" not in said
 
 

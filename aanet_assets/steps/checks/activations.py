@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt
 from safetensors import SafetensorError, safe_open
 
 from aanet_assets.activations.corpus import load_tokenizer
-from aanet_assets.activations.sae import Hook, parse_hook
+from aanet_assets.activations.sae_config import Hook, parse_hook
 from aanet_assets.activations.shards import ARRAYS
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
