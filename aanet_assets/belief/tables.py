@@ -3,6 +3,7 @@
 Where a statistic cannot be had, its columns are null and `unavailable` says why.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from aanet_assets.study.progress import Progress
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import BeliefSettings
 from aanet_assets.study.study import Study
+from aanet_assets.study.threads import in_threads
 
 if TYPE_CHECKING:
     from aanet_assets.belief.editor import Editor
@@ -126,7 +128,8 @@ def update_rows(
 
     def row(simplex: Simplex, here: Placed) -> dict[str, Any]:
         steps, groups = _steps(heldout, here, belief)
-        scores = update.update_scores(steps, heldout.p[here.tokens].astype(np.float64), groups)
+        p = heldout.p[np.ix_(here.tokens, np.asarray(groups, int))].astype(np.float64)
+        scores = update.update_scores(steps, p, groups)
         found: dict[str, Any] = {"tokens": len(here.tokens), "operators": len(groups)}
         found |= scores._asdict()
         if np.isnan(scores.two_step_r2):
@@ -145,25 +148,24 @@ def chain_rows(
     heldout: Heldout, simplices: Iterable[Simplex], belief: BeliefSettings, truth: "Truth | None"
 ) -> Iterator[dict[str, Any]]:
     """The hidden chain of each real cluster that has one, a row per pair of vertices."""
-    for simplex in simplices:
-        if simplex.null_cluster:
-            continue
+
+    def rows(simplex: Simplex) -> list[dict[str, Any]]:
         here = placed(heldout, simplex)
         try:
             require_both_halves(heldout.documents[here.tokens])
             steps, groups = _steps(heldout, here, belief)
             chain = update.chain_of(update.operators(steps, groups))
         except UnjudgedError:
-            continue  # belief_update says why
+            return []  # belief_update says why
         again = update.resampled_chains(steps, groups, belief.seed)
         if not again:
-            continue
+            return []
         low, high = np.percentile([each.transitions for each in again], [2.5, 97.5], axis=0)
         rare, often = np.percentile([each.stationary for each in again], [2.5, 97.5], axis=0)
         match = truth.match(here.tokens, here.coordinates) if truth is not None else None
         true = None if truth is None or match is None else truth.transitions(match)
-        for (i, j), probability in np.ndenumerate(chain.transitions):
-            yield {
+        return [
+            {
                 "cluster_id": simplex.cluster.cluster_id,
                 "k": len(chain.transitions),
                 "from_vertex": i,
@@ -177,6 +179,11 @@ def chain_rows(
                 "stationary_low": rare[i],
                 "stationary_high": often[i],
             }
+            for (i, j), probability in np.ndenumerate(chain.transitions)
+        ]
+
+    real = [simplex for simplex in simplices if not simplex.null_cluster]
+    return itertools.chain.from_iterable(in_threads(rows, real))
 
 
 def edit_rows(
@@ -196,7 +203,7 @@ def edit_rows(
         still = "" if scores.moved > 0 else "edits move no prediction"
         return {"tokens": len(some.tokens), **scores._asdict(), "unavailable": still}
 
-    return _rows(heldout, simplices, row, "edits")
+    return _rows(heldout, simplices, row, "edits", each=map)
 
 
 def steering_rows(
@@ -243,7 +250,7 @@ def steering_rows(
                 found |= {"true_reached": exact.reached, "true_kl_after": exact.kl_after}
         return found
 
-    return _rows(heldout, [*real, *null], row, "steering")
+    return _rows(heldout, [*real, *null], row, "steering", each=map)
 
 
 def contrast_rows(
@@ -316,11 +323,17 @@ def _rows(
     simplices: Iterable[Simplex],
     row: Callable[[Simplex, Placed], dict[str, Any]],
     what: str,
+    each: Callable[..., Iterator[dict[str, Any]]] = in_threads,
 ) -> Iterator[dict[str, Any]]:
-    """One row per cluster, with why it has no statistics where it has none."""
+    """One row per cluster, with why it has no statistics where it has none.
+
+    Args:
+        each: calls a function on every cluster; `map` where the model can do one at a time only.
+    """
     found = list(simplices)
     progress = Progress(len(found), "clusters", what)
-    for simplex in found:
+
+    def judged(simplex: Simplex) -> dict[str, Any]:
         said: dict[str, Any] = {
             "cluster_id": simplex.cluster.cluster_id,
             "null_cluster": simplex.null_cluster,
@@ -335,4 +348,6 @@ def _rows(
         except UnjudgedError as error:
             said["unavailable"] = str(error)
         progress.advance()
-        yield said
+        return said
+
+    return each(judged, found)

@@ -117,12 +117,12 @@ def frequent(steps: Steps, alone: Bool[np.ndarray, " groups"], least: int) -> li
 
 
 def update_scores(
-    steps: Steps, p: Float[np.ndarray, "tokens groups"], groups: Sequence[int]
+    steps: Steps, p: Float[np.ndarray, "tokens judged"], groups: Sequence[int]
 ) -> UpdateScores:
     """Scores of the operators of these groups; NaN where there are too few tokens to tell.
 
     Args:
-        p: the model's predictions at the tokens of `steps`.
+        p: the model's predictions of these groups at the tokens of `steps`.
 
     Raises:
         UnjudgedError: no group, or the coordinates do not vary.
@@ -138,7 +138,7 @@ def update_scores(
     place[list(groups)] = np.arange(len(groups))
     two_step, beyond = _two_steps(steps, t, place, test)
     return UpdateScores(
-        r_squared(p[test][:, list(groups)], predicted),
+        r_squared(p[test], predicted),
         two_step,
         beyond,
         float(np.isin(steps.next_token[within], groups).mean()) if within.any() else np.nan,

@@ -1,9 +1,14 @@
-"""How many threads PyTorch works on: small matrices want one, large ones all."""
+"""How work is spread over threads: small matrices want one, large ones all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar, cast
 
 import joblib
+from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -20,3 +25,14 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results of work on each item, in their order, made in as many threads as there are cores.
+
+    For work on large arrays, in which NumPy lets go of Python's lock: many small operations would
+    only wait for each other.
+    """
+    pool = joblib.Parallel(joblib.cpu_count(), backend="threading", return_as="generator")
+    with threadpool_limits(limits=1):
+        yield from cast(Iterator, pool(joblib.delayed(work)(item) for item in items))

@@ -156,7 +156,8 @@ def test_a_chains_coordinates_predict_and_compose_and_a_disks_do_not(
     chain: Seen, disk: Seen
 ) -> None:
     steps = chain.steps(chain.beliefs)
-    own = update_scores(steps, chain.p, frequent(steps, np.ones(3, dtype=bool), 200))
+    groups = frequent(steps, np.ones(3, dtype=bool), 200)
+    own = update_scores(steps, chain.p[:, groups], groups)
     assert own.prediction_r2 > 0.99
     # What is left is that b'' is a product of two steps, and their mean is fitted one by one.
     assert own.two_step_r2 > 0.97
@@ -164,11 +165,12 @@ def test_a_chains_coordinates_predict_and_compose_and_a_disks_do_not(
     assert own.covered == 1
     around = in_triangle(disk)
     steps = disk.steps(around)
-    other = update_scores(steps, disk.p, frequent(steps, np.ones(4, dtype=bool), 200))
+    groups = frequent(steps, np.ones(4, dtype=bool), 200)
+    other = update_scores(steps, disk.p[:, groups], groups)
     assert other.prediction_r2 < 0.95
     assert other.two_step_r2 < 0.9
     with pytest.raises(ValueError, match="often enough"):
-        update_scores(steps, disk.p, [])
+        update_scores(steps, disk.p[:, []], [])
 
 
 def test_edits_of_a_mixture_are_one_and_of_a_softmax_are_none() -> None:

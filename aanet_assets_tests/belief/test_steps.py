@@ -4,12 +4,14 @@ import shutil
 from collections.abc import Iterator
 
 import dagster as dg
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
 from aanet_assets.belief import evidence
 from aanet_assets.belief.heldout import placed
+from aanet_assets.belief.tables import chain_rows, contrast_rows, update_rows
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.review.page import read_data
 from aanet_assets.selection.rules import MODES
@@ -202,6 +204,24 @@ def test_tokens_stand_where_the_text_says(asked: Study) -> None:
     some, _, _ = steps.placed_clusters(Run(fewer, steps.belief_update.at(n=N)))
     assert 1_000 - asked.cache.seq_len < len(some.token_ids) <= 1_000
     np.testing.assert_array_equal(some.p, heldout.p[: len(some.p)])
+
+
+def test_rows_do_not_depend_on_the_number_of_threads(
+    asked: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heldout, simplices, truth = steps.placed_clusters(Run(asked, steps.belief_update.at(n=N)))
+    few = list(simplices)[:6]
+    tables = []
+    for count in (1, 3):
+        monkeypatch.setattr(joblib, "cpu_count", lambda count=count: count)
+        rows = [
+            *update_rows(heldout, few, asked.belief_settings, truth),
+            *chain_rows(heldout, few, asked.belief_settings, truth),
+            *contrast_rows(heldout, few, asked.belief_settings),
+        ]
+        tables.append(pd.DataFrame(rows))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert len(tables[0]) > 3 * len(few)
 
 
 def test_clusters_are_selected_by_what_the_model_does(asked: Study, copied: Study) -> None:
