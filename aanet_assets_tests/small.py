@@ -55,6 +55,12 @@ def small_study(**changes: Any) -> Study:
     return Study(**(settings | changes))
 
 
+def wide_study() -> Study:
+    """One with a grid of 250 n_clusters and 7 k, for what depends on the number of partitions."""
+    wide = {"n_clusters": tuple(range(10, 260)), "ks": (2, 3, 4, 5, 6, 7, 8)}
+    return small_study(name="wide", selection={}, truth=None, **wide)
+
+
 def pretend(study: Study, partition: Partition, content: str) -> None:
     """Record a partition as made from what is there now, without a file."""
     write_record(study, partition, content, [], contents_read(study, partition))

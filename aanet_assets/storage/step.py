@@ -6,6 +6,7 @@ A step is declared once, with `step`, around its work. Dagster's graph, provenan
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -182,12 +183,12 @@ def step(
     return declare
 
 
+_ALL = attrgetter("shards")
+
+
 def parts_read(study: Study, of: Step) -> list[Part]:
     """What a step reads in this study, each with the shards of it that are read."""
-    parts = [
-        read if isinstance(read, Part) else Part(read, lambda study: study.shards)
-        for read in of.reads
-    ]
+    parts = [read if isinstance(read, Part) else Part(read, _ALL) for read in of.reads]
     return [part for part in parts if part.step.when(study)]
 
 

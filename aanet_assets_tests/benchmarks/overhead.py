@@ -25,29 +25,21 @@ from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.storage.records import record_path
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Outcome
-from aanet_assets.study.study import Study
-from aanet_assets_tests.small import pretend, small_study
+from aanet_assets_tests.small import pretend, small_study, wide_study
 
 PROJECT = Path(__file__).parents[2]
 REPEATS = 5
-ROWS_OF_GRID = 250
 _STATUS = """
 from aanet_assets.cli.commands import app
 app(["status", "wide"])
 """
 _WIDE = """
 from aanet_assets.orchestration.build import build_defs
-from aanet_assets_tests.benchmarks.overhead import wide_study
+from aanet_assets_tests.small import wide_study
 
 study = wide_study()
 defs = build_defs(study)
 """
-
-
-def wide_study() -> Study:
-    """A study with a grid of 250 n_clusters and 7 k."""
-    wide = {"n_clusters": tuple(range(10, 10 + ROWS_OF_GRID)), "ks": (2, 3, 4, 5, 6, 7, 8)}
-    return small_study(name="wide", selection={}, truth=None, **wide)
 
 
 def process_seconds(code: str) -> float:

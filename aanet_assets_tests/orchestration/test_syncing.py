@@ -3,10 +3,17 @@
 import sqlite3
 from pathlib import Path
 
+import dagster as dg
+import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from aanet_assets.orchestration.driver import Driver, Failure
 from aanet_assets.orchestration.syncing import synced_at_the_end
+from aanet_assets.steps.inputs import corpus
+from aanet_assets.storage.run import Run
+from aanet_assets.storage.step import Outcome
+from aanet_assets_tests.small import small_study
 
 
 def test_what_is_written_reaches_the_database_at_the_end(tmp_path: Path) -> None:
@@ -34,3 +41,23 @@ def test_what_is_written_reaches_the_database_at_the_end(tmp_path: Path) -> None
         assert connection.execute(text("SELECT count(*) FROM events")).scalar() == 50
         connection.execute(text("DELETE FROM events"))
     assert not log().exists(), "afterwards every connection is its own again"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_partition_is_made_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}", poolclass=NullPool)
+    seen: list[int] = []
+
+    def synchronous() -> int:
+        with engine.connect() as connection:
+            return connection.execute(text("PRAGMA synchronous")).scalar_one()
+
+    def work(_run: Run) -> Outcome:
+        seen.append(synchronous())
+        raise ValueError("seen")
+
+    monkeypatch.setattr(corpus, "work", work)
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(Failure, match="seen"):
+        Driver(small_study(name="synced"), instance).materialise(corpus.at())
+    assert seen == [1]  # NORMAL
+    assert synchronous() != 1
