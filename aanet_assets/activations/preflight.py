@@ -81,16 +81,16 @@ def _check_revisions(study: Study) -> None:
 def _check_weight_files(study: Study) -> None:
     """Refuse a model folder with two sets of weights, of which loading would take one, unasked."""
     folder = resolve(study.model)
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if not (whole.is_file() and index.is_file()):
-        return
-    parts = indexed(index)
-    if whole.name not in parts:
-        raise ValueError(
-            f"study {study.name!r}: the model folder {folder} has {whole.name}, which would be "
-            f"loaded, and {index.name}, which names {len(parts)} other files as the model: remove "
-            "those of the two that are not the model's"
-        )
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if not ((folder / name).is_file() and index.is_file()):
+            continue
+        if name not in (parts := indexed(index)):
+            raise ValueError(
+                f"study {study.name!r}: the model folder {folder} has {name}, which would be "
+                f"loaded, and {index.name}, which names {len(parts)} other files as the model: "
+                "remove those of the two that are not the model's"
+            )
 
 
 def _check_device(study: Study) -> None:
