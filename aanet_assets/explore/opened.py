@@ -140,6 +140,7 @@ class OpenStudy:
             )
         chosen = self._chosen(n, cluster)
         if k is None and chosen is None:
+            self._require(selected_clusters.at(n=n))
             raise ValueError(
                 f"cluster {cluster} of n_clusters {n} is not selected, so that its k has to be "
                 f"given: one of {', '.join(map(str, self.study.ks))}"

@@ -24,6 +24,7 @@ from aanet_assets.explore.provenance import Provenance
 from aanet_assets.orchestration.studies import StudyModuleError
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, cluster_rows
+from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.steps.vertices import METADATA, MODEL, VERTEX_SAMPLES, vertex_samples
 from aanet_assets.storage.inputs import input_hashes
 from aanet_assets.storage.records import NotReadyError, record_path
@@ -364,6 +365,16 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(copied: Study) 
         "selected_clusters [n_clusters 7] of study 'small' is made from cluster_rows [n_clusters "
         "7], which is missing. Run: aanet run small --until selected_clusters --n-clusters 7"
     )
+
+
+def test_before_the_selection_there_is_no_k_to_go_by(copied: Study) -> None:
+    record_path(copied, selected_clusters.at(n=N)).unlink()
+    opened = open_study(copied)
+    with pytest.raises(
+        NotReadyError, match=r"which is missing\. Run: aanet run small --until sele"
+    ):
+        opened.simplex(N, 1)
+    assert opened.simplex(N, 1, 3).provenance.made_by == "aanet_models"
 
 
 def test_a_cluster_without_a_model_says_why(copied: Study) -> None:
