@@ -165,12 +165,21 @@ def _softmax_regression(
         np.column_stack([np.ones(len(each)), (each - mean) / spread]) for each in (x, asked)
     )
     shape = design.shape[1], p.shape[1]
+    # What does not change with the weights is summed once, and all rounds share their memory: the
+    # exponential is what is left to pay for.
+    said, totals = design.T @ p, p.sum(axis=1)
+    softmax = np.empty_like(p)
 
     def loss(flat: Float[np.ndarray, " weights"]) -> tuple[float, Float[np.ndarray, " weights"]]:
         weights = flat.reshape(shape)
-        logs = _log_softmax(design @ weights)
-        gradient = design.T @ (np.exp(logs) - p) / len(p) + 2e-5 * weights
-        return float(-(p * logs).sum() / len(p) + 1e-5 * np.square(flat).sum()), gradient.ravel()
+        np.matmul(design, weights, out=softmax)
+        highest = softmax.max(axis=1)
+        np.exp(np.subtract(softmax, highest[:, None], out=softmax), out=softmax)
+        sums = softmax.sum(axis=1)
+        np.multiply(softmax, (totals / sums)[:, None], out=softmax)
+        gradient = (design.T @ softmax - said) / len(p) + 2e-5 * weights
+        value = totals @ (highest + np.log(sums)) - np.vdot(said, weights)
+        return float(value / len(p) + 1e-5 * np.square(flat).sum()), gradient.ravel()
 
     start = np.zeros(shape)
     start[0] = np.log(np.maximum(p.mean(axis=0), FLOOR))
