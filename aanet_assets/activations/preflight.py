@@ -289,10 +289,10 @@ def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> 
         next(documents(study.corpus, 0, 1))
         if others := files_passed_over(study.corpus):
             log.warning(
-                f"study {study.name!r}: of the dataset folder {study.corpus.dataset} the library "
-                f"datasets does not read {len(others)} files, {others[0]} among them: it takes "
-                "files of one kind, the most frequent; if they belong to the corpus, bring all "
-                "into one form"
+                f"study {study.name!r}: the library datasets passes over {len(others)} of the "
+                f"files in the dataset folder {study.corpus.dataset}, {others[0]} among them: it "
+                "reads files of one kind, the most frequent; if they belong to the corpus, bring "
+                "all into one form"
             )
 
 
