@@ -371,7 +371,7 @@ def test_before_the_selection_there_is_no_k_to_go_by(copied: Study) -> None:
     record_path(copied, selected_clusters.at(n=N)).unlink()
     opened = open_study(copied)
     with pytest.raises(
-        NotReadyError, match=r"which is missing\. Run: aanet run small --until sele"
+        NotReadyError, match=r"\[n_clusters 7\] of study 'small' is missing\. Run: aanet ru"
     ):
         opened.simplex(N, 1)
     assert opened.simplex(N, 1, 3).provenance.made_by == "aanet_models"
