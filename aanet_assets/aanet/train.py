@@ -20,7 +20,7 @@ from aanet_assets.aanet.parameters import parameter_shapes
 from aanet_assets.aanet.stack import Stack
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets.study.threads import torch_threads
+from aanet_assets.study.threads import in_threads, torch_threads
 
 ROWS_PER_STEP = 4_500
 """Rows times slots of a stack on a CPU: its activations should stay in the cache."""
@@ -89,9 +89,8 @@ def _alike(task: Task) -> tuple[int, int]:
 def _starts(tasks: Sequence[Task], settings: AANetSettings) -> dict[tuple[int, int], Start]:
     """Where tasks start, by `_alike`."""
     alike = {_alike(task): task for task in tasks}
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        found = pool.map(lambda task: start_of(task, settings), alike.values())
-        return dict(zip(alike, found, strict=True))
+    found = in_threads(lambda task: start_of(task, settings), alike.values())
+    return dict(zip(alike, found, strict=True))
 
 
 def _obstacle(task: Task, settings: AANetSettings) -> tuple[str, str] | None:

@@ -18,7 +18,13 @@ from jaxtyping import Bool, Int
 from aanet_assets.activations.stand_in import persistently
 from aanet_assets.activations.text_files import KINDS, text_of, texts_in
 from aanet_assets.activations.tokens import opened, opening_ids, text_encoder
-from aanet_assets.storage.inputs import broken_links, data_files, data_kind, files_like, has_card
+from aanet_assets.storage.inputs import (
+    broken_links,
+    card_names_files,
+    data_files,
+    data_kind,
+    files_like,
+)
 from aanet_assets.study.settings import CacheSettings, CorpusSettings
 from aanet_assets.study.study import Study, resolve
 
@@ -214,8 +220,6 @@ def _local_files(corpus: CorpusSettings) -> list[Path]:
     Raises:
         ValueError: the library takes the folder's name for a pattern, and so finds nothing in it.
     """
-    from datasets import load_dataset_builder
-
     assert corpus.dataset is not None
     folder = resolve(corpus.dataset)
     if not folder.is_dir():
@@ -225,9 +229,7 @@ def _local_files(corpus: CorpusSettings) -> list[Path]:
             f"the corpus's dataset folder {folder} has a {marks[0]} in its path, which datasets "
             "takes for a pattern: rename it, or give its files as corpus.files"
         )
-    with _reading_folder(corpus):
-        found = load_dataset_builder(str(folder), corpus.config).config.data_files or {}
-    files = [Path(name) for name in found.get(corpus.split, [])]
+    files = [Path(name) for name in _chosen(corpus, folder).get(corpus.split, [])]
     known = bool(files) and {file.suffix for file in files} <= set(KINDS)
     return files if known and all(file.is_file() for file in files) else []
 
@@ -238,16 +240,21 @@ def files_passed_over(corpus: CorpusSettings) -> list[str]:
     Of the kinds in a folder it takes the one with most files, unless the folder's own card says
     which files the dataset has.
     """
-    from datasets import load_dataset_builder
-
     assert corpus.dataset is not None
     folder = resolve(corpus.dataset)
-    if _saved(corpus) is not None or has_card(folder):
+    if _saved(corpus) is not None or card_names_files(folder):
         return []
-    with _reading_folder(corpus):
-        found = load_dataset_builder(str(folder), corpus.config).config.data_files or {}
-    kinds = {data_kind(Path(name).name) for files in found.values() for name in files}
+    found = _chosen(corpus, folder).values()
+    kinds = {data_kind(Path(name).name) for files in found for name in files}
     return [name for name in data_files(folder) if data_kind(Path(name).name) not in kinds]
+
+
+def _chosen(corpus: CorpusSettings, folder: Path) -> dict[str, list[str]]:
+    """Files of each split, as the library chooses them in a local folder."""
+    from datasets import load_dataset_builder
+
+    with _reading_folder(corpus):
+        return dict(load_dataset_builder(str(folder), corpus.config).config.data_files or {})
 
 
 @contextmanager

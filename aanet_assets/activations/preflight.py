@@ -88,7 +88,7 @@ def _check_weight_files(study: Study) -> None:
         if name not in (parts := indexed(index)):
             raise ValueError(
                 f"study {study.name!r}: the model folder {folder} has {name}, which would be "
-                f"loaded, and {index.name}, which names {len(parts)} other files as the model: "
+                f"loaded, and {index.name}, which names others as the model ({len(parts)} in all): "
                 "remove those of the two that are not the model's"
             )
 

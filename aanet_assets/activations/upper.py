@@ -5,7 +5,8 @@ All that runs is the model's own code: norms, soft caps and scales of logits are
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int
@@ -121,6 +122,21 @@ def _apart(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+class Unedited(NamedTuple):
+    """A chunk as it is, for edits of its tokens."""
+
+    residual: Float32[Tensor, "seq d_model"]
+    """Residual stream at the point."""
+    attended: list[tuple[Tensor, Tensor]]
+    """Keys and values (heads, seq, width) of each layer, by which later tokens see earlier ones;
+    none where no layer is above the point, or where the model has a state in their place."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(each.nbytes for each in (self.residual, *chain.from_iterable(self.attended)))
+
+
 class UpperReader:
     """The layers above one point of the residual stream, final norm and head included.
 
@@ -228,39 +244,58 @@ class UpperReader:
         """
         return self._run(self.whole.logits, tokens, residual)
 
-    def edited(
+    def before_edits(
         self,
-        tokens: Int[Tensor, "batch seq"],
-        residual: Float[Tensor, "batch seq d_model"],
-        edits: Float[Tensor, "batch edits d_model"],
-    ) -> Float32[Tensor, "batch edits vocab"]:
-        """Logits of the token after the last one, for edits of the residual stream at the last one.
-
-        Keys and values of the tokens before are computed once, so that an edit costs one token; it
-        costs no attention where no layer is above the point. Give chunks up to the token that is
-        edited: `tokens[:, : position + 1]`.
+        tokens: Int[Tensor, "chunks seq"],
+        residual: Float[Tensor, "chunks seq d_model"],
+    ) -> list[Unedited]:
+        """What edits of single tokens need of the chunks they stand in, computed once.
 
         Args:
             tokens: token ids.
-            residual: residual stream at the point, whose last vector is not used.
-            edits: what takes its place.
+            residual: residual stream at the point.
+        """
+        if not self.has_upper or self.whole.body._is_stateful:
+            return [Unedited(own, []) for own in residual]
+        cache = DynamicCache()
+        self._run(self.whole.run_body, tokens, residual, cache)
+        layers: list[Any] = cache.layers
+        return [
+            Unedited(own, [(layer.keys[i], layer.values[i]) for layer in layers])
+            for i, own in enumerate(residual)
+        ]
+
+    def edited(
+        self,
+        tokens: Int[Tensor, " before"],
+        unedited: Unedited,
+        edits: Float[Tensor, "edits d_model"],
+    ) -> Float32[Tensor, "edits vocab"]:
+        """Logits of the token after the last one, for edits of the residual stream at the last one.
+
+        An edit costs one token through the layers above the point.
+
+        Args:
+            tokens: token ids of a chunk, up to the one that is edited.
+            unedited: of that chunk, by `before_edits`.
+            edits: what takes its place, one after the other.
 
         Raises:
             ValueError: some logits are not finite.
         """
-        number = edits.shape[1]
-        last, new = tokens[:, -1:].repeat_interleave(number, 0), edits.flatten(0, 1)[:, None]
-        cache = None
-        if self.has_upper and tokens.shape[1] > 1:
-            # Of a model with a state in place of keys and values, the state cannot be given.
-            if self.whole.body._is_stateful:
-                before = residual[:, :-1].repeat_interleave(number, 0)
-                whole = tokens.repeat_interleave(number, 0), torch.cat([before, new], 1)
-                return self.logits(*whole)[:, -1].unflatten(0, edits.shape[:2])
-            cache = DynamicCache(config=self.whole.config)
-            self._run(self.whole.run_body, tokens[:, :-1], residual[:, :-1], cache)
-            cache.batch_repeat_interleave(number)
-        return self._run(self.whole.logits, last, new, cache)[:, 0].unflatten(0, edits.shape[:2])
+        number, before = len(edits), len(tokens) - 1
+        last, new = tokens[-1:].expand(number, 1), edits[:, None]
+        if not self.has_upper or not before:
+            return self.logits(last, new)[:, 0]
+        if self.whole.body._is_stateful:
+            # A state in place of keys and values cannot be given: all tokens are run once more.
+            own = unedited.residual[:before].expand(number, -1, -1)
+            return self.logits(tokens.expand(number, -1), torch.cat([own, new], 1))[:, -1]
+        cache = DynamicCache()
+        for place, (keys, values) in enumerate(unedited.attended):
+            shape = number, -1, -1, -1
+            cache.update(keys[:, :before].expand(shape), values[:, :before].expand(shape), place)
+        return self._run(self.whole.logits, last, new, cache)[:, 0]
 
     def _run(
         self,

@@ -1,18 +1,23 @@
 """The model's predictions at single held-out tokens whose residual stream is replaced."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from aanet_assets.activations.groups import GroupedPredictions
 from aanet_assets.activations.sae_config import parse_hook, read_config
-from aanet_assets.activations.upper import UpperReader
+from aanet_assets.activations.upper import Unedited, UpperReader
 from aanet_assets.belief.edits import Edited
 from aanet_assets.belief.heldout import Heldout, Placed, Simplex
 from aanet_assets.study.study import Study
 
 LOGITS_AT_ONCE = 2**26
-CHUNKS_AT_ONCE = 64
+CHUNKS_AT_ONCE = 16
+KEPT = 2**32
+"""Bytes of unedited chunks that are kept for the clusters to come; others are read again."""
 
 
 class Editor:
@@ -33,48 +38,68 @@ class Editor:
         )
         self._sums = GroupedPredictions(groups, study.device)
         self._heldout, self._device = heldout, study.device
+        self._kept: dict[int, Unedited] = {}
+        self._room = KEPT
 
     def residual(self, tokens: Int[np.ndarray, " tokens"]) -> Float[np.ndarray, "tokens d_model"]:
         """Residual stream at some tokens."""
-        chunks, which = np.unique(self._heldout.chunks[tokens], return_inverse=True)
-        streams = []
-        for start in range(0, len(chunks), CHUNKS_AT_ONCE):
-            text = torch.from_numpy(
-                self._heldout.text[chunks[start : start + CHUNKS_AT_ONCE]].astype(np.int64)
-            )
-            streams.append(self._reader.residual(text).cpu())
-        return torch.cat(streams)[which, self._heldout.positions[tokens]].numpy()
+        found = np.empty((len(tokens), self._reader.whole.body.config.hidden_size), np.float32)
+        for own, unedited in self._chunks_of(tokens):
+            found[own] = unedited.residual[self._heldout.positions[tokens[own]]].cpu().numpy()
+        return found
 
+    @torch.inference_mode()
     def predict(
         self,
         tokens: Int[np.ndarray, " tokens"],
         streams: Float[np.ndarray, "tokens edits d_model"],
     ) -> Float[np.ndarray, "tokens edits groups"]:
         """Next-token distributions with each of these vectors in a token's residual stream."""
+        edits = torch.from_numpy(streams.astype(np.float32)).to(self._device)
         found = np.empty((*streams.shape[:2], self._sums.number))
-        positions = self._heldout.positions[tokens]
+        ids = torch.from_numpy(self._heldout.token_ids[tokens].astype(np.int64))
         if not self._reader.has_upper:
-            positions = np.zeros_like(positions)
-        for position in np.unique(positions):
-            own = np.flatnonzero(positions == position)
-            size = max(1, LOGITS_AT_ONCE // (streams.shape[1] * self._reader.whole.vocabulary))
-            for start in range(0, len(own), size):
-                some = own[start : start + size]
-                found[some] = self._at(int(position), tokens[some], streams[some])
+            # What stands before a token does not matter: all can be edited at once.
+            number = edits.shape[1]
+            size = max(1, LOGITS_AT_ONCE // (number * self._reader.whole.vocabulary))
+            for some in np.split(np.arange(len(tokens)), range(size, len(tokens), size)):
+                same = ids[some].repeat_interleave(number)[:, None]
+                logits = self._reader.logits(same, edits[some].flatten(0, 1)[:, None])
+                found[some] = self._summed(logits[:, 0].unflatten(0, (len(some), number)))
+            return found
+        for own, unedited in self._chunks_of(tokens):
+            for place in own:
+                chunk = self._heldout.chunks[tokens[place]]
+                text = self._heldout.text[chunk, : self._heldout.positions[tokens[place]] + 1]
+                before = torch.from_numpy(text.astype(np.int64))
+                found[place] = self._summed(self._reader.edited(before, unedited, edits[place]))
         return found
 
-    @torch.inference_mode()
-    def _at(
-        self,
-        position: int,
-        tokens: Int[np.ndarray, " tokens"],
-        streams: Float[np.ndarray, "tokens edits d_model"],
-    ) -> Float[np.ndarray, "tokens edits groups"]:
-        text = self._heldout.text[self._heldout.chunks[tokens], : position + 1].astype(np.int64)
-        ids = torch.from_numpy(text)
-        edits = torch.from_numpy(streams.astype(np.float32)).to(self._device)
-        logits = self._reader.edited(ids, self._reader.residual(ids), edits)
+    def _summed(self, logits: Float[Tensor, "*batch vocab"]) -> Float[np.ndarray, "*batch groups"]:
         return self._sums(logits).cpu().double().numpy()
+
+    def _chunks_of(
+        self, tokens: Int[np.ndarray, " tokens"]
+    ) -> Iterator[tuple[Int[np.ndarray, " own"], Unedited]]:
+        """Places in `tokens` of those of each of their chunks, and the chunk as it is."""
+        chunks, which = np.unique(self._heldout.chunks[tokens], return_inverse=True)
+        for first in range(0, len(chunks), CHUNKS_AT_ONCE):
+            some = chunks[first : first + CHUNKS_AT_ONCE].tolist()
+            new = [chunk for chunk in some if chunk not in self._kept]
+            there = self._kept | dict(zip(new, self._read(new), strict=True))
+            for place, chunk in enumerate(some, first):
+                yield np.flatnonzero(which == place), there[chunk]
+
+    def _read(self, chunks: list[int]) -> list[Unedited]:
+        if not chunks:
+            return []
+        text = torch.from_numpy(self._heldout.text[chunks].astype(np.int64))
+        found = self._reader.before_edits(text, self._reader.residual(text))
+        size = sum(each.size for each in found)
+        if size <= self._room:
+            self._room -= size
+            self._kept |= zip(chunks, found, strict=True)
+        return found
 
     def without(self, simplex: Simplex, here: Placed) -> Edited:
         """Tokens of a cluster, with the residual stream less what the cluster writes."""

@@ -82,21 +82,31 @@ class DoseResponse(NamedTuple):
     probabilities: Float[np.ndarray, "tokens points"]
 
 
-def dose_response(
+def dose_responses(
     predict: Predict,
     edited: Edited,
     vertices: Float[np.ndarray, "k d_model"],
-    group: int,
+    groups: Int[np.ndarray, " groups"],
     points: int,
-) -> DoseResponse:
-    """Put points of the edge along which the probability of a group changes most in its place."""
-    at_vertices = predict(edited.tokens, edited.without[:, None] + vertices)[..., group]
-    order = np.argsort(at_vertices.mean(axis=0), kind="stable")
-    start, end = int(order[0]), int(order[-1])
+) -> list[DoseResponse]:
+    """Put points of an edge in its place: for each group the one that changes its probability most.
+
+    Args:
+        groups: whose probabilities are asked for; one at least.
+        points: along an edge, its ends among them.
+    """
+    at_vertices = predict(edited.tokens, edited.without[:, None] + vertices)[..., groups]
+    order = np.argsort(at_vertices.mean(axis=0), axis=0, kind="stable")
     doses = np.linspace(0, 1, points)
-    places = (1 - doses)[:, None] * vertices[start] + doses[:, None] * vertices[end]
-    found = predict(edited.tokens, edited.without[:, None] + places)
-    return DoseResponse(start, end, doses, found[..., group])
+    share = doses[:, None]
+    edges = [(int(own[0]), int(own[-1])) for own in order.T]
+    places = [(1 - share) * vertices[start] + share * vertices[end] for start, end in edges]
+    found = predict(edited.tokens, edited.without[:, None] + np.concatenate(places))
+    parts = np.split(found, len(edges), axis=1)
+    return [
+        DoseResponse(*edge, doses, part[..., group])
+        for edge, part, group in zip(edges, parts, groups, strict=True)
+    ]
 
 
 class Steering(NamedTuple):

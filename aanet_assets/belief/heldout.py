@@ -174,6 +174,22 @@ class Placed(NamedTuple):
         return candidates[np.argsort(apart[candidates], kind="stable")[:count]]
 
 
+def spread(heldout: Heldout, here: Placed, most: int, seed: int) -> Placed:
+    """At most so many of the tokens, from as many chunks as there are.
+
+    The chunks come first in an order that is the same for all clusters: what editing a token needs
+    of its chunk can be kept for the next cluster.
+    """
+    rng = np.random.default_rng(seed)
+    rank = rng.permutation(len(heldout.text))[heldout.chunks[here.tokens]]
+    shuffled = rng.permutation(len(rank))
+    by_chunk = shuffled[np.argsort(rank[shuffled], kind="stable")]
+    ordered = rank[by_chunk]
+    turn = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    kept = np.sort(by_chunk[np.argsort(turn, kind="stable")[:most]])
+    return Placed(*(each[kept] for each in here))
+
+
 def placed(heldout: Heldout, simplex: Simplex) -> Placed:
     """Where a cluster is active among the held-out tokens."""
     tokens, rows = active_rows(

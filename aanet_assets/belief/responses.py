@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from aanet_assets.belief.edits import dose_response
-from aanet_assets.belief.heldout import Heldout, Simplex, placed
+from aanet_assets.belief.edits import dose_responses
+from aanet_assets.belief.heldout import Heldout, Simplex, placed, spread
 from aanet_assets.belief.measures import UnjudgedError
 from aanet_assets.belief.tables import require_both_halves
 from aanet_assets.study.progress import Progress
@@ -94,9 +94,12 @@ def responses(
                 strict=True,
             )
         )
-        edited = editor.without(simplex, here.some(belief.edited_tokens, belief.seed))
-        for rank, group in enumerate(groups.tolist()):
-            dose = dose_response(editor.predict, edited, simplex.in_stream, group, DOSES)
+        few = spread(heldout, here, belief.edited_tokens, belief.seed)
+        edited = editor.without(simplex, few)
+        if not len(groups):
+            continue
+        doses = dose_responses(editor.predict, edited, simplex.in_stream, groups, DOSES)
+        for rank, (group, dose) in enumerate(zip(groups.tolist(), doses, strict=True)):
             spelling = spelled(group)
             mean = dose.probabilities.mean(axis=0)
             low, high = np.percentile(dose.probabilities, [10, 90], axis=0)

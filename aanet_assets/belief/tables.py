@@ -16,7 +16,7 @@ from aanet_assets.aanet.export import aanet_of, load_stack, state_dict
 from aanet_assets.activations.rows import load_rows
 from aanet_assets.belief import edits, mixture, update
 from aanet_assets.belief.edits import Edited
-from aanet_assets.belief.heldout import Heldout, Placed, Simplex, placed, tensor_name
+from aanet_assets.belief.heldout import Heldout, Placed, Simplex, placed, spread, tensor_name
 from aanet_assets.belief.measures import UnjudgedError, all_divergences
 from aanet_assets.belief.simplices import (
     agreement,
@@ -192,7 +192,7 @@ def edit_rows(
     """Whether predictions follow coordinates that are put in place of a token's own."""
 
     def row(simplex: Simplex, here: Placed) -> dict[str, Any]:
-        some = here.some(belief.edited_tokens, belief.seed)
+        some = spread(heldout, here, belief.edited_tokens, belief.seed)
         scores = edits.mixture_under_edits(
             editor.predict,
             editor.without(simplex, some),

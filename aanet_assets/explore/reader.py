@@ -164,10 +164,10 @@ class Reader:
             residual: the model's own stream of each; the layers below are not run again.
             steps: what is added at the last one.
         """
-        tokens, stream = torch.from_numpy(ids)[None], torch.from_numpy(residual)[None]
-        stream = stream.to(self._study.device)
-        edits = stream[:, -1:] + torch.from_numpy(steps.astype(np.float32)).to(stream)
-        return self.upper.edited(tokens, stream, edits)[0].softmax(-1).cpu().numpy()
+        tokens, stream = torch.from_numpy(ids), torch.from_numpy(residual).to(self._study.device)
+        edits = stream[-1] + torch.from_numpy(steps.astype(np.float32)).to(stream)
+        (unedited,) = self.upper.before_edits(tokens[None], stream[None])
+        return self.upper.edited(tokens, unedited, edits).softmax(-1).cpu().numpy()
 
     def token(self, id: int) -> str:
         """A token, decoded alone as in vertex samples; bytes that are no character are U+FFFD."""

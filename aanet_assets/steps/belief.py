@@ -219,7 +219,7 @@ def placed_step(
         settings=(*PLACED_SETTINGS, *settings),
         tables=tables,
         files=files,
-        code_version="2",
+        code_version="3",
     )
 
 

@@ -97,7 +97,7 @@ def data_kind(name: str) -> str:
     return endings[-1] if is_data else ""
 
 
-def has_card(folder: Path) -> bool:
+def card_names_files(folder: Path) -> bool:
     """Whether a dataset's folder says of itself which files it has."""
     card = folder / _CARD
     said = b"data_files" in _header(card) if card.is_file() else False

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float, Int
 
-from aanet_assets.belief.edits import Edited, dose_response
+from aanet_assets.belief.edits import Edited, dose_responses
 from aanet_assets.belief.responses import varying
 
 V = np.array([[0.7, 0.1, 0.2], [0.2, 0.2, 0.6], [0.1, 0.5, 0.4]])
@@ -30,19 +30,18 @@ def powers(
 EDITED = Edited(np.array([0, 2]), np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize(("group", "start", "end"), [(0, 2, 0), (1, 0, 2), (2, 0, 1)])
-def test_a_mixture_responds_in_a_straight_line_along_the_edge_that_changes_most(
-    group: int, start: int, end: int
-) -> None:
-    found = dose_response(mixtures, EDITED, VERTICES, group, 5)
-    assert (found.from_vertex, found.to_vertex) == (start, end)
-    assert found.coordinates.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    own = V[start, group] + found.coordinates * (V[end, group] - V[start, group])
-    np.testing.assert_allclose(found.probabilities, [own, own + 0.02])
+def test_a_mixture_responds_in_a_straight_line_along_the_edge_that_changes_most() -> None:
+    edges = {1: (0, 2), 0: (2, 0), 2: (0, 1)}
+    found = dose_responses(mixtures, EDITED, VERTICES, np.array(list(edges)), 5)
+    for (group, (start, end)), dose in zip(edges.items(), found, strict=True):
+        assert (dose.from_vertex, dose.to_vertex) == (start, end)
+        assert dose.coordinates.tolist() == [0, 0.25, 0.5, 0.75, 1]
+        own = V[start, group] + dose.coordinates * (V[end, group] - V[start, group])
+        np.testing.assert_allclose(dose.probabilities, [own, own + 0.02])
 
 
 def test_what_is_no_mixture_leaves_the_line_between_its_ends() -> None:
-    found = dose_response(powers, EDITED, VERTICES, 0, 3)
+    (found,) = dose_responses(powers, EDITED, VERTICES, np.array([0]), 3)
     low, middle, high = found.probabilities[0]
     assert (low, high) == pytest.approx((0.1, 0.7))
     expected = np.sqrt(V[0] * V[2])
@@ -51,7 +50,7 @@ def test_what_is_no_mixture_leaves_the_line_between_its_ends() -> None:
 
 
 def test_equal_vertices_still_have_an_edge() -> None:
-    found = dose_response(mixtures, EDITED, np.ones((2, 3)), 0, 3)
+    (found,) = dose_responses(mixtures, EDITED, np.ones((2, 3)), np.array([0]), 3)
     assert {found.from_vertex, found.to_vertex} == {0, 1}
     assert np.ptp(found.probabilities, axis=1).max() == 0
 

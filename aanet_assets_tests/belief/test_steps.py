@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from aanet_assets.belief import evidence
-from aanet_assets.belief.heldout import placed
+from aanet_assets.belief.heldout import placed, spread
 from aanet_assets.belief.tables import chain_rows, contrast_rows, update_rows
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.review.page import read_data
@@ -141,7 +141,7 @@ def test_responses_are_those_of_the_model_between_the_vertices(asked: Study) -> 
     simplex = next(one for one in simplices if not one.null_cluster and len(one.vertices) == 3)
     cluster_id, here = simplex.cluster.cluster_id, placed(heldout, simplex)
     own = doses[(doses["cluster_id"] == cluster_id) & (doses["rank"] == 0)]
-    edited = editor.without(simplex, here.some(belief.edited_tokens, belief.seed))
+    edited = editor.without(simplex, spread(heldout, here, belief.edited_tokens, belief.seed))
     start, end = own["from_vertex"].iloc[0], own["to_vertex"].iloc[0]
     middle = simplex.in_stream[[start, end]].mean(axis=0)
     for share, place in ((0.0, simplex.in_stream[start]), (0.5, middle)):
