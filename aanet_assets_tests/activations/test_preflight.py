@@ -1,6 +1,7 @@
 """Studies that cannot work are refused before any work, with one clear message."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -174,15 +175,16 @@ def test_a_model_folder_without_tokenizer(tmp_path: Path, home: Path) -> None:
         preflight(small_study(model=folder))
 
 
-def test_a_model_folder_with_two_sets_of_weights(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_model_folder_with_two_sets_of_weights(tmp_path: Path, home: Path, weights: str) -> None:
     model = shutil.copytree(home / "data/inputs/toy/model", tmp_path / "model")
-    index = model / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors"}}))
+    (model / "model.safetensors").rename(model / weights)
+    index = model / f"{weights}.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": weights}}))
     preflight(small_study(model=str(model)))
-    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
-    with pytest.raises(
-        ValueError, match=r"has model\.safetensors, which would be loaded, and mode"
-    ):
+    index.write_text(json.dumps({"weight_map": {"a": "part_1", "b": "part_2"}}))
+    said = f"has {weights}, which would be loaded, and {index.name}, which names others"
+    with pytest.raises(ValueError, match=re.escape(said)):
         preflight(small_study(model=str(model)))
 
 
