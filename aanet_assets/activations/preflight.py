@@ -284,7 +284,8 @@ def _check_corpus(study: Study, tokenizer: "PreTrainedTokenizerBase | None") -> 
 
         check_supply(study.corpus, study.cache, tokenizer, bool(sae_wants_bos(study)))
     elif study.corpus.dataset is not None and resolve(study.corpus.dataset).is_dir():
-        from aanet_assets.activations.corpus import documents, files_passed_over
+        from aanet_assets.activations.corpus import documents
+        from aanet_assets.activations.dataset import files_passed_over
 
         next(documents(study.corpus, 0, 1))
         if others := files_passed_over(study.corpus):
