@@ -5,6 +5,7 @@ All that runs is the model's own code: norms, soft caps and scales of logits are
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from inspect import signature
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -111,7 +112,9 @@ class WholeModel:
 
     @torch.inference_mode()
     def _run(self, module: nn.Module, tokens: Tensor, cache: DynamicCache | None) -> Any:
-        kept = {} if cache is None else {"past_key_values": cache}
+        # Transformers 5 gives it another name on the way.
+        name = "cache" if "cache" in signature(module.forward).parameters else "past_key_values"
+        kept = {} if cache is None else {name: cache}
         with torch_threads(self._threads):
             ids = tokens.to(self._study.device)
             return module(input_ids=ids, use_cache=cache is not None, **kept)
