@@ -117,6 +117,15 @@ def latent_scores(
     return LatentScores(share(latents), share(latents[:, [best]]))
 
 
+def sufficiency(mixture: PredictionScores, latents: LatentScores) -> float:
+    """What a mixture explains of what all latents do; NaN where these explain nothing.
+
+    Of many latents and few tokens, what fits one half can be worse than the mean of the other.
+    """
+    most = latents.latents_kl_explained
+    return mixture.kl_explained / most if most > 0 else np.nan
+
+
 def _by_token(
     p: Float[np.ndarray, "fits groups"],
     seen: Int[np.ndarray, " fits"],

@@ -112,8 +112,7 @@ def prediction_rows(
         if not simplex.null_cluster:
             members = heldout.codes[some.tokens][:, simplex.cluster.latents].toarray()
             above = mixture.latent_scores(members.astype(np.float64), p, documents)
-            share = scores.kl_explained / above.latents_kl_explained
-            found |= {**above._asdict(), "sufficiency": share}
+            found |= {**above._asdict(), "sufficiency": mixture.sufficiency(scores, above)}
             if truth is not None and (match := truth.match(here.tokens, here.coordinates)):
                 found |= {"component": match.name, "belief_r2": match.r2}
         return found

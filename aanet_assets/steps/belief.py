@@ -74,7 +74,10 @@ BARYCENTRIC_PREDICTION = Table(
     number("permuted_kl_explained", "The same with coordinates permuted among equal tokens."),
     number("latents_kl_explained", "The share that all latents of the cluster explain."),
     number("best_latent_kl_explained", "The share that the best single latent explains."),
-    number("sufficiency", "What the mixture explains of what all latents do."),
+    number(
+        "sufficiency",
+        "What the mixture explains of what all latents do; null where these explain nothing.",
+    ),
     text("component", "Component of a known process whose states the vertices are."),
     number("belief_r2", "R^2 of its beliefs by the coordinates as they are."),
     UNAVAILABLE,

@@ -7,7 +7,12 @@ from scipy.optimize import minimize, nnls
 
 from aanet_assets.belief.edits import Edited, mixture_under_edits, steering
 from aanet_assets.belief.measures import all_divergences, divergence, interval, r_squared, summed_by
-from aanet_assets.belief.mixture import fit_mixture, latent_scores, prediction_scores
+from aanet_assets.belief.mixture import (
+    fit_mixture,
+    latent_scores,
+    prediction_scores,
+    sufficiency,
+)
 from aanet_assets.belief.simplices import (
     agreement,
     barycentric,
@@ -110,6 +115,17 @@ def test_all_latents_bound_what_one_of_them_explains(chain: Seen) -> None:
     scores = latent_scores(logs[:4_000], chain.p[:4_000], chain.documents[:4_000])
     assert 0.95 < scores.latents_kl_explained <= 1
     assert scores.best_latent_kl_explained < scores.latents_kl_explained
+
+
+def test_a_share_of_nothing_is_not_a_number(chain: Seen) -> None:
+    few = slice(0, 400)
+    p, documents, letters = chain.p[few], chain.documents[few], chain.letters[few]
+    said = prediction_scores(chain.beliefs[few], p, letters, documents, 0, 0)
+    known = latent_scores(np.log(chain.beliefs[few] + 1e-3), p, documents)
+    assert sufficiency(said, known) == pytest.approx(1, abs=0.1)
+    noise = latent_scores(np.random.default_rng(0).random((400, 60)), p, documents)
+    assert noise.latents_kl_explained < 0
+    assert np.isnan(sufficiency(said, noise))
 
 
 def test_operators_are_the_chains_own(chain: Seen) -> None:
