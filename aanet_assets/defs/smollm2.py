@@ -41,7 +41,7 @@ study = Study(
     n_clusters=(32, 64),
     controls=ControlSettings(nulls=64, replicates=1),
     belief=BeliefSettings(
-        tokens=65_536, scored_tokens=3_000, edited_tokens=20, edit_points=10, near_tokens=8
+        tokens=65_536, scored_tokens=3_000, edited_tokens=20, edit_points=10, near_tokens=4
     ),
     interpretation=InterpretationSettings(),
     # The archetypal loss of most clusters here rises with k, so it decides nothing; what is taken
