@@ -41,7 +41,7 @@ def heldout() -> Heldout:
     text = RNG.integers(0, WORDS, (CHUNKS, SEQ))
     chunks, positions = np.divmod(np.arange(text.size), SEQ)
     return Heldout(
-        sp.csr_matrix((text.size, 4), dtype=np.float32),
+        sp.csr_matrix(np.zeros((text.size, 4), dtype=np.float32)),
         np.zeros((text.size, WORDS), dtype=np.float16),
         text.ravel(),
         text.ravel(),
