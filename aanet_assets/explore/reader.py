@@ -20,7 +20,7 @@ from aanet_assets.activations.tokens import (
     placing_encoder,
     special_ids,
 )
-from aanet_assets.activations.upper import UpperReader
+from aanet_assets.activations.upper import Unedited, UpperReader
 from aanet_assets.study.study import Study, resolve
 
 
@@ -82,6 +82,7 @@ class Reader:
         self._special = special_ids(self.tokenizer)
         self._centred = centred
         self._last: tuple[str, Reading] | None = None
+        self._edited: tuple[np.ndarray, np.ndarray, Unedited] | None = None
 
     def chunks(self, texts: Sequence[str]) -> list[Chunk]:
         """The chunks of some texts, in order.
@@ -159,6 +160,9 @@ class Reader:
     ) -> Float32[np.ndarray, "edits vocab"]:
         """Next-token distributions after the last token, with each of these added to its stream.
 
+        What edits need of the tokens before it is kept for the next edit there, as of a point that
+        is dragged.
+
         Args:
             ids: tokens of a chunk, up to the one that is edited.
             residual: the model's own stream of each; the layers below are not run again.
@@ -166,8 +170,20 @@ class Reader:
         """
         tokens, stream = torch.from_numpy(ids), torch.from_numpy(residual).to(self._study.device)
         edits = stream[-1] + torch.from_numpy(steps.astype(np.float32)).to(stream)
-        (unedited,) = self.upper.before_edits(tokens[None], stream[None])
+        unedited = self._before_edits(ids, residual)
         return self.upper.edited(tokens, unedited, edits).softmax(-1).cpu().numpy()
+
+    def _before_edits(
+        self, ids: Int[np.ndarray, " seq"], residual: Float32[np.ndarray, "seq d_model"]
+    ) -> Unedited:
+        if self._edited is not None:
+            kept_ids, kept_residual, unedited = self._edited
+            if np.array_equal(ids, kept_ids) and np.array_equal(residual, kept_residual):
+                return unedited
+        tokens, stream = torch.from_numpy(ids), torch.from_numpy(residual).to(self._study.device)
+        (unedited,) = self.upper.before_edits(tokens[None], stream[None])
+        self._edited = ids, residual, unedited
+        return unedited
 
     def token(self, id: int) -> str:
         """A token, decoded alone as in vertex samples; bytes that are no character are U+FFFD."""

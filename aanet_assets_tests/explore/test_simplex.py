@@ -220,6 +220,24 @@ def test_an_edit_runs_the_lower_layers_once_per_text(
     assert runs == ["once"] * 3
 
 
+def test_a_point_that_is_dragged_runs_the_tokens_before_it_once(
+    simplex: Simplex, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upper, runs = simplex._reader.upper, []
+    plain = upper.before_edits
+    monkeypatch.setattr(upper, "before_edits", lambda *all: runs.append(all) or plain(*all))
+    short = text.rsplit(" ", 2)[0]
+    expected = simplex.put(short, (1, 0, 0))
+    simplex.put(text, (1, 0, 0))
+    runs.clear()
+    for coordinates in ((0, 1, 0), (0, 0.5, 0.5), (0, 0, 1)):
+        simplex.put(text, coordinates)
+    assert not runs
+    # Another text is another one, and what was kept of the first is not used for it.
+    pd.testing.assert_frame_equal(simplex.put(short, (1, 0, 0)), expected)
+    assert len(runs) == 1
+
+
 def test_a_token_put_at_a_vertex_is_one_that_was_steered_there(simplex: Simplex, text: str) -> None:
     steered = simplex.steer(text, 2).set_index("token")
     there = simplex.put(text, (0, 0, 1)).set_index("token").loc[steered.index]

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from aanet_assets.study.settings.base import Count, NonNegative, Positive, Settings, Share
 
-
 CLUSTERING_METHODS = Literal[
     "kmeans",
     "k_subspaces",

@@ -1,4 +1,4 @@
-"""Settings of what a study looks at: its SAE, its corpus, their cache, and what is known of them."""
+"""Settings of what a study looks at: SAE, corpus, their cache, and what is known of the tokens."""
 
 from typing import Annotated, Any, Literal
 
@@ -40,7 +40,7 @@ class HubSettings(Settings):
 
     model_type: str
     """The model's architecture, as its `config.json` names it."""
-    config: dict[str, int] = {}
+    config: dict[str, int] = Field(default_factory=dict)
     """Other entries of that file that decide the model's size."""
     hook: str
     """The SAE's hook, for example `blocks.20.hook_resid_post`."""
