@@ -1,5 +1,6 @@
 """A table as it is declared, and its Parquet files, one per partition."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from aanet_assets.storage.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd  # every command reads the declarations; those that read no rows go without
+
+log = logging.getLogger("aanet")
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,20 @@ class Table:
 
         An earlier version of the code may have written others: what it did not know is null, what
         is no longer known is left out, and what it wrote as another type is null where its values
-        are none of today's type. Nothing else can have another type: `write` lets it not pass.
+        are none of today's type, with a warning. Nothing else can have another type: `write` lets it not pass.
         """
         # Not read_table, which takes the name for a pattern.
         stored = pq.ParquetFile(path).read()
         columns = []
         for column in self.columns:
             name = column.name if column.name in stored.column_names else column.formerly
+            if name not in stored.column_names:
+                columns.append(pa.nulls(len(stored), column.type))
+                continue
             try:
                 columns.append(stored[name].cast(column.type))
-            except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                was = stored.schema.field(name).type
+                log.warning(f"{path}: {name} was written as {was}, not {column.type}: read as null")
                 columns.append(pa.nulls(len(stored), column.type))
         return pa.table(columns, schema=self.schema)

@@ -1,5 +1,6 @@
 """Tables: whole partitions only, readers undisturbed, wrong columns refused."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -237,7 +238,9 @@ def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:
     assert ask(paths, counts) == [(1, 12, 4), (11, 2, 2)]
 
 
-def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) -> None:
+def test_a_file_of_other_columns_is_read_as_far_as_it_goes(
+    paths: StudyPaths, caplog: pytest.LogCaptureFixture
+) -> None:
     write(paths, 7, 2)
     file = file_of(paths, 6)
     older = funnel(6, 1).drop(columns="remaining").rename(columns={"filter": "sieve"})
@@ -251,7 +254,13 @@ def test_a_file_of_other_columns_is_read_as_far_as_it_goes(paths: StudyPaths) ->
     paths.database.unlink()
     warehouse.update(paths, TABLES)
     assert ask(paths, asked) == expected
+    caplog.clear()
     assert SELECTION_FUNNEL.read(file)["remaining"].isna().all()
+    # Of a column that is not there nothing can be said; of one that is, why its values are not.
+    (record,) = caplog.records
+    assert re.sub("large_", "", record.getMessage()) == (
+        f"{file}: position was written as string, not int64: read as null"
+    )
 
 
 def test_null_clusters_of_an_earlier_version_are_still_told_from_real_ones(
