@@ -4,7 +4,10 @@ Distributions summed into groups still mix as the distributions themselves do, a
 two of them is a lower bound of their own.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
@@ -31,6 +34,27 @@ def group_tokens(counts: Int[np.ndarray, " vocab"], groups: int) -> Int[np.ndarr
     found[alone] = np.arange(len(alone))
     found[others] = len(alone) + np.arange(len(others)) % (groups - len(alone))
     return found
+
+
+def group_table(
+    counts: Int[np.ndarray, " vocab"], ids: Mapping[str, int], groups: int
+) -> pd.DataFrame:
+    """The table `token_groups`.
+
+    Args:
+        counts: how often each token occurs.
+        ids: tokens as the vocabulary spells them, with their ids.
+        groups: number of groups.
+    """
+    spelled = {id: token for token, id in ids.items()}
+    return pd.DataFrame(
+        {
+            "token_id": range(len(counts)),
+            "token": [spelled.get(id) for id in range(len(counts))],
+            "training_tokens": counts,
+            "group_id": group_tokens(counts, groups),
+        }
+    )
 
 
 class GroupedPredictions:

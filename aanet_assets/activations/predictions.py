@@ -10,6 +10,7 @@ import logging
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +123,30 @@ def read_losses(path: Path) -> Float32[np.ndarray, " tokens"]:
     """Nats by which the model was surprised by the token after each one; NaN where none is."""
     with safe_open(path, framework="numpy") as file:
         return file.get_tensor("losses")
+
+
+def fit_of(
+    path: Path,
+    shard: Path,
+    groups: Int[np.ndarray, " vocab"],
+    counts: Int[np.ndarray, " vocab"],
+) -> dict[str, Any]:
+    """What the table `prediction_fit` says of the predictions at one shard's tokens.
+
+    Args:
+        path: file of the predictions.
+        shard: file of the shard.
+        groups: the group of each token.
+        counts: how often each token is one of the training shards.
+    """
+    losses, unigram = read_losses(path), unigram_losses(shard, counts)
+    return {
+        "tokens": len(losses),
+        "groups": int(groups.max()) + 1,
+        "followed_tokens": int(np.isfinite(losses).sum()),
+        "cross_entropy": float(np.nanmean(losses, dtype=np.float64)),
+        "unigram_cross_entropy": float(np.nanmean(unigram, dtype=np.float64)),
+    }
 
 
 def unigram_losses(

@@ -149,3 +149,11 @@ def counted_codes(paths: Iterable[Path]) -> sp.csr_matrix:
 def counted_tokens(paths: Iterable[Path]) -> Int[np.ndarray, " tokens"]:
     """Token ids of the same tokens as `counted_codes`."""
     return np.concatenate([tokens[~special] for tokens, special in map(read_chunks, paths)])
+
+
+def token_counts(paths: Iterable[Path], vocabulary: int) -> Int[np.ndarray, " vocab"]:
+    """How often each token of a vocabulary is one of them, shard by shard."""
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for path in paths:
+        counts += np.bincount(counted_tokens([path]), minlength=vocabulary)
+    return counts

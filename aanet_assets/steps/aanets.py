@@ -1,5 +1,7 @@
 """The networks: trained as stacks, exported one by one, measured."""
 
+from collections import Counter
+
 from aanet_assets.steps import pictures
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.columns import (
@@ -74,12 +76,11 @@ def aanet_models(run: Run[ByNK]) -> Outcome:
     models = train_aanets(tasks_of(study, n, k, rows), study.aanet, study.device)
     save_stack(run.path(STACK), models)
     curves = run.write(TRAINING_CURVES, curve_rows(n, k, models))
-    statuses = sorted({model.status for model in models})
     return Outcome(
         [run.path(STACK), curves],
         {
             "dagster/row_count": n,
-            "statuses": {name: sum(m.status == name for m in models) for name in statuses},
+            "statuses": dict(sorted(Counter(model.status for model in models).items())),
             "steps": sum(model.steps for model in models),
             "started_at_random": sum(model.start.startswith("random") for model in models),
             "losses_over_steps": pictures.losses(models),

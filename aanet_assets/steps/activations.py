@@ -1,6 +1,8 @@
 """From text to sparse codes: does the SAE fit, and the activation cache."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aanet_assets.steps.columns import REVISIONS, SAE_ID
 from aanet_assets.steps.inputs import corpus, language_model, prose, sae
@@ -144,18 +146,23 @@ def activation_cache(run: Run[ByShard]) -> Outcome:
     expected = run.read(SAE_FIT)["bytes_per_token"].iloc[0]
     resumed = build_shard(study, shard, path, digest, expected, tally)
     row = shard_row(study, shard, path, tally, digest)
-    return Outcome(
-        [path, run.write(CACHE_SHARDS, pd.DataFrame([row]))],
-        {
-            "dagster/row_count": row["counted_tokens"],
-            "chunks": row["chunks"],
-            "active_latents_per_token": row["l0"],
-            "bytes_per_token": row["bytes"] / row["tokens"],
-            "use": row["use"],
-            "documents_that_give_nothing": tally.dropped(study.cache),
-            "chunks_from_an_interrupted_run": resumed,
-        },
-    )
+    table = run.write(CACHE_SHARDS, pd.DataFrame([row]))
+    shown = {
+        "documents_that_give_nothing": tally.dropped(study.cache),
+        "chunks_from_an_interrupted_run": resumed,
+    }
+    return Outcome([path, table], {**_of_shard(row), **shown})
+
+
+def _of_shard(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What Dagit shows of a row of `cache_shards`."""
+    return {
+        "dagster/row_count": row["counted_tokens"],
+        "chunks": row["chunks"],
+        "active_latents_per_token": row["l0"],
+        "bytes_per_token": row["bytes"] / row["tokens"],
+        "use": row["use"],
+    }
 
 
 @activation_cache.checks(

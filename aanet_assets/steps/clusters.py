@@ -1,5 +1,6 @@
 """Groups of latents, and the rows that AANets train on."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -33,6 +34,8 @@ from aanet_assets.study.study import Study
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from aanet_assets.activations.rows import Cluster
 
 CLUSTERING = File("clusters_{n}/clustering.safetensors")
 EFFECTS = File("latent_effects.safetensors")
@@ -142,28 +145,31 @@ def clustering(run: Run[ByN]) -> Outcome:
     from aanet_assets.activations.sae import decoder_rows, load_sae
     from aanet_assets.clustering.methods import label_latents
 
-    n, settings = run.at.n, run.study.clustering
-    threshold = run.study.cache.activity_threshold
-    decoder = decoder_rows(load_sae(run.study.sae))
-    codes = CodesByLatent(by_latent(run, run.study.training_shards))
+    study, n, path = run.study, run.at.n, run.path(CLUSTERING)
+    settings, threshold = study.clustering, study.cache.activity_threshold
+    decoder = decoder_rows(load_sae(study.sae))
+    codes = CodesByLatent(by_latent(run, study.training_shards))
     labels = label_latents(
         decoder, codes.activity, codes.members, n, settings, threshold, **_effects(run)
     )
     clusters = clusters_of(labels, decoder, n)
-    save_clusters(run.path(CLUSTERING), labels, clusters)
+    save_clusters(path, labels, clusters)
+    shown = {
+        "decoder_rows_of_zeros": int((~decoder.any(axis=1)).sum()),
+        "active_latents_per_token": codes.average_l0,
+    }
+    return Outcome([path], {"method": settings.method, **_sizes(clusters, len(labels)), **shown})
+
+
+def _sizes(clusters: "Sequence[Cluster]", latents: int) -> dict[str, int | dg.MetadataValue]:
+    """What Dagit shows of how many latents are in clusters."""
     sizes = sorted((len(cluster.latents) for cluster in clusters), reverse=True)
-    return Outcome(
-        [run.path(CLUSTERING)],
-        {
-            "dagster/row_count": n,
-            "method": settings.method,
-            "latents_clustered": int((labels >= 0).sum()),
-            "latents_left_out": int((labels < 0).sum()),
-            "decoder_rows_of_zeros": int((~decoder.any(axis=1)).sum()),
-            "sizes": dg.MetadataValue.json(sizes),
-            "active_latents_per_token": codes.average_l0,
-        },
-    )
+    return {
+        "dagster/row_count": len(clusters),
+        "latents_clustered": sum(sizes),
+        "latents_left_out": latents - sum(sizes),
+        "sizes": dg.MetadataValue.json(sizes),
+    }
 
 
 @clustering.checks(

@@ -59,10 +59,9 @@ def vertex_interpretation(run: Run[ByN]) -> Outcome:
     import pandas as pd
 
     from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.belief.heldout import placed
     from aanet_assets.study.layout import data_root
     from aanet_assets.vertices.endpoint import Endpoint
-    from aanet_assets.vertices.interpretation import examples_of, interpret
+    from aanet_assets.vertices.interpretation import interpretation_rows
 
     settings = run.study.names_asked
     heldout, simplices, _ = placed_clusters(run)
@@ -70,12 +69,8 @@ def vertex_interpretation(run: Run[ByN]) -> Outcome:
     real = [one for one in simplices if not one.null_cluster and one.cluster.cluster_id in chosen]
     null = [one for one in simplices if one.null_cluster][: len(real)]
     endpoint = Endpoint(settings, data_root() / ".answers")
-    tokenizer, rows = load_tokenizer(run.study), []
-    for simplex in (*real, *null):
-        named = {"cluster_id": simplex.cluster.cluster_id, "null_cluster": simplex.null_cluster,
-                 "k": len(simplex.vertices)}  # fmt: skip
-        examples = examples_of(heldout, placed(heldout, simplex), tokenizer, settings)
-        rows += [{**named, **row} for row in interpret(examples, settings, endpoint)]
+    tokenizer = load_tokenizer(run.study)
+    rows = interpretation_rows(heldout, [*real, *null], tokenizer, settings, endpoint)
     names = [name for name in VERTEX_INTERPRETATION.names if name != "n_clusters_total"]
     table = pd.DataFrame(rows, columns=names).assign(n_clusters_total=run.at.n)
     path = run.write(VERTEX_INTERPRETATION, table)

@@ -1,6 +1,7 @@
 """The guide's table and its plots."""
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from aanet_assets.steps import pictures
 from aanet_assets.steps.aanets import AANET_METRICS, TRAINING_CURVES, aanet_metrics, aanet_models
@@ -27,6 +28,9 @@ from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, step
 from aanet_assets.storage.table import Table
 from aanet_assets.study.layout import File
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("aanet")
 
@@ -93,21 +97,24 @@ def consolidated_metrics(run: Run[ByN]) -> Outcome:
     study, csv, curves = run.study, run.path(METRICS_CSV), run.path(CURVES)
     metrics, clusters = run.read(AANET_METRICS).drop(columns="n_clusters_total"), run.read(CLUSTERS)
     table = consolidate(metrics, clusters, n_clusters=run.at.n, sae_id=study.sae.name)
+    shown = {}
     if warning := too_few_ks(study.ks, study.selection.mode):
         log.warning(warning)
+        shown["warning"] = warning
     write_csv(table, csv)
     write_curves(run.read(TRAINING_CURVES), curves)
+    files = [csv, curves, run.write(CONSOLIDATED_METRICS, table)]
+    return Outcome(files, {"dagster/row_count": len(table), **shown, **_elbows(table)})
+
+
+def _elbows(table: "pd.DataFrame") -> dict[str, Any]:
+    """What Dagit shows of the guide's table."""
     elbows = table.drop_duplicates("cluster_id")[list(_SHOWN)].rename(columns=_SHOWN)
-    return Outcome(
-        [csv, curves, run.write(CONSOLIDATED_METRICS, table)],
-        {
-            "dagster/row_count": len(table),
-            **({"warning": warning} if warning else {}),
-            "average_l0": float(table["average_l0"].iloc[0]),
-            "elbow_curves": pictures.elbow_curves(table),
-            "elbows": pictures.table(elbows),
-        },
-    )
+    return {
+        "average_l0": float(table["average_l0"].iloc[0]),
+        "elbow_curves": pictures.elbow_curves(table),
+        "elbows": pictures.table(elbows),
+    }
 
 
 @consolidated_metrics.checks(

@@ -42,27 +42,14 @@ _PART_OF_BLOCK = File("predictions/.shard_{shard:05d}.*.blocks/*/*")
 )
 def token_groups(run: Run[Whole]) -> Outcome:
     """Groups of tokens: the most frequent ones alone, all others together in many groups."""
-    import numpy as np
-    import pandas as pd
-
     from aanet_assets.activations.architecture import load_config
     from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.activations.groups import group_tokens
-    from aanet_assets.activations.shards import counted_tokens
+    from aanet_assets.activations.groups import group_table
+    from aanet_assets.activations.shards import token_counts
 
-    vocabulary = load_config(run.study).get_text_config().vocab_size
-    counts = np.zeros(vocabulary, dtype=np.int64)
-    for shard in training_shards(run):
-        counts += np.bincount(counted_tokens([shard]), minlength=vocabulary)
-    spelled = {id: token for token, id in load_tokenizer(run.study).get_vocab().items()}
-    table = pd.DataFrame(
-        {
-            "token_id": range(vocabulary),
-            "token": [spelled.get(id) for id in range(vocabulary)],
-            "training_tokens": counts,
-            "group_id": group_tokens(counts, run.study.predictions.groups),
-        }
-    )
+    study, vocabulary = run.study, load_config(run.study).get_text_config().vocab_size
+    counts = token_counts(training_shards(run), vocabulary)
+    table = group_table(counts, load_tokenizer(study).get_vocab(), study.predictions.groups)
     groups = int(table["group_id"].max()) + 1
     return Outcome(
         [run.write(TOKEN_GROUPS, table)], {"dagster/row_count": vocabulary, "groups": groups}
@@ -98,28 +85,17 @@ def predictions(run: Run[ByHeldoutShard]) -> Outcome:
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.activations.predictions import (
-        build_predictions,
-        read_losses,
-        unigram_losses,
-    )
+    from aanet_assets.activations.predictions import build_predictions, fit_of
     from aanet_assets.activations.preflight import preflight
     from aanet_assets.storage.records import made_from_digest
 
     study, shard, path = run.study, run.at.shard, run.path(PREDICTIONS)
     preflight(study)
-    groups, cached = run.read(TOKEN_GROUPS), run.path(SHARD, shard=shard)
+    cached, table = run.path(SHARD, shard=shard), run.read(TOKEN_GROUPS)
+    groups, counts = (table[name].to_numpy(np.int64) for name in ("group_id", "training_tokens"))
     digest = made_from_digest(study, run.partition)
-    resumed = build_predictions(study, cached, path, digest, groups["group_id"].to_numpy(np.int64))
-    losses = read_losses(path)
-    unigram = unigram_losses(cached, groups["training_tokens"].to_numpy(np.int64))
-    fit = {
-        "tokens": len(losses),
-        "groups": int(groups["group_id"].max()) + 1,
-        "followed_tokens": int(np.isfinite(losses).sum()),
-        "cross_entropy": float(np.nanmean(losses, dtype=np.float64)),
-        "unigram_cross_entropy": float(np.nanmean(unigram, dtype=np.float64)),
-    }
+    resumed = build_predictions(study, cached, path, digest, groups)
+    fit = fit_of(path, cached, groups, counts)
     table = run.write(PREDICTION_FIT, pd.DataFrame([{"shard": shard, **fit}]))
     shown = {"dagster/row_count": fit["tokens"], "chunks_from_an_interrupted_run": resumed}
     return Outcome([path, table], {**shown, **fit})

@@ -1,5 +1,7 @@
 """The review page of one n_clusters."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from aanet_assets.steps.aanets import STACK, TRAINING_CURVES, aanet_models
@@ -37,6 +39,12 @@ from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Finding, Outcome, step
 from aanet_assets.study.layout import File
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aanet_assets.review.details import ClusterFiles
+    from aanet_assets.review.functional import Asked
+
 PAGE = File("clusters_{n}/review_n{n}.html")
 
 
@@ -60,37 +68,43 @@ def review_page(run: Run[ByN]) -> Outcome:
     best k; what the model does with it, where the study asks; for selected clusters the text near
     its vertices.
     """
-    from aanet_assets.review.details import ClusterFiles
-    from aanet_assets.review.functional import Asked
     from aanet_assets.review.page import write_page
     from aanet_assets.review.whole import page_of
-    from aanet_assets.vertices.selected import chosen_of
 
-    study, n, verdicts = run.study, run.at.n, run.read(SELECTED_CLUSTERS)
-    refits = {c.cluster_id: run.path(MODEL, **c.named) for c in chosen_of(verdicts)}
-    files = ClusterFiles(
-        run.path(ROWS),
-        run.path(CLUSTERING),
-        lambda k: run.path(STACK, k=k),
-        lambda k: run.read(TRAINING_CURVES, k=k),
-        run.read(VERTEX_SAMPLES),
-        refits,
-    )
+    study, n, path, verdicts = run.study, run.at.n, run.path(PAGE), run.read(SELECTED_CLUSTERS)
+    read = (CONSOLIDATED_METRICS, EVIDENCE, CLUSTER_SHAPES)
+    metrics, known, shapes = map(run.read, read)
     repeated = run.read(REPLICATES) if has_replicates(study) else None
-    asked = None
-    if uses_belief(study):
-        statistics = (BARYCENTRIC_PREDICTION, BELIEF_UPDATE, INTERVENTIONAL_MIXTURE)
-        others = (BELIEF_CHAINS, VERTEX_STEERING, SIMPLEX_TOKENS, DOSE_RESPONSE)
-        asked = Asked(
-            run.read(FUNCTIONAL_EVIDENCE), list(map(run.read, statistics)), *map(run.read, others)
-        )
-    metrics, known = run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE)
-    shapes, path = run.read(CLUSTER_SHAPES), run.path(PAGE)
+    asked, files = _asked(run) if uses_belief(study) else None, _files(run, verdicts)
     page = page_of(study, n, metrics, known, asked, shapes, verdicts, repeated, files)
     write_page(path, f"{study.name}, {n} clusters", page)
     how = f"aanet review {study.name} --n-clusters {n}"
     url = dg.MetadataValue.url(path.as_uri())
     return Outcome([path], {"dagster/row_count": n, "page": url, "to open it": how})
+
+
+def _asked(run: Run[ByN]) -> "Asked":
+    from aanet_assets.review.functional import Asked
+
+    statistics = (BARYCENTRIC_PREDICTION, BELIEF_UPDATE, INTERVENTIONAL_MIXTURE)
+    others = (BELIEF_CHAINS, VERTEX_STEERING, SIMPLEX_TOKENS, DOSE_RESPONSE)
+    return Asked(
+        run.read(FUNCTIONAL_EVIDENCE), list(map(run.read, statistics)), *map(run.read, others)
+    )
+
+
+def _files(run: Run[ByN], verdicts: "pd.DataFrame") -> "ClusterFiles":
+    from aanet_assets.review.details import ClusterFiles
+    from aanet_assets.vertices.selected import chosen_of
+
+    return ClusterFiles(
+        run.path(ROWS),
+        run.path(CLUSTERING),
+        lambda k: run.path(STACK, k=k),
+        lambda k: run.read(TRAINING_CURVES, k=k),
+        run.read(VERTEX_SAMPLES),
+        {one.cluster_id: run.path(MODEL, **one.named) for one in chosen_of(verdicts)},
+    )
 
 
 @review_page.checks(

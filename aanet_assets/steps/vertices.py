@@ -21,7 +21,8 @@ from aanet_assets.study.study import Study
 _STEM = "selected_clusters/n{n}/cluster_{cluster_id}_k{k}_category{category}"
 MODEL, METADATA = File(f"{_STEM}.pt"), File(f"{_STEM}_metadata.json")
 MODEL_CURVES = File(f"{_STEM}_curves.json")
-SAMPLES, STATS = File(f"{_STEM}_vertex_samples.jsonl"), File(f"{_STEM}_vertex_stats.json")
+_ENDINGS = ("_vertex_samples.jsonl", "_vertex_stats.json")
+SAMPLES, STATS = (File(f"{_STEM}{ending}") for ending in _ENDINGS)
 MANIFEST = File("selected_clusters/n{n}/manifest.json")
 _VERTEX_ID = integer("vertex_id", "The vertex, from 0 on.")
 VERTEX_STATS = Table(
@@ -81,28 +82,18 @@ def refit_models(run: Run[ByN]) -> Outcome:
 
     `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
     """
-    from aanet_assets.activations.rows import load_cluster
     from aanet_assets.vertices import refit
     from aanet_assets.vertices.selected import chosen_of, remove_others
 
-    study, n, clustering_file = run.study, run.at.n, run.path(CLUSTERING)
-    chosen = chosen_of(run.read(SELECTED_CLUSTERS))
-    table = run.read(CONSOLIDATED_METRICS).to_dict("records")
-    metrics = {(row["cluster_id"], row["aanet_k"]): row for row in table}
+    study, n, cut = run.study, run.at.n, run.path(CLUSTERING)
+    chosen, metrics = chosen_of(run.read(SELECTED_CLUSTERS)), run.read(CONSOLIDATED_METRICS)
     if study.refit.mode == "retrain":
-        found = refit.retrained(study, n, chosen, run.path(ROWS), clustering_file)
+        found = refit.retrained(study, n, chosen, run.path(ROWS), cut)
     else:
         found = refit.taken_from_stage1(chosen, lambda k: run.path(STACK, k=k))
-    files = []
-    for one, own in zip(chosen, found, strict=True):
-        cluster, known = load_cluster(clustering_file, one.cluster_id), metrics[one[:2]]
-        model, metadata, curves = (
-            run.path(f, **one.named) for f in (MODEL, METADATA, MODEL_CURVES)
-        )
-        to = model, metadata, curves
-        files += refit.write_refit(study, n, one, own, cluster, known, to)
-    folder = run.folder(MODEL)
-    remove_others(folder, (".pt", "_metadata.json", "_curves.json"), files)
+    to = [[run.path(f, **c.named) for f in (MODEL, METADATA, MODEL_CURVES)] for c in chosen]
+    files = refit.write_refits(study, n, chosen, found, cut, metrics, to)
+    remove_others(run.folder(MODEL), (".pt", "_metadata.json", "_curves.json"), files)
     models = [{**one._asdict(), **own.told} for one, own in zip(chosen, found, strict=True)]
     shown = dg.MetadataValue.json(models) if models else "no cluster is selected"
     said = {"dagster/row_count": len(chosen), "mode": study.refit.mode, "models": shown}
@@ -168,16 +159,14 @@ def vertex_samples(run: Run[ByN]) -> Outcome:
     from aanet_assets.vertices import gather
     from aanet_assets.vertices.selected import chosen_of, remove_others
 
-    study, n, clusters = run.study, run.at.n, run.read(CLUSTERS)
+    study, n, clusters, cut = run.study, run.at.n, run.read(CLUSTERS), run.path(CLUSTERING)
     selection = [(one, _files(run, **one.named)) for one in chosen_of(run.read(SELECTED_CLUSTERS))]
     # One read of the held-out tokens serves all clusters, and none is needed without any.
     shards = (heldout_shards(run), training_shards(run)) if selection else ([], [])
     heldout = gather.unseen(*shards, clusters["norm_limit"].max())
     tokenizer = load_tokenizer(study) if selection else None
-    files = run.path(CLUSTERING), heldout, tokenizer
-    found = gather.gather_samples(study, n, selection, clusters, *files)
-    folder = run.folder(MANIFEST)
-    remove_others(folder, ("_vertex_samples.jsonl", "_vertex_stats.json"), found.files)
+    found = gather.gather_samples(study, n, selection, clusters, cut, heldout, tokenizer)
+    remove_others(run.folder(MANIFEST), _ENDINGS, found.files)
     manifest = gather.manifest_of(study, n, found, heldout)
     stats = pd.DataFrame(found.stats, columns=VERTEX_STATS.names)
     samples = pd.DataFrame(found.samples, columns=VERTEX_SAMPLES.names)

@@ -104,7 +104,8 @@ class Table:
 
         An earlier version of the code may have written others: what it did not know is null, what
         is no longer known is left out, and what it wrote as another type is null where its values
-        are none of today's type, with a warning. Nothing else can have another type: `write` lets it not pass.
+        are none of today's type, which is said in a warning. Nothing else can have another type:
+        `write` lets it not pass.
         """
         # Not read_table, which takes the name for a pattern.
         stored = pq.ParquetFile(path).read()

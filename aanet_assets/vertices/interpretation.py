@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from aanet_assets.belief.heldout import Heldout, Placed
+from aanet_assets.belief.heldout import Heldout, Placed, Simplex, placed
 from aanet_assets.study.settings import InterpretationSettings
 from aanet_assets.vertices.endpoint import Endpoint, NoAnswerError
 
@@ -129,6 +129,26 @@ def _words(own: Passage) -> list[str]:
 
 def _count(passages: Sequence[Passage]) -> Counter[str]:
     return Counter(word for own in passages for word in _words(own))
+
+
+def interpretation_rows(
+    heldout: Heldout,
+    simplices: Sequence[Simplex],
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: InterpretationSettings,
+    endpoint: Endpoint,
+) -> list[dict[str, Any]]:
+    """The rows of the table `vertex_interpretation`: one per vertex of each simplex."""
+    found = []
+    for simplex in simplices:
+        named = {
+            "cluster_id": simplex.cluster.cluster_id,
+            "null_cluster": simplex.null_cluster,
+            "k": len(simplex.vertices),
+        }
+        examples = examples_of(heldout, placed(heldout, simplex), tokenizer, settings)
+        found += [{**named, **row} for row in interpret(examples, settings, endpoint)]
+    return found
 
 
 def interpret(

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from aanet_assets.aanet.data import LOSSES, Task, TrainedAANet
 from aanet_assets.aanet.export import load_stack, save_pt, state_dict
 from aanet_assets.aanet.extrema import with_extrema
 from aanet_assets.aanet.train import train_aanets
-from aanet_assets.activations.rows import Cluster, load_rows
+from aanet_assets.activations.rows import Cluster, load_cluster, load_rows
 from aanet_assets.selection.curves import metrics_history
 from aanet_assets.storage.files import finite_or_null, write_json
 from aanet_assets.study.seeds import seed_for
@@ -64,21 +66,41 @@ def taken_from_stage1(chosen: Sequence[Chosen], stack_of: Callable[[int], Path])
     return found
 
 
-def write_refit(
+def write_refits(
+    study: Study,
+    n: int,
+    chosen: Sequence[Chosen],
+    refits: Sequence[Refit],
+    clustering: Path,
+    metrics: pd.DataFrame,
+    files: Sequence[Sequence[Path]],
+) -> list[Path]:
+    """Write the clusters' models, metadata and curves; returns the files that there are.
+
+    Args:
+        chosen: the selected clusters.
+        refits: how each got its model.
+        clustering: file of the clustering.
+        metrics: the table `consolidated_metrics`.
+        files: where model, metadata and curves of each go.
+    """
+    rows = {(row["cluster_id"], row["aanet_k"]): row for row in metrics.to_dict("records")}
+    written = []
+    for one, refit, to in zip(chosen, refits, files, strict=True):
+        cluster = load_cluster(clustering, one.cluster_id)
+        written += _write_refit(study, n, one, refit, cluster, rows[one.cluster_id, one.k], to)
+    return written
+
+
+def _write_refit(
     study: Study,
     n: int,
     one: Chosen,
     refit: Refit,
     cluster: Cluster,
     metrics: Mapping[Any, Any],
-    files: tuple[Path, Path, Path],
+    files: Sequence[Path],
 ) -> list[Path]:
-    """Write a cluster's model, metadata and curves; returns the files that there are.
-
-    Args:
-        metrics: the cluster's row of `consolidated_metrics` at its k.
-        files: where model, metadata and curves go.
-    """
     model_file, metadata_file, curves_file = files
     written = []
     if refit.model.status == "ok":

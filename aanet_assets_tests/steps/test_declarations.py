@@ -1,5 +1,8 @@
 """Steps that do not fit together are refused when they are gathered, and both parties are named."""
 
+import ast
+import inspect
+import textwrap
 from typing import Any
 
 import pytest
@@ -35,6 +38,22 @@ def refusal(*added: Step) -> str:
     with pytest.raises(ValueError, match=r"\bsteps?\b") as refused:
         _require_sound([*all_steps(), *added])
     return str(refused.value)
+
+
+def lines_of(step: Step) -> int:
+    """Lines of a step's work, but for what it says of itself and imports."""
+    (work,) = ast.parse(textwrap.dedent(inspect.getsource(step.work))).body
+    assert isinstance(work, ast.FunctionDef)
+    says_and_imports = (ast.Import, ast.ImportFrom, ast.Expr)
+    own = [each for each in work.body if not isinstance(each, says_and_imports)]
+    calls = [each for each in work.body[1:] if isinstance(each, ast.Expr)]
+    return sum((each.end_lineno or each.lineno) - each.lineno + 1 for each in own + calls)
+
+
+@pytest.mark.parametrize("step", all_steps(), ids=lambda step: step.name)
+def test_a_step_reads_calls_what_does_its_work_and_writes(step: Step) -> None:
+    """What computes is in the science rooms, where it can be called without a study."""
+    assert lines_of(step) <= 15
 
 
 def test_what_fits_is_not_refused() -> None:
