@@ -1,1 +1,1 @@
-"""Tests, in the same rooms as the code they test."""
+"""Tests, in the same folders as the code they test."""

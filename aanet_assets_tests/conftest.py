@@ -28,13 +28,12 @@ from typer.testing import CliRunner
 
 from aanet_assets_tests import checking
 
-# Shapes and types of the science rooms are checked while they run. What they import would be
+# Shapes and types of these packages are checked while they run. What they import would be
 # compiled from its source, too; so torch and transformers, 2,000 modules, are imported above.
-_ROOMS = (
-    "activations", "clustering", "aanet", "selection", "belief", "vertices", "toy", "steps.checks",
-    "explore",
-)  # fmt: skip
-install_import_hook([f"aanet_assets.{room}" for room in _ROOMS], f"{checking.__name__}.checked")
+_CHECKED = ("science", "steps.checks", "explore")
+install_import_hook(
+    [f"aanet_assets.{package}" for package in _CHECKED], f"{checking.__name__}.checked"
+)
 
 from aanet_assets import defs as studies
 from aanet_assets.cli import commands as cli

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 
-from aanet_assets.activations.encode import sparse
-from aanet_assets.activations.shards import Block, save_block
+from aanet_assets.science.activations.encode import sparse
+from aanet_assets.science.activations.shards import Block, save_block
 
 
 def block_of(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import typer
 
-from aanet_assets.activations import own_sae
 from aanet_assets.cli.commands import app
 from aanet_assets.orchestration.studies import study_names
+from aanet_assets.science.activations import own_sae
+from aanet_assets.science.toy.components import Component
+from aanet_assets.science.toy.process import UnionProcess
+from aanet_assets.science.toy.process_file import process_of
 from aanet_assets.study.study import Study
-from aanet_assets.toy.components import Component
-from aanet_assets.toy.process import UnionProcess
-from aanet_assets.toy.process_file import process_of
 from aanet_assets_tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]

@@ -12,8 +12,8 @@ import duckdb
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from aanet_assets.selection.filters import select_clusters
-from aanet_assets.selection.verdicts import select_by_table
+from aanet_assets.science.selection.filters import select_clusters
+from aanet_assets.science.selection.verdicts import select_by_table
 from aanet_assets.study.layout import StudyPaths, data_root
 from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 

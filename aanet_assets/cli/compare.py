@@ -11,7 +11,7 @@ from aanet_assets.cli.terminal import console, load_with_clusters, stop
 if TYPE_CHECKING:
     import pandas as pd
 
-    from aanet_assets.selection.comparison import Clustering
+    from aanet_assets.science.selection.comparison import Clustering
     from aanet_assets.study.study import Study
 
 Studies = Annotated[list[str], typer.Argument(help="Their names, as `aanet list` shows them.")]
@@ -33,7 +33,7 @@ def compare(studies: Studies) -> None:
     """
     import duckdb
 
-    from aanet_assets.selection.comparison import agreement, matched, pairs_of, side_by_side
+    from aanet_assets.science.selection.comparison import agreement, matched, pairs_of, side_by_side
     from aanet_assets.storage.warehouse import write_frames
     from aanet_assets.study.layout import data_root
 
@@ -79,7 +79,7 @@ def _clusterings(study: "Study") -> "list[Clustering]":
     """What is finished of a study; an error where nothing is."""
     from aanet_assets.orchestration.materialise import fetch_database
     from aanet_assets.orchestration.pipeline import tables_of
-    from aanet_assets.selection.comparison import Clustering
+    from aanet_assets.science.selection.comparison import Clustering
     from aanet_assets.storage import warehouse
 
     fetch_database(study)

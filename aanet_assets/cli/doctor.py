@@ -15,6 +15,7 @@ import dagster as dg
 from aanet_assets.cli.prune import ABANDONED, unneeded
 from aanet_assets.orchestration.orphans import mend_orphans, orphaned_runs, runs_elsewhere
 from aanet_assets.orchestration.pipeline import partitions_of, steps_of, tables_of
+from aanet_assets.science.vertices.manifest import manifest_file, manifest_problem
 from aanet_assets.steps.vertices import manifests, rewrite_manifest
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.files import abandoned, temporary_files
@@ -29,7 +30,6 @@ from aanet_assets.storage.records import MISSING, Standing
 from aanet_assets.storage.refusals import read_refusal
 from aanet_assets.storage.step import upstream
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.manifest import manifest_file, manifest_problem
 
 _LITTLE_SPACE = 2 * 2**30
 _NOT_SAID = "a machine that is not said"

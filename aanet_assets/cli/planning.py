@@ -7,17 +7,17 @@ import joblib
 import numpy as np
 from rich.filesize import decimal
 
-from aanet_assets.activations.by_latent import CODE_BYTES
-from aanet_assets.activations.sae_config import parse_hook, read_config
-from aanet_assets.selection.nulls import shuffles_for
+from aanet_assets.science.activations.by_latent import CODE_BYTES
+from aanet_assets.science.activations.sae_config import parse_hook, read_config
+from aanet_assets.science.selection.nulls import shuffles_for
 from aanet_assets.steps.activations import SAE_FIT, sae_fit
 from aanet_assets.storage.records import fetch_files
 from aanet_assets.storage.run import Run
 from aanet_assets.study.study import Study, resolve
 
 if TYPE_CHECKING:
-    from aanet_assets.activations.size import Size
-    from aanet_assets.activations.supply import Supply
+    from aanet_assets.science.activations.size import Size
+    from aanet_assets.science.activations.supply import Supply
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 H100_FLOPS = 989e12
@@ -99,8 +99,8 @@ def make_plan(study: Study) -> Plan:
         ValueError: model or SAE are neither here nor described by the study, or its corpus's local
             files hold less than it asks for.
     """
-    from aanet_assets.activations.predictions import chunks_at_once
-    from aanet_assets.activations.size import config_of, size_of
+    from aanet_assets.science.activations.predictions import chunks_at_once
+    from aanet_assets.science.activations.size import config_of, size_of
 
     latents = _latents(study)
     size = size_of(config_of(study), parse_hook(latents.hook))
@@ -159,9 +159,9 @@ def _supply(study: Study) -> "Supply | None":
         return None
     if not files_like(study.corpus.files):
         return None
-    from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.activations.preflight import sae_wants_bos
-    from aanet_assets.activations.supply import check_supply
+    from aanet_assets.science.activations.corpus import load_tokenizer
+    from aanet_assets.science.activations.preflight import sae_wants_bos
+    from aanet_assets.science.activations.supply import check_supply
 
     try:
         tokenizer = load_tokenizer(study, local_files_only=True)

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from aanet_assets.orchestration.materialise import fetch_database
 from aanet_assets.orchestration.pipeline import tables_of
-from aanet_assets.selection.verdicts import explain_none_of
+from aanet_assets.science.selection.verdicts import explain_none_of
+from aanet_assets.science.toy.recovery import summary
 from aanet_assets.steps.ground_truth import RECOVERY_PLOT
 from aanet_assets.steps.metrics import METRICS_CSV, PLOTS
 from aanet_assets.steps.selection import selected_clusters, selections
@@ -17,7 +18,6 @@ from aanet_assets.steps.vertices import MANIFEST
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.run import Run
 from aanet_assets.study.study import Study
-from aanet_assets.toy.recovery import summary
 
 
 def print_report(study: Study, console: Console) -> None:

@@ -40,13 +40,13 @@ def run(
     cancel: Cancel = False,
 ) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
-    from aanet_assets.activations.preflight import preflight
     from aanet_assets.cli.report import print_report
     from aanet_assets.orchestration.driver import Driver, Failure
     from aanet_assets.orchestration.driver import plan as partitions_to_make
     from aanet_assets.orchestration.pipeline import steps_of
     from aanet_assets.orchestration.studies import study_names
-    from aanet_assets.selection.elbows import too_few_ks
+    from aanet_assets.science.activations.preflight import preflight
+    from aanet_assets.science.selection.elbows import too_few_ks
     from aanet_assets.steps.aanets import aanet_metrics
 
     subject = load(study)

@@ -29,8 +29,8 @@ def train_toy(
 
     For a process of one's own it writes the study, too, where there is none of its name.
     """
-    from aanet_assets.toy.train import RECIPES, recipe_of
-    from aanet_assets.toy.train import train_toy as train
+    from aanet_assets.science.toy.train import RECIPES, recipe_of
+    from aanet_assets.science.toy.train import train_toy as train
 
     # A path is the user's own, from where they are.
     path = Path(process).resolve()

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from aanet_assets.aanet.export import aanet_of
-from aanet_assets.aanet.reference import AANet
-from aanet_assets.activations.rows import Cluster
-from aanet_assets.activations.sae import sae_of
 from aanet_assets.explore.provenance import Provenance
+from aanet_assets.science.aanet.export import aanet_of
+from aanet_assets.science.aanet.reference import AANet
+from aanet_assets.science.activations.rows import Cluster
+from aanet_assets.science.activations.sae import sae_of
 from aanet_assets.storage.files import replacing
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from aanet_assets.activations.sae_config import parse_hook
 from aanet_assets.explore.provenance import Provenance
+from aanet_assets.science.activations.sae_config import parse_hook
 
 
 def steering_vectors(

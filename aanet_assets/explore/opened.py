@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from aanet_assets.aanet.export import aanet_of, load_aanet, load_stack, state_dict
-from aanet_assets.aanet.reference import AANet
-from aanet_assets.activations.architecture import load_config
-from aanet_assets.activations.rows import Cluster, load_cluster
-from aanet_assets.activations.sae import hook_of, load_sae, of_latents, prepends_bos, reads_centred
 from aanet_assets.explore.provenance import Provenance
 from aanet_assets.explore.reader import Reader, on_this_machine
 from aanet_assets.explore.simplex import Simplex
 from aanet_assets.orchestration.studies import load_study, load_study_file
+from aanet_assets.science.aanet.export import aanet_of, load_aanet, load_stack, state_dict
+from aanet_assets.science.aanet.reference import AANet
+from aanet_assets.science.activations.architecture import load_config
+from aanet_assets.science.activations.rows import Cluster, load_cluster
+from aanet_assets.science.activations.sae import (
+    hook_of,
+    load_sae,
+    of_latents,
+    prepends_bos,
+    reads_centred,
+)
+from aanet_assets.science.vertices.selected import Chosen, chosen_of
 from aanet_assets.steps.aanets import STACK, aanet_models
 from aanet_assets.steps.activations import at_commits
 from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, cluster_rows, clustering
@@ -40,7 +47,6 @@ from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Partition
 from aanet_assets.study.layout import File
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.selected import Chosen, chosen_of
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 
-from aanet_assets.activations.corpus import load_tokenizer, special_positions
-from aanet_assets.activations.language_model import ResidualReader
-from aanet_assets.activations.sae_config import parse_hook
-from aanet_assets.activations.stand_in import from_hub
-from aanet_assets.activations.tokens import (
+from aanet_assets.science.activations.corpus import load_tokenizer, special_positions
+from aanet_assets.science.activations.language_model import ResidualReader
+from aanet_assets.science.activations.sae_config import parse_hook
+from aanet_assets.science.activations.stand_in import from_hub
+from aanet_assets.science.activations.tokens import (
     Place,
     opened,
     opening_ids,
     placing_encoder,
     special_ids,
 )
-from aanet_assets.activations.upper import Unedited, UpperReader
+from aanet_assets.science.activations.upper import Unedited, UpperReader
 from aanet_assets.study.study import Study, resolve
 
 

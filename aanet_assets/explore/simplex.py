@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 
-from aanet_assets.aanet.reference import AANet
-from aanet_assets.activations.encode import codes_of, sparse
-from aanet_assets.activations.rows import Cluster, active_rows, without_long_tokens
-from aanet_assets.activations.shards import code_matrix
 from aanet_assets.explore.provenance import Provenance
 from aanet_assets.explore.reader import Chunk, Reader, on_this_machine
-from aanet_assets.vertices.collect import barycentric_rows, vertex_distances
+from aanet_assets.science.aanet.reference import AANet
+from aanet_assets.science.activations.encode import codes_of, sparse
+from aanet_assets.science.activations.rows import Cluster, active_rows, without_long_tokens
+from aanet_assets.science.activations.shards import code_matrix
+from aanet_assets.science.vertices.collect import barycentric_rows, vertex_distances
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aanet_assets.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
+from aanet_assets.science.selection.rules import ELBOW, FUNCTIONAL, GEOMETRIC, MODES
 from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings, Settings
 
 DIGITS = 4

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aanet_assets.aanet.evaluation import subspace_network
-from aanet_assets.aanet.export import load_aanet, load_stack
-from aanet_assets.activations.rows import load_cluster, load_rows
 from aanet_assets.review import contents
 from aanet_assets.review.simplex import latents_near, thousandths
+from aanet_assets.science.aanet.evaluation import subspace_network
+from aanet_assets.science.aanet.export import load_aanet, load_stack
+from aanet_assets.science.activations.rows import load_cluster, load_rows
 from aanet_assets.study.settings import AANetSettings
 
 POINTS, POINTS_OF_OTHERS = 400, 100

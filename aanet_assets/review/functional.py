@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aanet_assets.belief.evidence import COMPARED, FEWEST_NULLS, too_few
 from aanet_assets.review.contents import number, numbers, visible
-from aanet_assets.selection.evidence import NEIGHBOURS
-from aanet_assets.selection.rules import FUNCTIONAL, MODES
+from aanet_assets.science.belief.evidence import COMPARED, FEWEST_NULLS, too_few
+from aanet_assets.science.selection.evidence import NEIGHBOURS
+from aanet_assets.science.selection.rules import FUNCTIONAL, MODES
 from aanet_assets.study.settings import BeliefSettings
 
 NULLS = 1_000

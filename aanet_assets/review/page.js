@@ -1,5 +1,5 @@
 "use strict";
-// The rules of selection are those of selection/rules.py, which come with the data; here they are only evaluated.
+// The rules of selection are those of science/selection/rules.py, which come with the data; here they are only evaluated.
 const at = id => document.getElementById(id);
 const COLOURS = {S: "#1b7837", F: "#c51b7d", A: "#762a83", D: "#9970ab", B: "#2166ac", C: "#67a9cf", M: "#b35806", "": "#bbbbbb"};
 const LAYOUT = {margin: {l: 55, r: 15, t: 10, b: 45}, hovermode: "closest", showlegend: false};

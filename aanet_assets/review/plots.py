@@ -8,9 +8,9 @@ from aanet_assets.review.canvas import save
 from aanet_assets.review.rank_plots import decoder_rank_dist, pca_vs_geometric_rank
 from aanet_assets.review.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.review.zoomed_plot import recon_vs_arch_zoomed
-from aanet_assets.selection.categories import categorise, limits_of
-from aanet_assets.selection.quality import clusters_of, counted, failures_of, rules_in_use
-from aanet_assets.selection.rules import ELBOW
+from aanet_assets.science.selection.categories import categorise, limits_of
+from aanet_assets.science.selection.quality import clusters_of, counted, failures_of, rules_in_use
+from aanet_assets.science.selection.rules import ELBOW
 from aanet_assets.study.settings import SelectionSettings
 
 

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from aanet_assets.review.canvas import BARS, blank, note, sentence, whole_numbers
-from aanet_assets.selection.reproducibility import Agreement
+from aanet_assets.science.selection.reproducibility import Agreement
 
 
 def reproducibility_plot(found: list[Agreement], n_clusters: int) -> Figure:

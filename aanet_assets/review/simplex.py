@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from aanet_assets.aanet.reference import AANet
-from aanet_assets.activations.rows import Cluster
-from aanet_assets.vertices.collect import barycentric_rows
+from aanet_assets.science.aanet.reference import AANet
+from aanet_assets.science.activations.rows import Cluster
+from aanet_assets.science.vertices.collect import barycentric_rows
 
 LATENTS_PER_VERTEX = 4
 

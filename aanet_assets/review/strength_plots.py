@@ -20,7 +20,7 @@ from aanet_assets.review.canvas import (
     sentence,
     whole_numbers,
 )
-from aanet_assets.selection.rules import STRONGEST_FALL
+from aanet_assets.science.selection.rules import STRONGEST_FALL
 
 RECON, ARCH = "aanet_recon_loss_elbow_strength", "aanet_archetypal_loss_elbow_strength"
 NO_ELBOWS = "No cluster has elbow metrics:\naanet_status in the table says why."

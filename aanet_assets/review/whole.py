@@ -7,8 +7,8 @@ import pandas as pd
 from aanet_assets.review import contents
 from aanet_assets.review.details import ClusterFiles, details, shapes_by_cluster
 from aanet_assets.review.functional import Asked, functional
+from aanet_assets.science.vertices.selected import chosen_of
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.selected import chosen_of
 
 
 def page_of(

@@ -16,9 +16,9 @@ from aanet_assets.review.strength_plots import (
     strength_axes,
     to_the_edge,
 )
-from aanet_assets.selection.categories import Limits, limit_name
-from aanet_assets.selection.rules import ELBOW, MODES, STRONGEST_FALL, Category
-from aanet_assets.selection.wording import said
+from aanet_assets.science.selection.categories import Limits, limit_name
+from aanet_assets.science.selection.rules import ELBOW, MODES, STRONGEST_FALL, Category
+from aanet_assets.science.selection.wording import said
 
 LEFT_OUT_PER_AXIS = 2
 FEW = 10

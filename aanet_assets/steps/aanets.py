@@ -65,11 +65,11 @@ def aanet_models(run: Run[ByNK]) -> Outcome:
 
     Kept as one safetensors file. The losses of every step go to the table `training_curves`.
     """
-    from aanet_assets.aanet.data import tasks_of
-    from aanet_assets.aanet.export import save_stack
-    from aanet_assets.aanet.results import curve_rows
-    from aanet_assets.aanet.train import train_aanets
-    from aanet_assets.activations.rows import load_training_rows
+    from aanet_assets.science.aanet.data import tasks_of
+    from aanet_assets.science.aanet.export import save_stack
+    from aanet_assets.science.aanet.results import curve_rows
+    from aanet_assets.science.aanet.train import train_aanets
+    from aanet_assets.science.activations.rows import load_training_rows
 
     study, n, k = run.study, run.at.n, run.at.k
     rows = load_training_rows(study, n, k, run.path(ROWS), run.path(CLUSTERING))
@@ -117,8 +117,8 @@ def aanet_exports(run: Run[ByNK]) -> Outcome:
     Written from the trained stack: switching `aanet.export_pt` off or on trains nothing. Where it
     is off, the files that were there are removed.
     """
-    from aanet_assets.aanet.export import load_stack, save_pt, state_dict
-    from aanet_assets.activations.rows import load_cluster
+    from aanet_assets.science.aanet.export import load_stack, save_pt, state_dict
+    from aanet_assets.science.activations.rows import load_cluster
 
     files, wanted = [], run.study.aanet.export_pt
     for model in load_stack(run.path(STACK)):
@@ -157,8 +157,8 @@ def aanet_metrics(run: Run[ByNK]) -> Outcome:
     The four losses are medians over the last recorded steps; `heldout_` columns are measured
     without noise on rows that were kept out of training.
     """
-    from aanet_assets.aanet.export import load_stack
-    from aanet_assets.aanet.results import metric_rows
+    from aanet_assets.science.aanet.export import load_stack
+    from aanet_assets.science.aanet.results import metric_rows
 
     table = metric_rows(run.at.n, run.at.k, load_stack(run.path(STACK)))
     shown = {"dagster/row_count": run.at.n, "metrics": pictures.table(table)}

@@ -80,9 +80,9 @@ def sae_fit(run: Run[Whole]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.fit import estimate, measure_fit
-    from aanet_assets.activations.preflight import doubts, preflight
-    from aanet_assets.activations.sae_config import read_config
+    from aanet_assets.science.activations.fit import estimate, measure_fit
+    from aanet_assets.science.activations.preflight import doubts, preflight
+    from aanet_assets.science.activations.sae_config import read_config
 
     preflight(run.study)
     fit, rate = measure_fit(run.study)
@@ -135,9 +135,9 @@ def activation_cache(run: Run[ByShard]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.build import build_shard, shard_row
-    from aanet_assets.activations.corpus import Tally
-    from aanet_assets.activations.preflight import preflight
+    from aanet_assets.science.activations.build import build_shard, shard_row
+    from aanet_assets.science.activations.corpus import Tally
+    from aanet_assets.science.activations.preflight import preflight
     from aanet_assets.storage.records import made_from_digest
 
     study, shard, path, tally = run.study, run.at.shard, run.path(SHARD), Tally()
@@ -197,7 +197,7 @@ def codes_by_latent(run: Run[ByShard]) -> Outcome:
 
     From here clusters read their own latents' codes, and no step holds those of all tokens.
     """
-    from aanet_assets.activations.by_latent import write_by_latent
+    from aanet_assets.science.activations.by_latent import write_by_latent
 
     path = run.path(BY_LATENT)
     return Outcome([path], {"dagster/row_count": write_by_latent(run.path(SHARD), path)})
@@ -239,7 +239,7 @@ def at_commits(study: Study, fitted: bool) -> Study:
     Args:
         fitted: whether `sae_fit` has looked them up already; else they are the newest.
     """
-    from aanet_assets.activations.hub import at_revisions, newest, on_hub
+    from aanet_assets.science.activations.hub import at_revisions, newest, on_hub
 
     if not fitted or not on_hub(study):
         return newest(study)

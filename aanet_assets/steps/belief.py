@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Int
 
-    from aanet_assets.belief.heldout import Heldout, Simplex
-    from aanet_assets.toy.truth import Truth
+    from aanet_assets.science.belief.heldout import Heldout, Simplex
+    from aanet_assets.science.toy.truth import Truth
 
 SIMPLICES = File("clusters_{n}/simplices.safetensors")
 CHAIN_PLOT = File("clusters_{n}/plots/belief_chains_n{n}.png")
@@ -176,8 +176,8 @@ def require_rows(of: Step[ByN], said: str) -> None:
 )  # fmt: skip
 def simplex_fits(run: Run[ByN]) -> Outcome:
     """The simplex of each cluster, real or null, in closed form, at the k that fits best."""
-    from aanet_assets.belief.heldout import save_simplices
-    from aanet_assets.belief.tables import fitted
+    from aanet_assets.science.belief.heldout import save_simplices
+    from aanet_assets.science.belief.tables import fitted
 
     rows = {
         False: (run.path(ROWS), run.path(CLUSTERING)),
@@ -235,7 +235,7 @@ def barycentric_prediction(run: Run[ByN]) -> Outcome:
     Beside it stand what the current token alone explains, coordinates permuted among equal tokens,
     the best latent, and all latents, which bound it.
     """
-    from aanet_assets.belief.tables import prediction_rows
+    from aanet_assets.science.belief.tables import prediction_rows
 
     heldout, simplices, truth = placed_clusters(run)
     rows = prediction_rows(heldout, simplices, run.study.belief_settings, truth)
@@ -259,8 +259,8 @@ def belief_update(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.belief.tables import chain_rows, update_rows
     from aanet_assets.review.chain_plot import write_chain_plot
+    from aanet_assets.science.belief.tables import chain_rows, update_rows
 
     heldout, simplices, truth = placed_clusters(run)
     rows = list(update_rows(heldout, simplices, run.study.belief_settings, truth))
@@ -296,10 +296,10 @@ def placed_clusters(run: Run[ByN]) -> "tuple[Heldout, list[Simplex], Truth | Non
     """Held-out tokens, the clusters that have a simplex, and the hidden chains if known."""
     import pandas as pd
 
-    from aanet_assets.belief.heldout import read_heldout, simplices_in
-    from aanet_assets.toy.process import UnionProcess
-    from aanet_assets.toy.process_file import process_of
-    from aanet_assets.toy.truth import Truth
+    from aanet_assets.science.belief.heldout import read_heldout, simplices_in
+    from aanet_assets.science.toy.process import UnionProcess
+    from aanet_assets.science.toy.process_file import process_of
+    from aanet_assets.science.toy.truth import Truth
 
     study, shards = run.study, run.study.heldout_shards
     clusters = run.read(CLUSTERS)

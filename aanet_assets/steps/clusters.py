@@ -35,7 +35,7 @@ from aanet_assets.study.study import Study
 if TYPE_CHECKING:
     import numpy as np
 
-    from aanet_assets.activations.rows import Cluster
+    from aanet_assets.science.activations.rows import Cluster
 
 CLUSTERING = File("clusters_{n}/clustering.safetensors")
 EFFECTS = File("latent_effects.safetensors")
@@ -91,9 +91,9 @@ def latent_effects(run: Run[Whole]) -> Outcome:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from aanet_assets.activations.effects import prediction_slopes
-    from aanet_assets.activations.sae import decoder_rows, hook_of, load_sae
-    from aanet_assets.activations.shards import read_chunks
+    from aanet_assets.science.activations.effects import prediction_slopes
+    from aanet_assets.science.activations.sae import decoder_rows, hook_of, load_sae
+    from aanet_assets.science.activations.shards import read_chunks
 
     study, path, sae = run.study, run.path(EFFECTS), load_sae(run.study.sae)
     tokens, special = read_chunks(training_shards(run)[0])
@@ -140,10 +140,10 @@ def clustering(run: Run[ByN]) -> Outcome:
     Latents that never fire, fire too rarely, repeat an earlier one or have a decoder row of zeros
     carry label -1.
     """
-    from aanet_assets.activations.by_latent import CodesByLatent
-    from aanet_assets.activations.rows import clusters_of, save_clusters
-    from aanet_assets.activations.sae import decoder_rows, load_sae
-    from aanet_assets.clustering.methods import label_latents
+    from aanet_assets.science.activations.by_latent import CodesByLatent
+    from aanet_assets.science.activations.rows import clusters_of, save_clusters
+    from aanet_assets.science.activations.sae import decoder_rows, load_sae
+    from aanet_assets.science.clustering.methods import label_latents
 
     study, n, path = run.study, run.at.n, run.path(CLUSTERING)
     settings, threshold = study.clustering, study.cache.activity_threshold
@@ -181,8 +181,8 @@ def _sizes(clusters: "Sequence[Cluster]", latents: int) -> dict[str, int | dg.Me
     warnings={"no_empty_cluster": "Every cluster has latents."},
 )
 def _(run: Run[ByN]) -> list[Finding]:
-    from aanet_assets.activations.by_latent import CodesByLatent
-    from aanet_assets.activations.sae import decoder_rows, load_sae
+    from aanet_assets.science.activations.by_latent import CodesByLatent
+    from aanet_assets.science.activations.sae import decoder_rows, load_sae
     from aanet_assets.steps.checks.clusters import check_clustering
 
     study, decoder = run.study, decoder_rows(load_sae(run.study.sae))
@@ -209,8 +209,8 @@ def cluster_rows(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations import rows
-    from aanet_assets.activations.by_latent import CodesByLatent
+    from aanet_assets.science.activations import rows
+    from aanet_assets.science.activations.by_latent import CodesByLatent
 
     study, n = run.study, run.at.n
     codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)

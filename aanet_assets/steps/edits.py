@@ -21,8 +21,8 @@ from aanet_assets.storage.table import Table, integer, number
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aanet_assets.belief.editor import Editor
-    from aanet_assets.belief.heldout import Heldout
+    from aanet_assets.science.belief.editor import Editor
+    from aanet_assets.science.belief.heldout import Heldout
 
 INT_R2 = number("int_r2", "R^2 of predictions under edits by a mixture of those at the vertices.")
 CONTEXT = number("context", "Share of their variance that is due to the token that was edited.")
@@ -86,7 +86,7 @@ def edit_step(
 
 def editor_of(run: Run[ByN], heldout: "Heldout") -> "Editor":
     """What runs the layers above edited held-out tokens."""
-    from aanet_assets.belief.editor import Editor
+    from aanet_assets.science.belief.editor import Editor
 
     return Editor(run.study, heldout, groups_of_tokens(run))
 
@@ -98,7 +98,7 @@ def interventional_mixture(run: Run[ByN]) -> Outcome:
     What the cluster writes at one token is replaced by points of its simplex, and the layers above
     are run: predictions must be mixtures of those at the vertices, and hardly depend on the token.
     """
-    from aanet_assets.belief.tables import edit_rows
+    from aanet_assets.science.belief.tables import edit_rows
 
     heldout, simplices, _ = placed_clusters(run)
     editor = editor_of(run, heldout)
@@ -116,7 +116,7 @@ def vertex_steering(run: Run[ByN]) -> Outcome:
     Beside it: random directions, another cluster's, and nothing in the place of what is written.
     Null clusters reach their own vertices, too; it is the size of the effect that steering tells.
     """
-    from aanet_assets.belief.tables import steering_rows
+    from aanet_assets.science.belief.tables import steering_rows
 
     heldout, simplices, truth = placed_clusters(run)
     editor = editor_of(run, heldout)
@@ -130,7 +130,7 @@ require_rows(vertex_steering, HAS_NUMBERS)
 @placed_step(VERTEX_KL, settings=("belief.near_tokens",), library="numpy")
 def vertex_kl(run: Run[ByN]) -> Outcome:
     """How far predictions near different vertices are apart: one token per document."""
-    from aanet_assets.belief.tables import contrast_rows
+    from aanet_assets.science.belief.tables import contrast_rows
 
     heldout, simplices, _ = placed_clusters(run)
     rows = contrast_rows(heldout, simplices, run.study.belief_settings)

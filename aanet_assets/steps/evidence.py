@@ -147,10 +147,10 @@ def null_clusters(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations import rows
-    from aanet_assets.activations.by_latent import CodesByLatent
-    from aanet_assets.activations.sae import decoder_rows, load_sae
-    from aanet_assets.selection.nulls import null_labels
+    from aanet_assets.science.activations import rows
+    from aanet_assets.science.activations.by_latent import CodesByLatent
+    from aanet_assets.science.activations.sae import decoder_rows, load_sae
+    from aanet_assets.science.selection.nulls import null_labels
 
     study, n, decoder = run.study, run.at.n, decoder_rows(load_sae(run.study.sae))
     codes = CodesByLatent(by_latent(run, study.training_shards), study.rows.max_norm_ratio)
@@ -195,10 +195,10 @@ def cluster_shapes(run: Run[ByN]) -> Outcome:
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.activations.by_latent import CodesByLatent
-    from aanet_assets.activations.rows import load_labels, load_rows
-    from aanet_assets.activations.sae import decoder_rows, load_sae
-    from aanet_assets.selection.shape_tables import chance_table, shape_table
+    from aanet_assets.science.activations.by_latent import CodesByLatent
+    from aanet_assets.science.activations.rows import load_labels, load_rows
+    from aanet_assets.science.activations.sae import decoder_rows, load_sae
+    from aanet_assets.science.selection.shape_tables import chance_table, shape_table
 
     study, n = run.study, run.at.n
     lengths = np.linalg.norm(decoder_rows(load_sae(study.sae)), axis=1)
@@ -247,9 +247,9 @@ def replicates(run: Run[ByNK]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.aanet.export import load_stack
-    from aanet_assets.activations.rows import load_training_rows
-    from aanet_assets.selection.replicates import replicate_rows, train_replicates
+    from aanet_assets.science.aanet.export import load_stack
+    from aanet_assets.science.activations.rows import load_training_rows
+    from aanet_assets.science.selection.replicates import replicate_rows, train_replicates
 
     study, n, k, share = run.study, run.at.n, run.at.k, run.study.controls.near_share
     real = load_training_rows(study, n, k, run.path(ROWS), run.path(CLUSTERING))
@@ -290,7 +290,7 @@ def _(run: Run[ByNK]) -> list[Finding]:
 )
 def evidence(run: Run[ByN]) -> Outcome:
     """What speaks for each cluster being a simplex, with p- and q-values against null clusters."""
-    from aanet_assets.selection.evidence import gather_evidence, losses_of_stage1
+    from aanet_assets.science.selection.evidence import gather_evidence, losses_of_stage1
 
     losses = (
         run.read(REPLICATES)

@@ -68,7 +68,7 @@ FUNCTIONAL_EVIDENCE = Table(
 )  # fmt: skip
 def functional_evidence(run: Run[ByN]) -> Outcome:
     """What the model does with each cluster's simplex, with p- and q-values against null ones."""
-    from aanet_assets.belief.evidence import gather
+    from aanet_assets.science.belief.evidence import gather
 
     tables = (BARYCENTRIC_PREDICTION, BELIEF_UPDATE, INTERVENTIONAL_MIXTURE, VERTEX_STEERING)
     table = gather(run.read(SIMPLEX_FITS), [run.read(one) for one in tables])

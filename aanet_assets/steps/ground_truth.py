@@ -58,9 +58,9 @@ def recovery(run: Run[ByN]) -> Outcome:
     Read `r2` beside `token_r2` (the same regression from the current token alone) and `leak` (the
     largest R^2 of a cluster for a component it is not matched with).
     """
-    from aanet_assets.toy.observed import Models, observed
-    from aanet_assets.toy.picture import write_recovery_plot
-    from aanet_assets.toy.recovery import recover_observed, summary
+    from aanet_assets.science.toy.observed import Models, observed
+    from aanet_assets.science.toy.picture import write_recovery_plot
+    from aanet_assets.science.toy.recovery import recover_observed, summary
 
     study, picture = run.study, run.path(RECOVERY_PLOT)
     shards = training_shards(run), heldout_shards(run)
@@ -81,9 +81,9 @@ def recovery(run: Run[ByN]) -> Outcome:
     drawn="The picture is a PNG file that shows something.",
 )
 def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.science.toy.observed import names_of
     from aanet_assets.steps.checks.ground_truth import check_recovery
     from aanet_assets.steps.checks.plots import drawn
-    from aanet_assets.toy.observed import names_of
 
     names = names_of(run.study)
     return [*check_recovery(run.read(RECOVERY), names), drawn([run.path(RECOVERY_PLOT)])]

@@ -42,8 +42,8 @@ def is_local(study: Study) -> bool:
 )  # fmt: skip
 def corpus(run: Run[Whole]) -> Outcome:
     """Documents drawn from a process whose hidden states are known; from here on, text like any."""
-    from aanet_assets.toy.corpus import write_corpus
-    from aanet_assets.toy.process_file import process_of
+    from aanet_assets.science.toy.corpus import write_corpus
+    from aanet_assets.science.toy.process_file import process_of
 
     name, cache, seed = run.study.sampled_from, run.study.cache, run.study.known_truth.seed
     documents, process = len(run.study.shards) * cache.documents_per_shard, process_of(name)
@@ -57,8 +57,8 @@ def corpus(run: Run[Whole]) -> Outcome:
     letters="Documents have one chunk's letters, and no word that is not a letter.",
 )
 def _(run: Run[Whole]) -> list[Finding]:
+    from aanet_assets.science.toy.process_file import process_of
     from aanet_assets.steps.checks.ground_truth import check_corpus
-    from aanet_assets.toy.process_file import process_of
 
     cache, process = run.study.cache, process_of(run.study.sampled_from)
     documents = len(run.study.shards) * cache.documents_per_shard
@@ -76,7 +76,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 )
 def language_model(run: Run[Whole]) -> Outcome:
     """A language model out of an installed package, as a directory that transformers loads."""
-    from aanet_assets.activations.gguf_model import write_model
+    from aanet_assets.science.activations.gguf_model import write_model
 
     package = run.study.made_locally.package
     files = write_model(package, run.folder(LANGUAGE_MODEL))
@@ -101,7 +101,7 @@ def _(run: Run[Whole]) -> list[Finding]:
 )
 def prose(run: Run[Whole]) -> Outcome:
     """English prose that installed software carries: docstrings, descriptions, documentation."""
-    from aanet_assets.activations.prose import write_prose
+    from aanet_assets.science.activations.prose import write_prose
 
     path, local = run.path(PROSE), run.study.made_locally
     documents, characters = write_prose(path, local.characters, local.seed)
@@ -132,7 +132,7 @@ def sae(run: Run[Whole]) -> Outcome:
     Read `spliced` (the model's loss with the SAE's reconstruction in the residual stream) between
     `whole` (without) and `ablated` (with a constant in its place).
     """
-    from aanet_assets.activations.own_sae import write_sae
+    from aanet_assets.science.activations.own_sae import write_sae
 
     local, folder = run.study.made_locally, run.folder(SAE)
     quality = write_sae(run.study, local, folder)

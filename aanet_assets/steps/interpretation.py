@@ -58,10 +58,10 @@ def vertex_interpretation(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.corpus import load_tokenizer
+    from aanet_assets.science.activations.corpus import load_tokenizer
+    from aanet_assets.science.vertices.endpoint import Endpoint
+    from aanet_assets.science.vertices.interpretation import interpretation_rows
     from aanet_assets.study.layout import data_root
-    from aanet_assets.vertices.endpoint import Endpoint
-    from aanet_assets.vertices.interpretation import interpretation_rows
 
     settings = run.study.names_asked
     heldout, simplices, _ = placed_clusters(run)

@@ -90,9 +90,9 @@ def consolidated_metrics(run: Run[ByN]) -> Outcome:
 
     Writes the training curves of the same clusters as JSON lines, too. Elbows need three ks.
     """
-    from aanet_assets.selection.consolidate import consolidate, write_csv
-    from aanet_assets.selection.curves import write_curves
-    from aanet_assets.selection.elbows import too_few_ks
+    from aanet_assets.science.selection.consolidate import consolidate, write_csv
+    from aanet_assets.science.selection.curves import write_curves
+    from aanet_assets.science.selection.elbows import too_few_ks
 
     study, csv, curves = run.study, run.path(METRICS_CSV), run.path(CURVES)
     metrics, clusters = run.read(AANET_METRICS).drop(columns="n_clusters_total"), run.read(CLUSTERS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from aanet_assets.aanet.data import TrainedAANet
+    from aanet_assets.science.aanet.data import TrainedAANet
 
 _ROWS = 20
 _WIDTH = 420

@@ -42,10 +42,10 @@ _PART_OF_BLOCK = File("predictions/.shard_{shard:05d}.*.blocks/*/*")
 )
 def token_groups(run: Run[Whole]) -> Outcome:
     """Groups of tokens: the most frequent ones alone, all others together in many groups."""
-    from aanet_assets.activations.architecture import load_config
-    from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.activations.groups import group_table
-    from aanet_assets.activations.shards import token_counts
+    from aanet_assets.science.activations.architecture import load_config
+    from aanet_assets.science.activations.corpus import load_tokenizer
+    from aanet_assets.science.activations.groups import group_table
+    from aanet_assets.science.activations.shards import token_counts
 
     study, vocabulary = run.study, load_config(run.study).get_text_config().vocab_size
     counts = token_counts(training_shards(run), vocabulary)
@@ -85,8 +85,8 @@ def predictions(run: Run[ByHeldoutShard]) -> Outcome:
     import numpy as np
     import pandas as pd
 
-    from aanet_assets.activations.predictions import build_predictions, fit_of
-    from aanet_assets.activations.preflight import preflight
+    from aanet_assets.science.activations.predictions import build_predictions, fit_of
+    from aanet_assets.science.activations.preflight import preflight
     from aanet_assets.storage.records import made_from_digest
 
     study, shard, path = run.study, run.at.shard, run.path(PREDICTIONS)

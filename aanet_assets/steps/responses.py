@@ -47,8 +47,8 @@ def simplex_responses(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.corpus import load_tokenizer
-    from aanet_assets.belief.responses import Spelling, responses
+    from aanet_assets.science.activations.corpus import load_tokenizer
+    from aanet_assets.science.belief.responses import Spelling, responses
 
     heldout, simplices, _ = placed_clusters(run)
     vocabulary, tokenizer = run.read(TOKEN_GROUPS), load_tokenizer(run.study)

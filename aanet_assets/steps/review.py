@@ -95,7 +95,7 @@ def _asked(run: Run[ByN]) -> "Asked":
 
 def _files(run: Run[ByN], verdicts: "pd.DataFrame") -> "ClusterFiles":
     from aanet_assets.review.details import ClusterFiles
-    from aanet_assets.vertices.selected import chosen_of
+    from aanet_assets.science.vertices.selected import chosen_of
 
     return ClusterFiles(
         run.path(ROWS),

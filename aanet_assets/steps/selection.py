@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from aanet_assets.selection.rules import MODES
+from aanet_assets.science.selection.rules import MODES
 from aanet_assets.steps import pictures
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows, clustering
 from aanet_assets.steps.columns import CATEGORY, CLUSTER_ID, N_CLUSTERS_TOTAL
@@ -19,7 +19,7 @@ from aanet_assets.study.layout import File
 from aanet_assets.study.settings import SelectionSettings
 
 if TYPE_CHECKING:
-    from aanet_assets.selection.filters import Selection
+    from aanet_assets.science.selection.filters import Selection
 
 FUNNEL_PLOT = File("clusters_{n}/plots/selection_funnel_n{n}.png")
 REPRODUCIBILITY_PLOT = File("clusters_{n}/plots/reproducibility_n{n}.png")
@@ -95,7 +95,7 @@ def selected_clusters(run: Run[ByN]) -> Outcome:
     """
     from aanet_assets.review.canvas import save
     from aanet_assets.review.funnel_plot import selection_funnel
-    from aanet_assets.selection.verdicts import outcome_of, verdict_tables
+    from aanet_assets.science.selection.verdicts import outcome_of, verdict_tables
 
     study, n, mode = run.study, run.at.n, run.study.selection.mode
     by_mode = selections(run)
@@ -116,7 +116,7 @@ def selected_clusters(run: Run[ByN]) -> Outcome:
 
 def selections(run: Run[ByN]) -> "dict[str, Selection]":
     """The selection of each mode that the study has, by its name."""
-    from aanet_assets.selection.verdicts import select_all
+    from aanet_assets.science.selection.verdicts import select_all
 
     study, tables = run.study, (run.read(CONSOLIDATED_METRICS), run.read(EVIDENCE))
     functional = None
@@ -161,10 +161,10 @@ def reproducibility(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.rows import load_rows
     from aanet_assets.review.canvas import save
     from aanet_assets.review.reproducibility_plot import reproducibility_plot
-    from aanet_assets.selection.reproducibility import agreement_table
+    from aanet_assets.science.activations.rows import load_rows
+    from aanet_assets.science.selection.reproducibility import agreement_table
 
     n, picture = run.at.n, run.path(REPRODUCIBILITY_PLOT)
     rows = load_rows(run.path(ROWS), run.path(CLUSTERING), range(n))

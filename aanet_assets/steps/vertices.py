@@ -82,8 +82,8 @@ def refit_models(run: Run[ByN]) -> Outcome:
 
     `refit.mode` decides. A fresh one finds its own extrema on a larger sample.
     """
-    from aanet_assets.vertices import refit
-    from aanet_assets.vertices.selected import chosen_of, remove_others
+    from aanet_assets.science.vertices import refit
+    from aanet_assets.science.vertices.selected import chosen_of, remove_others
 
     study, n, cut = run.study, run.at.n, run.path(CLUSTERING)
     chosen, metrics = chosen_of(run.read(SELECTED_CLUSTERS)), run.read(CONSOLIDATED_METRICS)
@@ -105,8 +105,8 @@ def refit_models(run: Run[ByN]) -> Outcome:
     warnings={"all_trained": "Every selected cluster has a model."},
 )
 def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.science.vertices.selected import chosen_of
     from aanet_assets.steps.checks.refits import check_refits
-    from aanet_assets.vertices.selected import chosen_of
 
     chosen = chosen_of(run.read(SELECTED_CLUSTERS))
     files = [(run.path(MODEL, **one.named), run.path(METADATA, **one.named)) for one in chosen]
@@ -115,7 +115,7 @@ def _(run: Run[ByN]) -> list[Finding]:
 
 def rewrite_manifest(study: Study) -> None:
     """Bring the manifest of all n_clusters up to date."""
-    from aanet_assets.vertices.manifest import rewrite
+    from aanet_assets.science.vertices.manifest import rewrite
 
     rewrite(study, manifests(study))
 
@@ -154,10 +154,10 @@ def vertex_samples(run: Run[ByN]) -> Outcome:
     """
     import pandas as pd
 
-    from aanet_assets.activations.corpus import load_tokenizer
+    from aanet_assets.science.activations.corpus import load_tokenizer
+    from aanet_assets.science.vertices import gather
+    from aanet_assets.science.vertices.selected import chosen_of, remove_others
     from aanet_assets.storage.files import write_json
-    from aanet_assets.vertices import gather
-    from aanet_assets.vertices.selected import chosen_of, remove_others
 
     study, n, clusters, cut = run.study, run.at.n, run.read(CLUSTERS), run.path(CLUSTERING)
     selection = [(one, _files(run, **one.named)) for one in chosen_of(run.read(SELECTED_CLUSTERS))]
@@ -177,7 +177,7 @@ def vertex_samples(run: Run[ByN]) -> Outcome:
 
 
 def _files(run: Run[ByN], **named: int | str):
-    from aanet_assets.vertices.gather import ClusterFiles
+    from aanet_assets.science.vertices.gather import ClusterFiles
 
     return ClusterFiles(*(run.path(file, **named) for file in (MODEL, METADATA, SAMPLES, STATS)))
 
@@ -195,8 +195,8 @@ def _files(run: Run[ByN], **named: int | str):
     },
 )
 def _(run: Run[ByN]) -> list[Finding]:
+    from aanet_assets.science.vertices.selected import chosen_of
     from aanet_assets.steps.checks.vertices import check_samples
-    from aanet_assets.vertices.selected import chosen_of
 
     chosen = [(one, _files(run, **one.named)) for one in chosen_of(run.read(SELECTED_CLUSTERS))]
     tables = run.read(VERTEX_SAMPLES), run.read(VERTEX_STATS)

@@ -2,7 +2,7 @@
 
 A study module builds one (`Study(...)`) and hands it to `build_defs`. Checks that need no file
 happen here, when the study is built; those that read the model or the SAE are in
-`activations/preflight.py`.
+`science/activations/preflight.py`.
 """
 
 from pathlib import Path

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
-from aanet_assets.activations.build import build_shard
-from aanet_assets.activations.corpus import chunks, documents
-from aanet_assets.activations.encode import Encoder
-from aanet_assets.activations.shards import ARRAYS
+from aanet_assets.science.activations.build import build_shard
+from aanet_assets.science.activations.corpus import chunks, documents
+from aanet_assets.science.activations.encode import Encoder
+from aanet_assets.science.activations.shards import ARRAYS
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.study.study import Study
 

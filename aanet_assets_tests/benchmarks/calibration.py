@@ -19,9 +19,9 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from aanet_assets.defs.toy import study
-from aanet_assets.selection.evidence import empirical_p, q_values
-from aanet_assets.selection.rules import GEOMETRIC
-from aanet_assets.selection.verdicts import select_by_table
+from aanet_assets.science.selection.evidence import empirical_p, q_values
+from aanet_assets.science.selection.rules import GEOMETRIC
+from aanet_assets.science.selection.verdicts import select_by_table
 from aanet_assets.study.settings import ControlSettings
 from aanet_assets.study.threads import torch_threads
 from aanet_assets_tests.benchmarks.calibration_toys import chance, clusters_of_toy

@@ -12,30 +12,30 @@ from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
-from aanet_assets.aanet.data import ClusterRows
-from aanet_assets.aanet.train import train_aanets
-from aanet_assets.activations.rows import (
+from aanet_assets.defs.toy import study
+from aanet_assets.science.aanet.data import ClusterRows
+from aanet_assets.science.aanet.train import train_aanets
+from aanet_assets.science.activations.rows import (
     Cluster,
     activity_limit,
     gather_rows,
     summed_activation,
 )
-from aanet_assets.clustering.cooccurrence import cooccurrence
-from aanet_assets.clustering.decoder import usable_latents
-from aanet_assets.clustering.methods import cluster_latents
-from aanet_assets.clustering.ranks import orthonormal, span_basis
-from aanet_assets.defs.toy import study
-from aanet_assets.selection.elbows import elbow
-from aanet_assets.selection.evidence import gather_evidence
-from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
-from aanet_assets.selection.replicates import replicate_rows, tasks_of
-from aanet_assets.selection.shapes import active_together, coactivity, interior, shapes_of
+from aanet_assets.science.clustering.cooccurrence import cooccurrence
+from aanet_assets.science.clustering.decoder import usable_latents
+from aanet_assets.science.clustering.methods import cluster_latents
+from aanet_assets.science.clustering.ranks import orthonormal, span_basis
+from aanet_assets.science.selection.elbows import elbow
+from aanet_assets.science.selection.evidence import gather_evidence
+from aanet_assets.science.selection.nulls import matched_shuffle, shuffles_for
+from aanet_assets.science.selection.replicates import replicate_rows, tasks_of
+from aanet_assets.science.selection.shapes import active_together, coactivity, interior, shapes_of
+from aanet_assets.science.toy.recovery import recover
+from aanet_assets.science.toy.sae import train_topk_sae
+from aanet_assets.science.toy.train import LAYER, RECIPES, Recipe, sae_metadata
+from aanet_assets.science.toy.transformer import LENGTH, residuals
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets.toy.recovery import recover
-from aanet_assets.toy.sae import train_topk_sae
-from aanet_assets.toy.train import LAYER, RECIPES, Recipe, sae_metadata
-from aanet_assets.toy.transformer import LENGTH, residuals
 
 KS, REPLICATES, DOCUMENTS = study.ks, 3, 32_000
 KEYS = ["cluster_id", "null_cluster"]

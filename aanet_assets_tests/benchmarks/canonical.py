@@ -17,11 +17,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.aanet.data import ClusterRows, Task
-from aanet_assets.aanet.export import save_stack
-from aanet_assets.aanet.extrema import laplacian_extrema
-from aanet_assets.aanet.train import train_aanets
-from aanet_assets.activations.rows import Cluster, load_rows, save_clusters, save_rows
+from aanet_assets.science.aanet.data import ClusterRows, Task
+from aanet_assets.science.aanet.export import save_stack
+from aanet_assets.science.aanet.extrema import laplacian_extrema
+from aanet_assets.science.aanet.train import train_aanets
+from aanet_assets.science.activations.rows import Cluster, load_rows, save_clusters, save_rows
 from aanet_assets.study.settings import AANetSettings, ExtremaSettings
 
 CLUSTERS, D_MODEL, ROWS, KS = 768, 3584, 50_000, [2, 3, 4, 5, 6, 7, 8]

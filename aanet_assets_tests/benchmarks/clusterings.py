@@ -17,12 +17,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.activations.rows import Cluster, gather_rows, save_clusters, save_rows
-from aanet_assets.activations.shards import Block, counted_codes, save_block
-from aanet_assets.clustering.cooccurrence import cooccurrence
-from aanet_assets.clustering.decoder import unit_rows, usable_latents
-from aanet_assets.clustering.methods import cluster_latents
-from aanet_assets.clustering.ranks import cluster_geometry, orthonormal, span_basis
+from aanet_assets.science.activations.rows import Cluster, gather_rows, save_clusters, save_rows
+from aanet_assets.science.activations.shards import Block, counted_codes, save_block
+from aanet_assets.science.clustering.cooccurrence import cooccurrence
+from aanet_assets.science.clustering.decoder import unit_rows, usable_latents
+from aanet_assets.science.clustering.methods import cluster_latents
+from aanet_assets.science.clustering.ranks import cluster_geometry, orthonormal, span_basis
 from aanet_assets.study.settings import ClusteringSettings, ExtremaSettings, RowSettings
 
 LATENTS, D_MODEL, CLUSTERS, SHARDS, TOKENS, L0, CHUNK = 16_384, 3_584, 768, 4, 2**18, 68, 256

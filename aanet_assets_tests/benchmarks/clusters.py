@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from aanet_assets.aanet.data import ClusterRows
-from aanet_assets.aanet.extrema import laplacian_extrema
+from aanet_assets.science.aanet.data import ClusterRows
+from aanet_assets.science.aanet.extrema import laplacian_extrema
 from aanet_assets.study.settings import ExtremaSettings
 
 

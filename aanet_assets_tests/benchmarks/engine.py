@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from aanet_assets.aanet.batches import Layout
-from aanet_assets.aanet.data import Task
-from aanet_assets.aanet.layers import layers
-from aanet_assets.aanet.reference import Trainer
-from aanet_assets.aanet.stack import Stack
-from aanet_assets.aanet.train import ROWS_PER_STEP, train_aanets
+from aanet_assets.science.aanet.batches import Layout
+from aanet_assets.science.aanet.data import Task
+from aanet_assets.science.aanet.layers import layers
+from aanet_assets.science.aanet.reference import Trainer
+from aanet_assets.science.aanet.stack import Stack
+from aanet_assets.science.aanet.train import ROWS_PER_STEP, train_aanets
 from aanet_assets.study.settings import AANetSettings
-from aanet_assets_tests.aanet.planted import heldout_of
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 from aanet_assets_tests.benchmarks.training import PLATEAU
+from aanet_assets_tests.science.aanet.planted import heldout_of
 
 RANK, REPEATS = 20, 5
 SHAPES = ((2304, 100), (3584, 256), (3584, 512), (3584, 2700))

@@ -17,22 +17,22 @@ import torch
 import typer
 from scipy.sparse import csr_matrix
 
-from aanet_assets.activations.rows import Cluster, gather_rows
-from aanet_assets.belief import tables
-from aanet_assets.belief.edits import Edited
-from aanet_assets.belief.heldout import Heldout, Placed, Simplex
-from aanet_assets.belief.simplices import enclosing_vertices
-from aanet_assets.clustering.ranks import orthonormal, span_basis
 from aanet_assets.defs.toy import study
-from aanet_assets.selection.nulls import matched_shuffle, shuffles_for
-from aanet_assets.selection.shapes import shapes_of
+from aanet_assets.science.activations.rows import Cluster, gather_rows
+from aanet_assets.science.belief import tables
+from aanet_assets.science.belief.edits import Edited
+from aanet_assets.science.belief.heldout import Heldout, Placed, Simplex
+from aanet_assets.science.belief.simplices import enclosing_vertices
+from aanet_assets.science.clustering.ranks import orthonormal, span_basis
+from aanet_assets.science.selection.nulls import matched_shuffle, shuffles_for
+from aanet_assets.science.selection.shapes import shapes_of
+from aanet_assets.science.toy.process import UnionProcess
+from aanet_assets.science.toy.recovery import recover
+from aanet_assets.science.toy.train import LAYER
+from aanet_assets.science.toy.transformer import LENGTH, residuals, with_bos
+from aanet_assets.science.toy.truth import Truth
 from aanet_assets.study.seeds import seed_for
 from aanet_assets.study.settings import BeliefSettings
-from aanet_assets.toy.process import UnionProcess
-from aanet_assets.toy.recovery import recover
-from aanet_assets.toy.train import LAYER
-from aanet_assets.toy.transformer import LENGTH, residuals, with_bos
-from aanet_assets.toy.truth import Truth
 from aanet_assets_tests.benchmarks.calibration_toys import Toy, make_toy
 
 HELDOUT = 8_000

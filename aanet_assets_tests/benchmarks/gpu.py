@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from aanet_assets.aanet.batches import Layout
-from aanet_assets.aanet.data import Task
-from aanet_assets.aanet.linear_start import start_of
-from aanet_assets.aanet.parameters import parameter_shapes
-from aanet_assets.aanet.stack import Stack
-from aanet_assets.aanet.train import train_aanets
+from aanet_assets.science.aanet.batches import Layout
+from aanet_assets.science.aanet.data import Task
+from aanet_assets.science.aanet.linear_start import start_of
+from aanet_assets.science.aanet.parameters import parameter_shapes
+from aanet_assets.science.aanet.stack import Stack
+from aanet_assets.science.aanet.train import train_aanets
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters
 

@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.activations.shards import Block, join_blocks, save_block
 from aanet_assets.orchestration.driver import Driver
 from aanet_assets.orchestration.pipeline import step_named
+from aanet_assets.science.activations.shards import Block, join_blocks, save_block
 from aanet_assets.steps.activations import (
     BY_LATENT,
     SHARD,

@@ -21,15 +21,15 @@ from archetypes import AA  # pyright: ignore[reportMissingImports]
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from aanet_assets.aanet.data import ClusterRows, Task
-from aanet_assets.aanet.extrema import with_extrema
-from aanet_assets.aanet.linear_start import AffineMap, start_of
-from aanet_assets.aanet.reference import simplex_vertices
-from aanet_assets.aanet.train import train_aanets
-from aanet_assets.selection.replicates import archetypes_of
+from aanet_assets.science.aanet.data import ClusterRows, Task
+from aanet_assets.science.aanet.extrema import with_extrema
+from aanet_assets.science.aanet.linear_start import AffineMap, start_of
+from aanet_assets.science.aanet.reference import simplex_vertices
+from aanet_assets.science.aanet.train import train_aanets
+from aanet_assets.science.selection.replicates import archetypes_of
 from aanet_assets.study.settings import AANetSettings, ExtremaSettings
-from aanet_assets_tests.aanet.planted import random_basis
 from aanet_assets_tests.benchmarks.training import RANDOM
+from aanet_assets_tests.science.aanet.planted import random_basis
 
 D_MODEL, RANK, ROWS, SEEDS = 256, 8, 5_000, (201, 202, 203)
 KS, CONCENTRATIONS, NOISES, RADII = (3, 4), (0.3, 1.0, 1.5), (0.0, 0.1), (0.5, 1.0, 2.0, 4.0)

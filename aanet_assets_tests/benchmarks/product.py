@@ -22,18 +22,18 @@ from sae_lens import SAE
 from scipy.sparse import csr_matrix
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
-from aanet_assets.activations.effects import prediction_slopes
-from aanet_assets.activations.sae import hook_of
-from aanet_assets.activations.sae_training import sae_quality
-from aanet_assets.activations.targets import Targets
-from aanet_assets.clustering.methods import label_latents
 from aanet_assets.defs.toy_product import study
+from aanet_assets.science.activations.effects import prediction_slopes
+from aanet_assets.science.activations.sae import hook_of
+from aanet_assets.science.activations.sae_training import sae_quality
+from aanet_assets.science.activations.targets import Targets
+from aanet_assets.science.clustering.methods import label_latents
+from aanet_assets.science.toy.recovery import recover, summary
+from aanet_assets.science.toy.sae import train_topk_sae
+from aanet_assets.science.toy.scores import heldout_r2
+from aanet_assets.science.toy.train import LAYER, RECIPES, sae_metadata
+from aanet_assets.science.toy.transformer import LENGTH, residuals, with_bos
 from aanet_assets.study.settings import ClusteringSettings
-from aanet_assets.toy.recovery import recover, summary
-from aanet_assets.toy.sae import train_topk_sae
-from aanet_assets.toy.scores import heldout_r2
-from aanet_assets.toy.train import LAYER, RECIPES, sae_metadata
-from aanet_assets.toy.transformer import LENGTH, residuals, with_bos
 
 RECIPE = RECIPES["product5"]
 METHODS: dict[str, dict[str, Any]] = {

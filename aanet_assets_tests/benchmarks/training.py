@@ -20,11 +20,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from aanet_assets.aanet.data import Task
-from aanet_assets.aanet.linear_start import start_of
-from aanet_assets.aanet.stack import Stack
-from aanet_assets.aanet.train import _groups
-from aanet_assets.selection.elbows import elbow
+from aanet_assets.science.aanet.data import Task
+from aanet_assets.science.aanet.linear_start import start_of
+from aanet_assets.science.aanet.stack import Stack
+from aanet_assets.science.aanet.train import _groups
+from aanet_assets.science.selection.elbows import elbow
 from aanet_assets.study.progress import Progress
 from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.benchmarks.clusters import benchmark_clusters

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from aanet_assets.defs import toy, toy_large
-from aanet_assets.selection.rules import FUNCTIONAL, MODES
-from aanet_assets.selection.verdicts import select_by_table
+from aanet_assets.science.selection.rules import FUNCTIONAL, MODES
+from aanet_assets.science.selection.verdicts import select_by_table
 from aanet_assets.steps.clusters import CLUSTERS, cluster_rows
 from aanet_assets.steps.functional import FUNCTIONAL_EVIDENCE, functional_evidence
 from aanet_assets.steps.ground_truth import RECOVERY, recovery

@@ -123,7 +123,7 @@ def test_a_slider_changes_the_selection_and_the_settings_to_copy(
 
 
 def test_the_elbow_modes_rules_are_those_of_the_platform(shown: "Page", finished: Finished) -> None:
-    from aanet_assets.selection.filters import select_clusters
+    from aanet_assets.science.selection.filters import select_clusters
     from aanet_assets.study.settings import SelectionSettings
 
     study = finished.study

@@ -11,8 +11,8 @@ import pytest
 from aanet_assets.review import contents
 from aanet_assets.review.functional import TOKENS, TOKENS_OF_OTHERS, functional
 from aanet_assets.review.page import write_page
-from aanet_assets.selection.evidence import NEIGHBOURS
-from aanet_assets.selection.rules import MODES
+from aanet_assets.science.selection.evidence import NEIGHBOURS
+from aanet_assets.science.selection.rules import MODES
 from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
 from aanet_assets_tests.review.asked_tables import KS, NONE, STATISTICS, asked_tables
 

@@ -10,12 +10,12 @@ import pytest
 
 from aanet_assets.review import contents
 from aanet_assets.review.page import write_page
-from aanet_assets.selection.filters import Selection
-from aanet_assets.selection.rules import MODES, Category, Mode, Rule
-from aanet_assets.selection.verdicts import select_all, verdict_tables
+from aanet_assets.science.selection.filters import Selection
+from aanet_assets.science.selection.rules import MODES, Category, Mode, Rule
+from aanet_assets.science.selection.verdicts import select_all, verdict_tables
 from aanet_assets.study import settings as groups
 from aanet_assets.study.settings import BeliefSettings, ControlSettings, SelectionSettings
-from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
+from aanet_assets_tests.science.selection.elbow_tables import NO_ELBOW, elbow_table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -8,8 +8,8 @@ import pandas as pd
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.aanet.export import load_stack, save_stack
+from aanet_assets.science.aanet.data import TrainedAANet
+from aanet_assets.science.aanet.export import load_stack, save_stack
 from aanet_assets.storage.step import Finding, Partition
 from aanet_assets.study.study import Study
 from aanet_assets_tests.outputs import findings

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aanet_assets.aanet.data import TrainedAANet
+from aanet_assets.science.aanet.data import TrainedAANet
 from aanet_assets.steps.aanets import EXPORT, STACK, aanet_exports, aanet_models
 from aanet_assets.study.study import Study
 from aanet_assets_tests.checks.edits import complaints, edit_stack

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from aanet_assets.activations import sae
-from aanet_assets.activations.by_latent import CodesByLatent
+from aanet_assets.science.activations import sae
+from aanet_assets.science.activations.by_latent import CodesByLatent
 from aanet_assets.steps.clusters import CLUSTERING, clustering
 from aanet_assets.study.settings import ClusteringSettings
 from aanet_assets.study.study import Study

@@ -3,11 +3,11 @@
 import pytest
 from transformers import AutoModel, Gemma2Config
 
-from aanet_assets.activations.sae_config import Hook
-from aanet_assets.activations.size import config_of, size_of
 from aanet_assets.cli.hardware import dealt, parse_hardware, rows_on
 from aanet_assets.cli.planning import make_plan, rows_of
 from aanet_assets.defs import gemma_2_9b, gpt2_small
+from aanet_assets.science.activations.sae_config import Hook
+from aanet_assets.science.activations.size import config_of, size_of
 from aanet_assets.steps.activations import BY_LATENT, SHARD
 from aanet_assets.steps.clusters import ROWS
 from aanet_assets.steps.predictions import PREDICTIONS

@@ -16,12 +16,13 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from aanet_assets import Simplex, open_study
-from aanet_assets.aanet.export import load_aanet
-from aanet_assets.activations.rows import active_rows, load_cluster
-from aanet_assets.activations.shards import read_shard
 from aanet_assets.explore.opened import OpenStudy
 from aanet_assets.explore.provenance import Provenance
 from aanet_assets.orchestration.studies import StudyModuleError
+from aanet_assets.science.aanet.export import load_aanet
+from aanet_assets.science.activations.rows import active_rows, load_cluster
+from aanet_assets.science.activations.shards import read_shard
+from aanet_assets.science.vertices.collect import barycentric_rows
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.steps.clusters import CLUSTERING, CLUSTERS, cluster_rows
 from aanet_assets.steps.selection import selected_clusters
@@ -29,11 +30,10 @@ from aanet_assets.steps.vertices import METADATA, MODEL, VERTEX_SAMPLES, vertex_
 from aanet_assets.storage.inputs import input_hashes
 from aanet_assets.storage.records import NotReadyError, record_path
 from aanet_assets.study.study import Study
-from aanet_assets.vertices.collect import barycentric_rows
-from aanet_assets_tests.activations.tokenizers import small_tokenizer
 from aanet_assets_tests.conftest import PROJECT, Finished
 from aanet_assets_tests.explore.texts import active_text, heldout_texts, silent_text
 from aanet_assets_tests.outputs import read
+from aanet_assets_tests.science.activations.tokenizers import small_tokenizer
 
 N = 7
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from aanet_assets import Simplex
-from aanet_assets.activations.corpus import load_tokenizer
-from aanet_assets.activations.shards import read_shard
+from aanet_assets.science.activations.corpus import load_tokenizer
+from aanet_assets.science.activations.shards import read_shard
 from aanet_assets.steps.activations import SHARD
 from aanet_assets.study.study import Study
 

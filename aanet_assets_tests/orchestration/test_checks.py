@@ -15,10 +15,10 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-from aanet_assets.aanet.data import TrainedAANet
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.pipeline import all_steps, steps_of, tables_of
+from aanet_assets.science.aanet.data import TrainedAANet
 from aanet_assets.steps.aanets import AANET_METRICS, STACK, aanet_metrics, aanet_models
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.selection import SELECTED_CLUSTERS, selected_clusters

@@ -8,12 +8,12 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.aanet.export import load_stack
-from aanet_assets.activations.rows import load_training_rows
 from aanet_assets.cli.prune import EARLIER, REMOVED, unneeded
 from aanet_assets.orchestration.driver import Driver, plan
 from aanet_assets.orchestration.pipeline import partitions_of
+from aanet_assets.science.aanet.data import TrainedAANet
+from aanet_assets.science.aanet.export import load_stack
+from aanet_assets.science.activations.rows import load_training_rows
 from aanet_assets.steps.aanets import EXPORT, STACK, aanet_exports, aanet_metrics, aanet_models
 from aanet_assets.steps.clusters import CLUSTERING, ROWS, cluster_rows
 from aanet_assets.steps.evidence import NULL_CLUSTERING, NULL_ROWS, null_clusters, replicates

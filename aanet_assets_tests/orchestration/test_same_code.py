@@ -110,6 +110,6 @@ def test_code_is_the_version_and_the_source(tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ \(source [0-9a-f]{8}\)", code())
     # What an interpreter leaves there does not count.
     assert found() == code()
-    with (copy / "aanet" / "train.py").open("a") as file:
+    with (copy / "science/aanet/train.py").open("a") as file:
         file.write("# edited\n")
     assert found() != code()

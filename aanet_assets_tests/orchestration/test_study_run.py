@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from aanet_assets.aanet.export import load_aanet
-from aanet_assets.activations.shards import read_shard
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.pipeline import partitions_of, tables_of
-from aanet_assets.selection.consolidate import CSV_COLUMNS, read_csv
+from aanet_assets.science.aanet.export import load_aanet
+from aanet_assets.science.activations.shards import read_shard
+from aanet_assets.science.selection.consolidate import CSV_COLUMNS, read_csv
 from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
 from aanet_assets.steps.activations import SHARD, activation_cache
 from aanet_assets.steps.clusters import cluster_rows, clustering, latent_effects

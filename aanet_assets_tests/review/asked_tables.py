@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from aanet_assets.belief.evidence import COMPARED, gather
 from aanet_assets.review.functional import Asked
+from aanet_assets.science.belief.evidence import COMPARED, gather
 
 KS = (3, 2, 4, 6)
 NONE = len(KS)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from aanet_assets.review.functional import NULLS, TOKENS, TOKENS_OF_OTHERS, functional
-from aanet_assets.selection.rules import FUNCTIONAL, MODES
+from aanet_assets.science.selection.rules import FUNCTIONAL, MODES
 from aanet_assets_tests.review.asked_tables import KS, NONE, STATISTICS, asked_tables
 
 ASKED = asked_tables()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from aanet_assets.review import chain_plot
 from aanet_assets.review.chain_plot import MOST, write_chain_plot
 from aanet_assets.review.reproducibility_plot import reproducibility_plot
-from aanet_assets.selection.reproducibility import Agreement
+from aanet_assets.science.selection.reproducibility import Agreement
 
 
 def chains_of(stays: list[float], truth: float | None = None) -> pd.DataFrame:

@@ -11,10 +11,10 @@ from matplotlib.patches import Rectangle
 from aanet_assets.review.plots import write_plots
 from aanet_assets.review.strength_plots import elbow_strength_dists, recon_vs_arch_unzoomed
 from aanet_assets.review.zoomed_plot import recon_vs_arch_zoomed
-from aanet_assets.selection.categories import limits_of
+from aanet_assets.science.selection.categories import limits_of
 from aanet_assets.study.settings import SelectionSettings
-from aanet_assets_tests.selection.elbow_tables import NO_ELBOW, elbow_table
-from aanet_assets_tests.selection.tables import consolidated
+from aanet_assets_tests.science.selection.elbow_tables import NO_ELBOW, elbow_table
+from aanet_assets_tests.science.selection.tables import consolidated
 
 WILD = {"aanet_recon_loss_elbow_strength": 21.5, "aanet_archetypal_loss_elbow_strength": 8.5}
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from aanet_assets.review.plots import write_plots
 from aanet_assets.study.settings import SelectionSettings
-from aanet_assets_tests.selection.tables import consolidated
+from aanet_assets_tests.science.selection.tables import consolidated
 
 NAMES = ["pca_vs_geometric_rank", "decoder_rank_dist", "elbow_strength_dists",
          "recon_vs_arch_unzoomed", "recon_vs_arch_zoomed"]  # fmt: skip

@@ -52,7 +52,7 @@ def lines_of(step: Step) -> int:
 
 @pytest.mark.parametrize("step", all_steps(), ids=lambda step: step.name)
 def test_a_step_reads_calls_what_does_its_work_and_writes(step: Step) -> None:
-    """What computes is in the science rooms, where it can be called without a study."""
+    """What computes is in `science`, where it can be called without a study."""
     assert lines_of(step) <= 15
 
 

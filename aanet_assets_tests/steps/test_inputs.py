@@ -9,11 +9,11 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from aanet_assets.activations import gguf_model, own_sae, prose
 from aanet_assets.orchestration.driver import Driver, plan
+from aanet_assets.science.activations import gguf_model, own_sae, prose
+from aanet_assets.science.toy.corpus import text_of
+from aanet_assets.science.toy.process import UNION7
 from aanet_assets.steps.checks import local as checks
-from aanet_assets.toy.corpus import text_of
-from aanet_assets.toy.process import UNION7
 from aanet_assets_tests.small import small_study
 
 

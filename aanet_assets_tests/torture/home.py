@@ -152,8 +152,8 @@ def _aanet(folder: Path, log: Path, arguments: Sequence[str]) -> None:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     from aanet_assets import defs as studies
-    from aanet_assets.activations import space
     from aanet_assets.cli import commands as cli
+    from aanet_assets.science.activations import space
 
     # On the small disks that are filled up here nothing could begin.
     space.HEADROOM = 0

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aanet_assets.aanet.data import TrainedAANet
-from aanet_assets.aanet.export import load_aanet, load_stack
+from aanet_assets.science.aanet.data import TrainedAANet
+from aanet_assets.science.aanet.export import load_aanet, load_stack
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 

@@ -11,9 +11,9 @@ import pandas as pd
 from jaxtyping import Int, UInt
 from safetensors import SafetensorError, safe_open
 
-from aanet_assets.activations.corpus import load_tokenizer
-from aanet_assets.activations.sae_config import Hook, parse_hook
-from aanet_assets.activations.shards import ARRAYS
+from aanet_assets.science.activations.corpus import load_tokenizer
+from aanet_assets.science.activations.sae_config import Hook, parse_hook
+from aanet_assets.science.activations.shards import ARRAYS
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.settings import FitSettings

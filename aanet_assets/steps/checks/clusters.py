@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 
-from aanet_assets.clustering.decoder import rows_at_once, unit_rows
+from aanet_assets.science.clustering.decoder import rows_at_once, unit_rows
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.settings import ClusteringSettings

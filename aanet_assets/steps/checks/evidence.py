@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aanet_assets.activations.rows import load_labels, load_rows
-from aanet_assets.selection.nulls import shuffles_for
+from aanet_assets.science.activations.rows import load_labels, load_rows
+from aanet_assets.science.selection.nulls import shuffles_for
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.settings import ControlSettings

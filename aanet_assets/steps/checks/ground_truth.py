@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from aanet_assets.science.toy.corpus import ROWS_PER_GROUP
+from aanet_assets.science.toy.own_process import KnownProcess
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
-from aanet_assets.toy.corpus import ROWS_PER_GROUP
-from aanet_assets.toy.own_process import KnownProcess
 
 _SCORES = ("r2", "token_r2", "leak", "barycentric_r2", "vertex_purity")
 

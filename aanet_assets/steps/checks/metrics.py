@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aanet_assets.selection.consolidate import CSV_COLUMNS, read_csv
-from aanet_assets.selection.elbows import FALLING_COLUMNS
-from aanet_assets.selection.rules import STRONGEST_FALL
+from aanet_assets.science.selection.consolidate import CSV_COLUMNS, read_csv
+from aanet_assets.science.selection.elbows import FALLING_COLUMNS
+from aanet_assets.science.selection.rules import STRONGEST_FALL
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 
-from aanet_assets.activations.predictions import read_losses, read_predictions
-from aanet_assets.activations.shards import read_chunks
+from aanet_assets.science.activations.predictions import read_losses, read_predictions
+from aanet_assets.science.activations.shards import read_chunks
 from aanet_assets.storage.step import Finding
 
 TOLERANCE = 1e-3

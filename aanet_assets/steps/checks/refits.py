@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from aanet_assets.aanet.export import load_aanet
+from aanet_assets.science.aanet.export import load_aanet
+from aanet_assets.science.vertices.selected import Chosen
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
-from aanet_assets.vertices.selected import Chosen
 
 
 def check_refits(

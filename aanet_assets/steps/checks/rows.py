@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from aanet_assets.aanet.data import ClusterRows
-from aanet_assets.activations.rows import load_rows
+from aanet_assets.science.aanet.data import ClusterRows
+from aanet_assets.science.activations.rows import load_rows
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.settings import RowSettings

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from aanet_assets.selection.rules import MODES
+from aanet_assets.science.selection.rules import MODES
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
 

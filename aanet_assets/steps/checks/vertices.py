@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from aanet_assets.activations.shards import chunk_tokens
+from aanet_assets.science.activations.shards import chunk_tokens
+from aanet_assets.science.vertices.gather import ClusterFiles
+from aanet_assets.science.vertices.repeats import chunk_hashes, hashes_of
+from aanet_assets.science.vertices.selected import Chosen
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
-from aanet_assets.vertices.gather import ClusterFiles
-from aanet_assets.vertices.repeats import chunk_hashes, hashes_of
-from aanet_assets.vertices.selected import Chosen
 
 LARGEST_REPEATED = 0.05
 """Share of held-out chunks that may stand word for word among the training chunks, too: short ones

@@ -187,9 +187,9 @@ class TruthSettings(Settings):
     """What is known of the tokens: a process that the corpus is sampled from, or a file."""
 
     process: Annotated[str, Field(pattern=_PROCESS)] | None = None
-    """The process: one of `toy/process.py`, by default `union7`; a JSON file of hidden Markov
-    models, relative to the project's folder (docs/toy.md); or `module:Class`, a class of a module
-    there (docs/truth.md)."""
+    """The process: one of `science/toy/process.py`, by default `union7`; a JSON file of hidden
+    Markov models, relative to the project's folder (docs/toy.md); or `module:Class`, a class of a
+    module there (docs/truth.md)."""
     targets: str | None = None
     """In place of a process, for any corpus of local files: a Parquet file of what is known of each
     token, relative to the project's folder (docs/truth.md)."""

@@ -1,0 +1,1 @@
+"""What computes: plain functions of arrays and paths, which know neither steps nor Dagster."""

@@ -1,0 +1,40 @@
+"""A collection of vertex samples as rows: what the files and the tables of stage 3 hold."""
+
+from dataclasses import asdict
+from typing import Any
+
+from aanet_assets.science.vertices.collect import Collection
+from aanet_assets.study.settings import VertexSettings
+
+
+def sample_rows(collection: Collection) -> list[dict[str, Any]]:
+    """One row per sample, with the fields of `Sample`."""
+    return [asdict(sample) for sample in collection.samples]
+
+
+def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[str, Any]]:
+    """One row per vertex: its samples, how many texts they are, whether it reached the target."""
+    texts = [set() for _ in collection.counts]
+    for sample in collection.samples:
+        texts[sample.vertex_id].add(sample.full_text)
+    return [
+        {
+            "vertex_id": vertex,
+            "samples": count,
+            "different_texts": len(texts[vertex]),
+            "repeated_chunks": collection.repeated[vertex],
+            "target": settings.samples_per_vertex,
+            "reached_target": count >= settings.samples_per_vertex,
+            "tokens_seen": collection.tokens_seen,
+            "distance_threshold": settings.distance,
+        }
+        for vertex, count in enumerate(collection.counts)
+    ]
+
+
+def status(collection: Collection | None, settings: VertexSettings) -> str:
+    """`complete`, `incomplete_vertices_` and the vertices short of the target, or `no_model`."""
+    if collection is None:
+        return "no_model"
+    short = collection.incomplete(settings.samples_per_vertex)
+    return "incomplete_vertices_" + "_".join(map(str, short)) if short else "complete"

@@ -1,1 +1,0 @@
-"""Tests of aanet_assets.belief."""

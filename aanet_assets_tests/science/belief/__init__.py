@@ -1,0 +1,1 @@
+"""Tests of aanet_assets.science.belief."""
