@@ -204,7 +204,7 @@ class OpenStudy:
             cluster_id=group.cluster_id,
             k=len(model.vertices),
             category=None if chosen is None else chosen.category,
-            made_by="aanet_models" if chosen is None else "refit_models",
+            made_by=read[-1].step.name,
             model=pinned.model,
             model_revision=pinned.revision,
             sae=pinned.sae.name,

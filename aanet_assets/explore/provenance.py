@@ -1,6 +1,6 @@
 """What a simplex was made from, as a file of it says."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,7 +23,7 @@ class Provenance(BaseModel):
     """Number of vertices."""
     category: str | None
     """Category of its selection; None where it is not selected at this k."""
-    made_by: Literal["refit_models", "aanet_models"]
+    made_by: str
     """The step whose AANet it is: of stage 3 where the cluster is selected at this k, else of
     stage 1."""
     model: str
