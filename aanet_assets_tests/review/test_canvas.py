@@ -37,7 +37,7 @@ def test_a_sentence_stands_where_nothing_is_drawn(tmp_path: Path) -> None:
 def test_mean_and_median_stand_where_they_are() -> None:
     _, (ax,) = blank("")
     mark_mean_and_median(ax, [1, 2, 9])
-    assert [(line.get_label(), line.get_xdata()[0]) for line in ax.lines] == [
+    assert [(line.get_label(), np.ravel(line.get_xdata())[0]) for line in ax.lines] == [
         ("mean 4", 4),
         ("median 2", 2),
     ]
