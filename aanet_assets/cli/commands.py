@@ -25,6 +25,8 @@ from aanet_assets.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    import duckdb
+
     from aanet_assets.storage.records import Standing
     from aanet_assets.storage.step import Partition
     from aanet_assets.study.study import Study
@@ -205,18 +207,22 @@ def sql(study: StudyName, query: SqlText) -> None:
     tables = tables_of(subject)
     try:
         fetch_database(subject)
-        answer = warehouse.query(subject.paths, tables, query)
-        rows = [] if answer is None else answer.fetchall()
+        found = warehouse.answer(subject.paths, tables, query, _columns_and_rows)
     except FileNotFoundError as error:
         raise stop(f"{error}. Run: aanet run {study}") from None
     except duckdb.Error as error:
         raise stop(_sql_fault(error, [table.name for table in tables])) from None
-    if answer is None:
+    if found is None:
         raise stop("this is not a query; the tables are read-only, use SELECT")
-    table = Table(*(Column(name, overflow="fold") for name in answer.columns))
-    for row in rows:
+    table = Table(*(Column(name, overflow="fold") for name in found[0]))
+    for row in found[1]:
         table.add_row(*(escape(_cell(value)) for value in row))
     console.print(table)
+
+
+def _columns_and_rows(answer: "duckdb.DuckDBPyRelation | None") -> tuple[list, list] | None:
+    """None where no rows were asked for: DuckDB then answers with nothing."""
+    return None if answer is None else (answer.columns, answer.fetchall())
 
 
 def _sql_fault(error: Exception, tables: list[str]) -> str:

@@ -92,7 +92,7 @@ def _clusterings(study: "Study") -> "list[Clustering]":
         else "",
     )
     try:
-        found = warehouse.query(study.paths, tables_of(study), query).df()
+        found = warehouse.answer(study.paths, tables_of(study), query, lambda answer: answer.df())
     except FileNotFoundError:
         found = None
     if found is None or found.empty:

@@ -30,7 +30,7 @@ def print_report(study: Study, console: Console) -> None:
 
 
 def _frame(study: Study, sql: str) -> pd.DataFrame:
-    return warehouse.query(study.paths, tables_of(study), sql).df()
+    return warehouse.answer(study.paths, tables_of(study), sql, lambda answer: answer.df())
 
 
 def _print_recovery(study: Study, n: int, console: Console) -> None:

@@ -111,7 +111,9 @@ def _drive(driver, todo: "list[Partition]") -> None:
                     kept += 1
                 else:
                     started = time.monotonic()
-                    driver.materialise(partition)
+                    for warning in driver.materialise(partition):
+                        said = f"[yellow]![/] {escape(f'{partition}: {warning}')}"
+                        console.print(said, highlight=False, soft_wrap=True)
                     seconds += time.monotonic() - started
                     made += 1
                 progress.advance(task)

@@ -41,6 +41,7 @@ from aanet_assets.storage.records import (
     Standing,
     fetch_files,
     read_record,
+    require_as_recorded,
 )
 from aanet_assets.storage.remote import pull
 from aanet_assets.storage.run import Run
@@ -227,11 +228,19 @@ class OpenStudy:
         )
         return provenance, group, model, kept
 
-    def _samples(self, n: int, chosen: Chosen | None) -> pd.DataFrame | None:
-        """The vertex samples of a selected cluster; None where there are none yet."""
+    def _samples(self, n: int, chosen: Chosen | None) -> pd.DataFrame | str:
+        """The vertex samples of a selected cluster, or why there are none."""
         made = vertex_samples.at(n=n)
-        if chosen is None or self._standing.problem(made) is not None:
-            return None
+        if chosen is None:
+            return (
+                "they are kept of selected clusters at their own k; open_study(...).selected(n) "
+                "tells which"
+            )
+        if problem := self._standing.problem(made):
+            return (
+                f"{made} {problem}. Run: aanet run {self.study.name} --until {made.step.name} "
+                f"--n-clusters {n}"
+            )
         fetch_files(self.study, [made])
         table = Run(self.study, made).read(VERTEX_SAMPLES)
         return table[table["cluster_id"] == chosen.cluster_id].reset_index(drop=True)
@@ -255,6 +264,7 @@ class OpenStudy:
                     f"{self.study.name} --until {partition.step.name} --n-clusters {partition.n}"
                 )
         fetch_files(self.study, partitions)
+        require_as_recorded(self.study, partitions, f"a simplex of study {self.study.name!r}")
 
 
 def _status(metadata: dict[str, object]) -> dict[str, str]:

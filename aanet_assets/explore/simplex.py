@@ -48,7 +48,7 @@ class Simplex:
         model: AANet,
         sae: "SAE",
         reader: Reader | None = None,
-        samples: pd.DataFrame | None = None,
+        samples: pd.DataFrame | str = "they are kept in the study, not in a file",
     ):
         """Used by what opens a study or a file.
 
@@ -58,7 +58,7 @@ class Simplex:
             model: the AANet at full width.
             sae: the SAE, of the cluster's latents alone where that gives the same codes.
             reader: the language model; None loads it once a text is given.
-            samples: the cluster's rows of the table `vertex_samples`; None where there are none.
+            samples: the cluster's rows of the table `vertex_samples`, or why there are none.
         """
         self.provenance, self._cluster, self._model, self._sae = provenance, cluster, model, sae
         self._samples = samples
@@ -221,11 +221,8 @@ class Simplex:
         self._require_vertex(vertex)
         if count < 1:
             raise ValueError(f"count is {count}; it must be 1 or more")
-        if self._samples is None:
-            raise ValueError(
-                f"{self.provenance.name} has no vertex samples here: they are kept in the study, "
-                "of selected clusters at their own k; open_study(...).selected(n) tells which"
-            )
+        if isinstance(self._samples, str):
+            raise ValueError(f"{self.provenance.name} has no vertex samples here: {self._samples}")
         own = self._samples[self._samples["vertex_id"] == vertex]
         own = own.assign(distance=[min(each) for each in own["distances_to_vertex"]])
         return own.sort_values("distance", kind="stable").head(count).reset_index(drop=True)

@@ -119,8 +119,10 @@ class Driver:
             self._known[key] = found
         return self._known[key]
 
-    def materialise(self, partition: Partition) -> None:
+    def materialise(self, partition: Partition) -> list[str]:
         """Run one partition.
+
+        Returns: what its checks warn of, a sentence each.
 
         Raises:
             Failure: it failed; the message is the error's own where the mistake is the user's.
@@ -136,7 +138,11 @@ class Driver:
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
         if result.success:
-            return
+            return [
+                f"check {check.check_name}: {check.description}"
+                for check in result.get_asset_check_evaluations()
+                if not check.passed
+            ]
         # Dagster turns Ctrl-C into a failed run; for the caller it still is Ctrl-C.
         if was_interrupted(result.all_events):
             raise KeyboardInterrupt

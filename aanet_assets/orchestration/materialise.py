@@ -25,6 +25,7 @@ from aanet_assets.storage.records import (
     fetch_files,
     fetch_tables,
     read_record,
+    require_as_recorded,
     require_upstream,
     unsent_files,
     write_record,
@@ -64,7 +65,9 @@ def run_step(
     with partition_lock(study, partition) as require_held:
         require_upstream(study, partition)
         above = [up for up in ancestors(study, [partition]) if up.step is sae_fit]
-        fetch_files(study, [*upstream(study, partition), *above])
+        read = [*upstream(study, partition), *above]
+        fetch_files(study, read)
+        require_as_recorded(study, read, f"{partition} of study {study.name!r}")
         made_from = contents_read(study, partition)
         obeyed = settings_values(study, step, partition.n)
         run = Run(_at_commits(study, partition), partition)

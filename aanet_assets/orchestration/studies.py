@@ -6,6 +6,7 @@ the same ways, as `activations`; by their name they are loaded as a study withou
 """
 
 import importlib.util
+import logging
 import pkgutil
 import traceback
 from pathlib import Path
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from aanet_assets import defs as studies
 from aanet_assets.study.layout import data_root
 from aanet_assets.study.study import Activations, Study, require_module_name
+
+log = logging.getLogger("aanet")
 
 PACKAGE = studies.__name__
 _YAML = "defs.yaml"
@@ -225,6 +228,7 @@ def all_definitions() -> dg.Definitions:
         try:
             found.append(load_study(name).defs)
         except StudyModuleError as error:
+            log.warning(f"study {name!r} is not loaded: {error}")
             spec = dg.AssetSpec(
                 [name, "not_loaded"],
                 description=f"This study does not load: {error}",

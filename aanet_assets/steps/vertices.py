@@ -34,7 +34,8 @@ VERTEX_STATS = Table(
     CATEGORY,
     _VERTEX_ID,
     integer("samples", "Samples that were gathered."),
-    integer("different_texts", "Different texts among them."),
+    integer("different_texts", "Different texts among them, however little they differ."),
+    integer("near_repeats", "Samples that are an earlier one but for some words."),
     integer("repeated_chunks", "Chunks that were passed over, being equal to one of the samples."),
     integer("target", "Samples that were wanted."),
     flag("reached_target", "Whether there are as many."),
@@ -143,7 +144,7 @@ def manifests(study: Study) -> dict[int, Path]:
     settings=("model", "revision", "vertices", "cache.training_shards", "cache.heldout_shards"),
     tables=(VERTEX_STATS, VERTEX_SAMPLES),
     files=(SAMPLES, STATS, MANIFEST),
-    code_version="3",
+    code_version="4",
     afterwards=rewrite_manifest,
 )
 def vertex_samples(run: Run[ByN]) -> Outcome:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from aanet_assets.storage.bucket import Bucket
 from aanet_assets.storage.changes import short, why_other
 from aanet_assets.storage.files import write_text
-from aanet_assets.storage.fingerprints import content_digest
+from aanet_assets.storage.fingerprints import content_digest, hash_of
 from aanet_assets.storage.obeyed import digest_of, settings_values
 from aanet_assets.storage.remote import (
     bucket_of,
@@ -288,6 +288,32 @@ def _gone(size_of: Callable[[str], int | None], files: Mapping[str, int | None])
         if size not in (None, found):
             return f"had {size:,} bytes in {name}, where {found:,} are now"
     return None
+
+
+def require_as_recorded(study: Study, partitions: Iterable[Partition], needed_by: str) -> None:
+    """Refuse finished partitions whose files do not hold what was recorded of them.
+
+    Files are read for it once, and again where their size or one of their times has changed since.
+
+    Raises:
+        NotReadyError: names the partition, and what mends it.
+    """
+    for up in partitions:
+        record = read_record(study, up)
+        if record is None or record.files is None:
+            continue
+        root = up.step.paths(study).root
+        try:
+            found = content_digest((root / name for name in record.files), hash_of)
+        except FileNotFoundError as error:
+            found = f"no {Path(error.filename).name}"
+        # It may be made anew while it is looked at.
+        if found != record.content and read_record(study, up) == record:
+            raise NotReadyError(
+                f"{needed_by} needs {up}, whose files do not hold what was recorded of them "
+                f"(recorded {record.content}, found {found}): the disk is at fault, or somebody "
+                f"changed them. Run: aanet doctor {study.name}, then: aanet run {study.name}"
+            )
 
 
 def require_upstream(study: Study, partition: Partition) -> None:

@@ -6,13 +6,14 @@ old file open goes on reading the old tables.
 """
 
 import contextlib
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -25,43 +26,68 @@ from aanet_assets.study.layout import StudyPaths
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("aanet")
+T = TypeVar("T")
+
 # The file can be opened by the DuckDB command line from this version on.
 _STORAGE_VERSION = "v1.5.0"
 # A partition's rows are few: starting threads would take longer than they save.
 _ONE_THREAD: dict[str, Any] = {"threads": 1}
 
 
-def update(paths: StudyPaths, tables: Sequence[Table]) -> None:
+def update(paths: StudyPaths, tables: Sequence[Table], anew: bool = False) -> None:
     """Bring `metrics.duckdb` in line with the Parquet files; one process at a time.
 
     The rows of files that are new, changed or gone are replaced in a copy, which is then swapped
     in. Several partitions that were finished at once are taken in together: whoever comes second
     finds nothing left to do. A database that is lost, damaged, of other tables than today's or was
-    written to by somebody else is made anew from all files.
+    written to by somebody else is made anew from all files; any is, if `anew`.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with locked(paths.database.with_suffix(".duckdb.lock")):
-        there, held = _files(paths, tables), _held(paths.database, tables)
+        there = _files(paths, tables)
+        held = None if anew else _held(paths.database, tables)
         if there == held:
             return
         with replacing(paths.database) as temporary:
-            temporary.unlink()
-            if held is not None:
-                shutil.copyfile(paths.database, temporary)
             try:
-                settings = {**_ONE_THREAD, "storage_compatibility_version": _STORAGE_VERSION}
-                with duckdb.connect(str(temporary), config=settings) as database:
-                    if held is None:
-                        _create(database, tables)
-                    stamp = _replace(database, paths, tables, held or {}, there)
-                    database.execute("CHECKPOINT")
-            finally:
-                # DuckDB's own log stays behind where there was no room for the tables.
-                Path(f"{temporary}.wal").unlink(missing_ok=True)
+                stamp = _write(temporary, paths, tables, held, there)
+            except duckdb.Error as error:
+                if held is None or not _is_damage(temporary, error):
+                    raise
+                _tell_damage(paths, error)
+                stamp = _write(temporary, paths, tables, None, there)
             os.utime(temporary, ns=(stamp, stamp))
             # A log left behind by a writer of the old file does not belong to the new one. It goes
             # first: nobody, not even after a kill in between, may find it beside the new file.
             Path(f"{paths.database}.wal").unlink(missing_ok=True)
+
+
+def _write(
+    temporary: Path,
+    paths: StudyPaths,
+    tables: Sequence[Table],
+    held: "_Files | None",
+    there: "_Files",
+) -> int:
+    """Write a copy of the database that is up to date, or a new one where it holds nothing.
+
+    Returns: the time of change that the file is to get.
+    """
+    temporary.unlink()
+    if held is not None:
+        shutil.copyfile(paths.database, temporary)
+    try:
+        settings = {**_ONE_THREAD, "storage_compatibility_version": _STORAGE_VERSION}
+        with duckdb.connect(str(temporary), config=settings) as database:
+            if held is None:
+                _create(database, tables)
+            stamp = _replace(database, paths, tables, held or {}, there)
+            database.execute("CHECKPOINT")
+    finally:
+        # DuckDB's own log stays behind where there was no room for the tables.
+        Path(f"{temporary}.wal").unlink(missing_ok=True)
+    return stamp
 
 
 class _File(NamedTuple):
@@ -192,6 +218,43 @@ def query(paths: StudyPaths, tables: Sequence[Table], sql: str) -> duckdb.DuckDB
         # Somebody has the file open to write, or left the log of an older one beside it.
         database = in_memory(paths, tables)
     return database.query(sql)
+
+
+def answer(
+    paths: StudyPaths,
+    tables: Sequence[Table],
+    sql: str,
+    take: Callable[[Any], T],
+) -> T:
+    """What is taken from the answer to a query; a damaged database is made anew for it.
+
+    Args:
+        take: given what `query` returns.
+
+    Raises:
+        FileNotFoundError: nothing has been written yet.
+        duckdb.Error: the query is wrong.
+    """
+    try:
+        return take(query(paths, tables, sql))
+    except duckdb.Error as error:
+        if not _is_damage(paths.database, error):
+            raise
+        _tell_damage(paths, error)
+    update(paths, tables, anew=True)
+    return take(query(paths, tables, sql))
+
+
+def _is_damage(path: Path, error: duckdb.Error) -> bool:
+    """Whether an error is the file's and not the query's, which cannot name it."""
+    return path.name in str(error) or "Corrupt database file" in str(error)
+
+
+def _tell_damage(paths: StudyPaths, error: duckdb.Error) -> None:
+    said = " ".join(str(error).split())
+    log.warning(
+        f"{paths.database.name} was damaged, and is made anew from the Parquet files: {said}"
+    )
 
 
 def in_memory(paths: StudyPaths, tables: Sequence[Table]) -> duckdb.DuckDBPyConnection:

@@ -350,5 +350,6 @@ def require_module_name(study: Study, module: str) -> None:
         raise ValueError(
             f"the module {module} builds a study named {study.name!r}, whose folder "
             f"data/{study.name} is that of the module {study.name}: two studies in one folder "
-            f"would overwrite each other. Set name={own!r} in it, or call its file {study.name}.py"
+            f"would overwrite each other. Set name={own!r} in it, or rename the module to "
+            f"{study.name} if there is no other of that name"
         )

@@ -68,7 +68,8 @@ def test_a_study_in_a_module_of_another_name_is_refused(
     words = (
         "the module aanet_assets.defs.mine_too builds a study named 'mine', whose folder "
         "data/mine is that of the module mine: two studies in one folder would overwrite each "
-        "other. Set name='mine_too' in it, or call its file mine.py"
+        "other. Set name='mine_too' in it, or rename the module to mine if there is no other of "
+        "that name"
     )
     for command in ("status", "run", "plan", "doctor", "prune"):
         assert f"error {words} " in said(command, "mine_too", code=1)
@@ -222,6 +223,16 @@ def test_a_check_that_fails_is_one_message_too(
         rf"{home}/data/refused/corpus \(run [0-9a-f]{{8}}\) $",
         output,
     )
+
+
+def test_what_a_check_warns_of_is_printed(study_module, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding(name, True, "fine") for name in corpus.blocking]
+    found.append(Finding("odd", False, "7 [odd] ones", blocking=False))
+    monkeypatch.setattr(corpus, "check", lambda run: found)
+    monkeypatch.setattr(corpus, "warning", {"odd": "Nothing is odd."})
+    name = study_module("small_warned", "name='warned'")
+    output = said("run", name, "--until", "corpus", code=0)
+    assert "! corpus: check odd: 7 [odd] ones ✓ corpus 1 made" in output
 
 
 @pytest.fixture

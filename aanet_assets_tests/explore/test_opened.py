@@ -13,7 +13,7 @@ from aanet_assets.explore.opened import OpenStudy
 from aanet_assets.orchestration.studies import StudyModuleError
 from aanet_assets.steps.clusters import cluster_rows
 from aanet_assets.steps.selection import selected_clusters
-from aanet_assets.steps.vertices import METADATA, MODEL
+from aanet_assets.steps.vertices import METADATA, MODEL, vertex_samples
 from aanet_assets.storage.records import NotReadyError, record_path
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, Finished
@@ -70,12 +70,30 @@ def test_before_the_selection_there_is_no_k_to_go_by(copied: Study) -> None:
     assert opened.simplex(N, 1, 3).provenance.made_by == "aanet_models"
 
 
-def test_a_cluster_without_a_model_says_why(copied: Study) -> None:
+def test_what_is_damaged_is_not_opened(copied: Study) -> None:
+    named = {"n": N, "cluster_id": 0, "k": 3, "category": "M"}
+    file = MODEL.under(copied.paths.root, **named)
+    content = bytearray(file.read_bytes())
+    content[-300] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(NotReadyError, match=r"needs refit_models \[n_clusters 7\], whose files do"):
+        open_study(copied).simplex(N, 0)
+
+
+def test_why_there_are_no_samples_is_said(copied: Study) -> None:
+    record_path(copied, vertex_samples.at(n=N)).unlink()
+    simplex = open_study(copied).simplex(N, 0)
+    with pytest.raises(ValueError, match=r"here: vertex_samples .* 7\] is missing\. Run: "):
+        simplex.nearest(0)
+
+
+def test_a_cluster_without_a_model_says_why(copied: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     named = {"n": N, "cluster_id": 0, "k": 3, "category": "M"}
     file, metadata = (each.under(copied.paths.root, **named) for each in (MODEL, METADATA))
     opened = open_study(copied)
     # As after a refit that failed, whose record knows no model.
     opened._standing.problem = lambda partition: None
+    monkeypatch.setattr("aanet_assets.explore.opened.require_as_recorded", lambda *all: None)
     file.unlink()
     told = json.loads(metadata.read_text())
     metadata.write_text(json.dumps(told | {"status": "failed", "reason": "no extrema"}))

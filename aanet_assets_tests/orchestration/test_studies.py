@@ -114,10 +114,15 @@ def test_the_old_name_of_the_controls_is_one_error_with_the_new(
     assert "\n" not in said
 
 
-def test_a_study_that_does_not_load_takes_no_other_down(folder: Path) -> None:
+def test_a_study_that_does_not_load_takes_no_other_down(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "broken.py").write_text("study = nonsense\n")
     write_yaml(folder, "by_kmeans")
     defs = all_definitions()
+    # What only validates the definitions shows no asset.
+    (logged,) = [record.getMessage() for record in caplog.records if record.name == "aanet"]
+    assert logged.startswith("study 'broken' is not loaded: study 'broken' cannot be loaded: Name")
     (spec,) = [s for s in defs.resolve_all_asset_specs() if s.key.path[0] == "broken"]
     assert spec.key == dg.AssetKey(["broken", "not_loaded"])
     assert "NameError" in (spec.description or "")

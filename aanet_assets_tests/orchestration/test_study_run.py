@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aanet_assets.science.aanet.export import load_aanet
 from aanet_assets.science.activations.shards import read_shard
 from aanet_assets.science.selection.consolidate import CSV_COLUMNS, read_csv
 from aanet_assets.steps.aanets import EXPORT, aanet_metrics, aanet_models
-from aanet_assets.steps.activations import SHARD, activation_cache
+from aanet_assets.steps.activations import BY_LATENT, SHARD, activation_cache, codes_by_latent
 from aanet_assets.steps.clusters import cluster_rows, clustering, latent_effects
 from aanet_assets.steps.ground_truth import recovery
 from aanet_assets.steps.metrics import CURVES, METRICS_CSV, analysis_plots, consolidated_metrics
@@ -25,6 +26,7 @@ from aanet_assets.steps.predictions import token_groups
 from aanet_assets.steps.selection import selected_clusters
 from aanet_assets.steps.vertices import refit_models, vertex_samples
 from aanet_assets.storage import warehouse
+from aanet_assets.storage.integrity import discard
 from aanet_assets.storage.records import Standing
 from aanet_assets.storage.step import Step
 from aanet_assets.study.study import Study
@@ -282,6 +284,33 @@ def test_a_step_refuses_what_is_stale_and_says_what_to_run(
     assert "aanet_models [n_clusters 7, k 2]" in message
     assert "aanet.max_steps was 150, is now 151" in message
     assert "aanet run small --until aanet_models --n-clusters 7" in message
+
+
+def test_nothing_is_made_from_a_file_that_is_not_as_it_was_recorded(
+    copied: Study, tmp_path: Path
+) -> None:
+    wanted, damaged = cluster_rows.at(n=7), codes_by_latent.at(shard=1)
+    file = BY_LATENT.under(copied.paths.root, shard=1)
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    # Of equal size, so that looking at it tells nothing.
+    assert Standing(copied).problem(wanted) is None
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        driver = Driver(copied, instance)
+        with pytest.raises(Failure) as failure:
+            driver.materialise(wanted)
+        assert re.search(
+            r"cluster_rows \[n_clusters 7\] of study 'small' needs codes_by_latent \[shard 1\], "
+            r"whose files do not hold what was recorded of them \(recorded \w{16}, found \w{16}\)"
+            r".* Run: aanet doctor small, then: aanet run small",
+            str(failure.value),
+        )
+        assert Standing(copied).problem(wanted) is None, "what is there is left alone"
+        discard(copied, damaged)
+        driver.materialise(damaged)
+        driver.materialise(wanted)
+    assert Standing(copied).problem(wanted) is None
 
 
 @pytest.mark.parametrize(

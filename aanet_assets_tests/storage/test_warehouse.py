@@ -1,11 +1,13 @@
 """Tables: whole partitions only, readers undisturbed, wrong columns refused."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -217,6 +219,58 @@ def test_a_lost_or_damaged_database_is_made_anew(paths: StudyPaths, damage: byte
         paths.database.write_bytes(damage)
     write(paths, 7, 2)
     assert ask(paths, COUNTS) == [(6, 3), (7, 2)]
+
+
+def write_and_damage(paths: StudyPaths) -> None:
+    """A database that opens, and in which rows of a large table cannot be read."""
+    texts = np.random.default_rng(0).bytes(50_000 * 16).hex()
+    rows = funnel(6, 50_000).assign(filter=[texts[32 * i : 32 * i + 32] for i in range(50_000)])
+    SELECTION_FUNNEL.write(file_of(paths, 6), rows)
+    warehouse.update(paths, TABLES)
+    size, modified = paths.database.stat().st_size, paths.database.stat().st_mtime_ns
+    with paths.database.open("r+b") as file:
+        file.seek(size // 3)
+        file.write(bytes(size // 3))
+    os.utime(paths.database, ns=(modified, modified))
+
+
+def test_a_database_with_a_damaged_part_is_made_anew_for_the_query_that_meets_it(
+    paths: StudyPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_and_damage(paths)
+    asked = "SELECT count(DISTINCT filter) FROM selection_funnel"
+    with pytest.raises(duckdb.Error):
+        ask(paths, asked)
+    found = warehouse.answer(paths, TABLES, asked, lambda answer: answer.fetchall())
+    assert found == [(50_000,)]
+    (record,) = caplog.records
+    assert "metrics.duckdb was damaged, and is made anew from" in record.getMessage()
+    assert ask(paths, asked) == found
+
+
+def test_a_partition_is_taken_in_whichever_byte_of_the_database_is_wrong(
+    paths: StudyPaths,
+) -> None:
+    write(paths, 6, 3)
+    write(paths, 8, 4)
+    whole = paths.database.read_bytes()
+    modified = paths.database.stat().st_mtime_ns
+    for place in range(100, len(whole), 50_000):
+        wrong = bytearray(whole)
+        wrong[place] ^= 255
+        paths.database.write_bytes(wrong)
+        os.utime(paths.database, ns=(modified, modified))
+        write(paths, 8, 2)
+        assert ask(paths, COUNTS) == [(6, 3), (8, 2)], place
+        assert ask(paths, "SELECT max(filter) FROM selection_funnel") == [("f",)]
+
+
+def test_a_wrong_query_is_no_damage(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(paths, 6, 3)
+    monkeypatch.setattr(warehouse, "update", lambda *all, **named: pytest.fail("made anew"))
+    for wrong in ("FROM nowhere", "SELECT 'x'::INT FROM selection_funnel", "FROM 'no.parquet'"):
+        with pytest.raises(duckdb.Error):
+            warehouse.answer(paths, TABLES, wrong, lambda answer: answer.fetchall())
 
 
 def test_grid_partitions_replace_their_own_rows_only(paths: StudyPaths) -> None:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aanet_assets.science.vertices.collect import Collection
+from aanet_assets.science.vertices.repeats import near_repeats
 from aanet_assets.study.settings import VertexSettings
 
 
@@ -15,13 +16,16 @@ def sample_rows(collection: Collection) -> list[dict[str, Any]]:
 def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[str, Any]]:
     """One row per vertex: its samples, how many texts they are, whether it reached the target."""
     texts = [set() for _ in collection.counts]
+    chunks = [[] for _ in collection.counts]
     for sample in collection.samples:
         texts[sample.vertex_id].add(sample.full_text)
+        chunks[sample.vertex_id].append(sample.chunk_token_ids)
     return [
         {
             "vertex_id": vertex,
             "samples": count,
             "different_texts": len(texts[vertex]),
+            "near_repeats": near_repeats(chunks[vertex]),
             "repeated_chunks": collection.repeated[vertex],
             "target": settings.samples_per_vertex,
             "reached_target": count >= settings.samples_per_vertex,

@@ -154,10 +154,11 @@ def _distances(samples: pd.DataFrame, stats: pd.DataFrame) -> Finding:
 
 def _different(stats: pd.DataFrame) -> Finding:
     found = stats["samples"] + stats["repeated_chunks"]
-    few = stats[stats["different_texts"] < FEWEST_DIFFERENT * found]
+    few = stats[stats["different_texts"] - stats["near_repeats"] < FEWEST_DIFFERENT * found]
     named = [
-        f"vertex {row['vertex_id']} of cluster {row['cluster_id']}: {row['different_texts']} "
-        f"different texts, {row['repeated_chunks']} chunks that repeat them"
+        f"vertex {row['vertex_id']} of cluster {row['cluster_id']}: {row['samples']} samples, of "
+        f"which {row['near_repeats']} are another one but for some words, and "
+        f"{row['repeated_chunks']} chunks that repeat one"
         for row in few.to_dict("records")
     ]
     return Finding(

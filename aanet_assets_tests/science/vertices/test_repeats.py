@@ -5,7 +5,7 @@ import scipy.sparse as sp
 from safetensors.numpy import save_file
 
 from aanet_assets.science.activations.shards import Shard
-from aanet_assets.science.vertices.repeats import chunk_hashes, hashes_of, without
+from aanet_assets.science.vertices.repeats import chunk_hashes, hashes_of, near_repeats, without
 from aanet_assets.science.vertices.report import stats_rows, status
 from aanet_assets.study.settings import VertexSettings
 from aanet_assets_tests.science.vertices.test_collect import SEQ, found_by, planted, tokenizer
@@ -37,6 +37,44 @@ def test_equal_chunks_are_one_sample_of_a_vertex(tokenizer) -> None:
         own = {s.full_text for s in found.samples if s.vertex_id == row["vertex_id"]}
         assert row["different_texts"] == len(own) == row["samples"]
         assert row["repeated_chunks"] == found.repeated[row["vertex_id"]]
+
+
+def resemblance(a: list[int], b: list[int]) -> float:
+    """Share of the runs of four tokens that either has which both have, by sets."""
+    runs = [{tuple(own[i : i + 4]) for i in range(len(own) - 3)} for own in (a, b)]
+    return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+
+
+def test_chunks_that_are_another_but_for_some_words_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    chunks = rng.integers(0, 50, (30, 64)).tolist()
+    for number in range(0, 20, 2):
+        chunks[number + 1] = list(chunks[number])
+        for place in rng.choice(64, number, replace=False):
+            chunks[number + 1][place] = 99
+    # A word more, so that all after it stands elsewhere.
+    chunks[25] = [*chunks[24][:20], 7, *chunks[24][20:63]]
+    pairs = [[resemblance(a, b) for b in chunks[:i]] for i, a in enumerate(chunks)]
+    expected = sum(max(own, default=0.0) >= 0.4 for own in pairs)
+    assert 4 < expected < 12
+    assert near_repeats(chunks) == expected
+    assert near_repeats([]) == near_repeats([[1]]) == 0
+    assert near_repeats([[1, 2], [1, 2], [2, 1]]) == 1
+
+
+def test_texts_of_one_template_are_near_repeats(tokenizer) -> None:
+    shard, cluster, model = planted(0)
+    settings = VertexSettings(distance=0.8, samples_per_vertex=200)
+    once = found_by([shard], cluster, model, tokenizer, settings)
+    assert [row["near_repeats"] for row in stats_rows(once, settings)] == [0] * len(once.counts)
+    alike = taken(shard, np.repeat(np.arange(len(shard.tokens)), 2))
+    # Of the second of each two the last token is another; it is equal to none.
+    alike.tokens[1::2, -1] = np.where(alike.tokens[1::2, -1] == 3, 4, 3)
+    found = found_by([alike], cluster, model, tokenizer, settings)
+    for row in stats_rows(found, settings):
+        own = [s.chunk_token_ids for s in found.samples if s.vertex_id == row["vertex_id"]]
+        assert row["samples"] == row["different_texts"] == len(own)
+        assert row["near_repeats"] >= len(own) // 2 - 1
 
 
 def test_different_chunks_that_read_alike_are_counted_as_one_text(tokenizer) -> None:
