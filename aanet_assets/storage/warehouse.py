@@ -246,8 +246,10 @@ def answer(
 
 
 def _is_damage(path: Path, error: duckdb.Error) -> bool:
-    """Whether an error is the file's and not the query's, which cannot name it."""
-    return path.name in str(error) or "Corrupt database file" in str(error)
+    """Whether an error is the file's, and neither the query's nor that of a full disk."""
+    said, kinds = str(error), (duckdb.SerializationException, duckdb.FatalException)
+    is_unreadable = path.name in said and "Could not read" in said
+    return is_unreadable or "Corrupt database file" in said or isinstance(error, kinds)
 
 
 def _tell_damage(paths: StudyPaths, error: duckdb.Error) -> None:

@@ -265,6 +265,19 @@ def test_a_partition_is_taken_in_whichever_byte_of_the_database_is_wrong(
         assert ask(paths, "SELECT max(filter) FROM selection_funnel") == [("f",)]
 
 
+def test_a_query_is_answered_whichever_byte_of_the_database_is_wrong(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    write(paths, 8, 4)
+    whole = paths.database.read_bytes()
+    asked = f"SELECT *, (SELECT max(filter) FROM selection_funnel) FROM ({COUNTS})"
+    for place in range(100, len(whole), 50_000):
+        wrong = bytearray(whole)
+        wrong[place] ^= 255
+        paths.database.write_bytes(wrong)
+        found = warehouse.answer(paths, TABLES, asked, lambda answer: answer.fetchall())
+        assert found == [(6, 3, "f"), (8, 4, "f")], place
+
+
 def test_a_wrong_query_is_no_damage(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     write(paths, 6, 3)
     monkeypatch.setattr(warehouse, "update", lambda *all, **named: pytest.fail("made anew"))
