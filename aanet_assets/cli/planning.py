@@ -55,6 +55,9 @@ class Plan(NamedTuple):
     """Weights, SAE and one batch on the device."""
     prediction_memory: int
     """All weights, and the logits of one pass, on the device."""
+    edit_memory: int | None
+    """All weights, what is kept of chunks, at most, and the logits of one pass, on the device; None
+    of a study that edits nothing."""
     prediction_disk: int
     cache_disk: int | None
     """None where L0 is not known."""
@@ -132,6 +135,7 @@ def make_plan(study: Study) -> Plan:
         working_memory=width * size.read + 4 * sae + batch * per_token,
         # In the model's type, in float32, as probabilities, and those once more by groups.
         prediction_memory=width * size.with_head + (width + 4 * 4) * logits,
+        edit_memory=None if study.belief is None else _edit_memory(study, size, heldout),
         prediction_disk=(2 * groups + 4) * heldout,
         cache_disk=None if latents.l0 is None else int(tokens * ((2 + index) * latents.l0 + 10)),
         by_latent_disk=None if latents.l0 is None else int(tokens * (CODE_BYTES * latents.l0 + 4)),
@@ -150,6 +154,21 @@ def make_plan(study: Study) -> Plan:
         # Stage 1 has one of them; as many null clusters have all.
         replicates=(2 * copies - 1) * clusters * len(study.ks) if copies > 1 else 0,
     )
+
+
+def _edit_memory(study: Study, size: "Size", heldout: int) -> int:
+    """Of the model's edits: all weights, what is kept of chunks, and the logits of one pass."""
+    from aanet_assets.science.activations.size import config_of
+    from aanet_assets.science.belief.editor import KEPT, LOGITS_AT_ONCE
+
+    width, settings = BYTES[study.dtype], study.belief_settings
+    # The stream, and keys and values of no more than its width in each layer.
+    layers = config_of(study).get_text_config().num_hidden_layers
+    per_token = 4 * size.d_model * (1 + 2 * layers)
+    kept = min(KEPT, per_token * min(settings.tokens, heldout))
+    edits = settings.edited_tokens * settings.edit_points
+    logits = min(LOGITS_AT_ONCE, edits * size.vocabulary)
+    return width * size.with_head + kept + (width + 4 * 4) * logits
 
 
 def _supply(study: Study) -> "Supply | None":
@@ -289,6 +308,17 @@ def rows_of(plan: Plan) -> list[tuple[str, str, str]]:
             "time of predictions",
             duration(plan.prediction_seconds),
             _arithmetic(plan, plan.prediction_flops),
+        ),
+        *(
+            ()
+            if plan.edit_memory is None
+            else [
+                (
+                    "memory of edits",
+                    decimal(plan.edit_memory),
+                    "all parameters, what is kept of edited chunks, at most, logits of one pass",
+                )
+            ]
         ),
         *(_rows_of_clusters(plan) if plan.aanets else ()),
     ]

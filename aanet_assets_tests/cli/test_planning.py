@@ -8,12 +8,14 @@ from aanet_assets.cli.planning import make_plan, rows_of
 from aanet_assets.defs import gemma_2_9b, gpt2_small
 from aanet_assets.science.activations.sae_config import Hook
 from aanet_assets.science.activations.size import config_of, size_of
+from aanet_assets.science.belief.editor import KEPT
 from aanet_assets.steps.activations import BY_LATENT, SHARD
 from aanet_assets.steps.clusters import ROWS
 from aanet_assets.steps.predictions import PREDICTIONS
-from aanet_assets.study.settings import HubSettings
+from aanet_assets.study.settings import BeliefSettings, HubSettings
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import Finished
+from aanet_assets_tests.small import small_study
 
 
 def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
@@ -37,6 +39,24 @@ def test_a_finished_study_took_what_was_planned(finished: Finished) -> None:
         PREDICTIONS.under(study.paths.root, shard=s).stat().st_size for s in study.heldout_shards
     )
     assert predicted == pytest.approx(plan.prediction_disk, rel=0.1)
+
+
+def test_edits_take_what_is_kept_of_chunks_up_to_a_limit() -> None:
+    small = small_study()
+    assert make_plan(small).edit_memory is None
+    few = small.model_copy(update={"belief": BeliefSettings(tokens=1_000)})
+    more = small.model_copy(update={"belief": BeliefSettings(tokens=2_000)})
+    plan, other = make_plan(few), make_plan(more)
+    assert plan.edit_memory is not None
+    assert other.edit_memory is not None
+    # The toy's model has 3 layers of width 64.
+    assert other.edit_memory - plan.edit_memory == 1_000 * 4 * 64 * 7
+    assert "memory of edits" in [row[0] for row in rows_of(plan)]
+    large = few.model_copy(update={"belief": BeliefSettings(tokens=10**9)})
+    shards = large.cache.model_copy(update={"tokens_per_shard": 10**9})
+    found = make_plan(large.model_copy(update={"cache": shards})).edit_memory
+    assert found is not None
+    assert 0 < found - KEPT < 10**8
 
 
 def test_parameters_are_those_of_the_loaded_model() -> None:
