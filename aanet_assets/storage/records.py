@@ -300,7 +300,7 @@ def require_as_recorded(study: Study, partitions: Iterable[Partition], needed_by
     """
     for up in partitions:
         record = read_record(study, up)
-        if record is None or record.files is None:
+        if record is None or not record.files:
             continue
         root = up.step.paths(study).root
         try:
