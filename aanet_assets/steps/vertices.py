@@ -35,7 +35,10 @@ VERTEX_STATS = Table(
     _VERTEX_ID,
     integer("samples", "Samples that were gathered."),
     integer("different_texts", "Different texts among them, however little they differ."),
-    integer("near_repeats", "Samples that are an earlier one but for some words."),
+    integer(
+        "near_repeats",
+        "Of the first 200 samples, those that are another but for a word.",
+    ),
     integer("repeated_chunks", "Chunks that were passed over, being equal to one of the samples."),
     integer("target", "Samples that were wanted."),
     flag("reached_target", "Whether there are as many."),

@@ -182,8 +182,8 @@ def test_texts_that_repeat_themselves_warn(study: Study) -> None:
     assert (failed.name, failed.blocking) == ("different_texts", False)
     assert failed.said.startswith("near 1 of 5 vertices, chunks that repeat a sample outnumber")
     assert re.search(
-        r"vertex 0 of cluster 0: \d+ samples, of which 0 are another one but for some words, and "
-        "599 chunks that repeat one",
+        r"vertex 0 of cluster 0: (\d+) samples, of the first \1 of which 0 are another one but for "
+        "some words, and 599 chunks that repeat one",
         failed.said,
     )
 

@@ -1,17 +1,15 @@
 """Chunks that stand in several places of a corpus: boilerplate, mirrors, pages posted again.
 
-Word for word, by hashes; or but for some words, by the runs of tokens that two of them share (A.
-Broder, On the resemblance and containment of documents, 1997).
+Word for word, by hashes of all; or but for some words, by comparing the samples of a vertex.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
-from jaxtyping import Int, UInt64
+from jaxtyping import Bool, Int, UInt64
 
 from aanet_assets.science.activations.shards import Shard, chunk_tokens
 
@@ -29,33 +27,41 @@ def hashes_of(shards: Iterable[Path]) -> UInt64[np.ndarray, " different"]:
     return np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *parts]))
 
 
-RUN = 4
-"""Tokens of a run."""
-RESEMBLANCE = 0.4
-"""Share of the runs of either of two chunks, from which on they are one text but for some words: in
-16 tokens one may differ, in 256 some thirty; chunks that were written apart share hardly any."""
+LOOKED_AT = 200
+"""Chunks of a vertex that are compared, at most: each with every other one."""
+_DIFFERENT = 0.2
+"""Share of the tokens in which two chunks may differ and be one text but for some words."""
+_LONGER = 3
+"""Tokens by which a passage may be longer than the one in its place."""
 
 
-def near_repeats(chunks: Sequence[Sequence[int]]) -> int:
+def near_repeats(tokens: Int[np.ndarray, "chunks seq"]) -> int:
     """How many chunks are an earlier one but for some words.
 
-    Args:
-        chunks: token ids of each.
+    Two are where all but a fifth of their tokens are equal, and of what chance would not make equal
+    still all but a fifth: place by place, or from both ends up to one passage that another of about
+    its length stands for.
     """
-    numbers: dict[tuple[int, ...], int] = {}
-    places: list[int] = []
-    ends = [0]
-    for chunk in chunks:
-        runs = {tuple(chunk[i : i + RUN]) for i in range(max(1, len(chunk) - RUN + 1))}
-        places += [numbers.setdefault(run, len(numbers)) for run in sorted(runs)]
-        ends.append(len(places))
-    held = scipy.sparse.csr_matrix(
-        (np.ones(len(places), dtype=np.int32), places, ends), (len(chunks), len(numbers))
-    )
-    sizes = np.diff(ends)
-    pairs = scipy.sparse.coo_matrix(scipy.sparse.tril(held @ held.T, k=-1))
-    either = sizes[pairs.row] + sizes[pairs.col] - pairs.data
-    return len(np.unique(pairs.row[pairs.data >= RESEMBLANCE * either]))
+    _, frequency = np.unique(tokens, return_counts=True)
+    by_chance = float(((frequency / max(tokens.size, 1)) ** 2).sum())
+    enough = 1 - _DIFFERENT * (1 - by_chance)
+    length = tokens.shape[1]
+    found = 0
+    for number in range(1, len(tokens)):
+        one, earlier = tokens[number], tokens[:number]
+        same = earlier == one
+        start = _run(same)
+        equal = [same.sum(axis=1), np.minimum(start + _run(same[:, ::-1]), length)]
+        for more in range(1, min(_LONGER + 1, length)):
+            for moved in (earlier[:, :-more] == one[more:], earlier[:, more:] == one[:-more]):
+                equal.append(np.minimum(start + _run(moved[:, ::-1]), length - more))
+        found += bool(np.max(equal) >= enough * length)
+    return found
+
+
+def _run(same: Bool[np.ndarray, "chunks seq"]) -> Int[np.ndarray, " chunks"]:
+    """How many are true before the first that is not."""
+    return np.where(same.all(axis=1), same.shape[1], same.argmin(axis=1))
 
 
 def without(shard: Shard, known: UInt64[np.ndarray, " different"]) -> Shard:

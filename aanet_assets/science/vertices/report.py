@@ -3,8 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from aanet_assets.science.vertices.collect import Collection
-from aanet_assets.science.vertices.repeats import near_repeats
+from aanet_assets.science.vertices.repeats import LOOKED_AT, near_repeats
 from aanet_assets.study.settings import VertexSettings
 
 
@@ -16,7 +18,7 @@ def sample_rows(collection: Collection) -> list[dict[str, Any]]:
 def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[str, Any]]:
     """One row per vertex: its samples, how many texts they are, whether it reached the target."""
     texts = [set() for _ in collection.counts]
-    chunks = [[] for _ in collection.counts]
+    chunks: list[list[list[int]]] = [[] for _ in collection.counts]
     for sample in collection.samples:
         texts[sample.vertex_id].add(sample.full_text)
         chunks[sample.vertex_id].append(sample.chunk_token_ids)
@@ -25,7 +27,7 @@ def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[st
             "vertex_id": vertex,
             "samples": count,
             "different_texts": len(texts[vertex]),
-            "near_repeats": near_repeats(chunks[vertex]),
+            "near_repeats": _near_repeats(chunks[vertex]),
             "repeated_chunks": collection.repeated[vertex],
             "target": settings.samples_per_vertex,
             "reached_target": count >= settings.samples_per_vertex,
@@ -34,6 +36,10 @@ def stats_rows(collection: Collection, settings: VertexSettings) -> list[dict[st
         }
         for vertex, count in enumerate(collection.counts)
     ]
+
+
+def _near_repeats(chunks: list[list[int]]) -> int:
+    return near_repeats(np.array(chunks[:LOOKED_AT])) if chunks else 0
 
 
 def status(collection: Collection | None, settings: VertexSettings) -> str:

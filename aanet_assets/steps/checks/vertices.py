@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from aanet_assets.science.activations.shards import chunk_tokens
 from aanet_assets.science.vertices.gather import ClusterFiles
-from aanet_assets.science.vertices.repeats import chunk_hashes, hashes_of
+from aanet_assets.science.vertices.repeats import LOOKED_AT, chunk_hashes, hashes_of
 from aanet_assets.science.vertices.selected import Chosen
 from aanet_assets.steps.checks.wording import listed
 from aanet_assets.storage.step import Finding
@@ -154,11 +154,14 @@ def _distances(samples: pd.DataFrame, stats: pd.DataFrame) -> Finding:
 
 def _different(stats: pd.DataFrame) -> Finding:
     found = stats["samples"] + stats["repeated_chunks"]
-    few = stats[stats["different_texts"] - stats["near_repeats"] < FEWEST_DIFFERENT * found]
+    is_repeated = stats["different_texts"] < FEWEST_DIFFERENT * found
+    compared = stats["samples"].clip(upper=LOOKED_AT)
+    is_alike = compared - stats["near_repeats"] < FEWEST_DIFFERENT * compared
+    few = stats[is_repeated | is_alike]
     named = [
         f"vertex {row['vertex_id']} of cluster {row['cluster_id']}: {row['samples']} samples, of "
-        f"which {row['near_repeats']} are another one but for some words, and "
-        f"{row['repeated_chunks']} chunks that repeat one"
+        f"the first {min(row['samples'], LOOKED_AT)} of which {row['near_repeats']} are another "
+        f"one but for some words, and {row['repeated_chunks']} chunks that repeat one"
         for row in few.to_dict("records")
     ]
     return Finding(

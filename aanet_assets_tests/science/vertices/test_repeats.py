@@ -39,27 +39,34 @@ def test_equal_chunks_are_one_sample_of_a_vertex(tokenizer) -> None:
         assert row["repeated_chunks"] == found.repeated[row["vertex_id"]]
 
 
-def resemblance(a: list[int], b: list[int]) -> float:
-    """Share of the runs of four tokens that either has which both have, by sets."""
-    runs = [{tuple(own[i : i + 4]) for i in range(len(own) - 3)} for own in (a, b)]
-    return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
-
-
 def test_chunks_that_are_another_but_for_some_words_are_counted() -> None:
     rng = np.random.default_rng(0)
-    chunks = rng.integers(0, 50, (30, 64)).tolist()
-    for number in range(0, 20, 2):
-        chunks[number + 1] = list(chunks[number])
-        for place in rng.choice(64, number, replace=False):
-            chunks[number + 1][place] = 99
-    # A word more, so that all after it stands elsewhere.
-    chunks[25] = [*chunks[24][:20], 7, *chunks[24][20:63]]
-    pairs = [[resemblance(a, b) for b in chunks[:i]] for i, a in enumerate(chunks)]
-    expected = sum(max(own, default=0.0) >= 0.4 for own in pairs)
-    assert 4 < expected < 12
-    assert near_repeats(chunks) == expected
-    assert near_repeats([]) == near_repeats([[1]]) == 0
-    assert near_repeats([[1, 2], [1, 2], [2, 1]]) == 1
+    first = rng.integers(0, 1000, 64)
+    changed = first.copy()
+    changed[rng.choice(64, 12, replace=False)] = 1001
+    other = first.copy()
+    other[rng.choice(64, 14, replace=False)] = 1001
+    longer = np.concatenate([first[:20], [1001, 1002, 1003], first[20:61]])
+    shorter = np.concatenate([first[:40], first[43:], [1001, 1002, 1003]])
+    apart = rng.integers(0, 1000, (5, 64))
+
+    def count(*chunks: np.ndarray) -> int:
+        return near_repeats(np.array([first, *apart, *chunks]))
+
+    assert [count(one) for one in (changed, other, longer, shorter)] == [1, 0, 1, 1]
+    assert count(changed, longer, changed) == 3
+    assert count() == 0
+    assert near_repeats(np.array([[1]])) == 0
+    assert near_repeats(np.array([[1, 2], [1, 2], [2, 1]])) == 1
+
+
+def test_few_letters_are_no_repeats() -> None:
+    # Two chunks of two letters have half of their places in common, and some pairs many more.
+    chunks = np.random.default_rng(0).integers(0, 2, (200, 64))
+    assert near_repeats(chunks) == 0
+    chunks[1::2] = chunks[::2]
+    chunks[1::2, 7] ^= 1
+    assert near_repeats(chunks) == 100
 
 
 def test_texts_of_one_template_are_near_repeats(tokenizer) -> None:
