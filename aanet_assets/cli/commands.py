@@ -101,7 +101,7 @@ def list_studies() -> None:
     from aanet_assets.orchestration.studies import StudyModuleError, load_study, study_names
 
     enter_home()
-    table = Table("study", "what it is", "partitions there")
+    table = Table("study", "what it is", "partitions recorded")
     for name in study_names():
         try:
             subject: Study = load_study(name).study
@@ -118,13 +118,15 @@ def list_studies() -> None:
 
 def _how_much(study: "Study") -> str:
     """By the records alone; `status` says which of them still belong to the study as it is."""
-    from aanet_assets.orchestration.pipeline import partitions_of
-    from aanet_assets.storage.records import record_path
+    from aanet_assets.orchestration.pipeline import partitions_of, steps_of
+    from aanet_assets.storage.records import record_path, records_folder
     from aanet_assets.storage.remote import pull
 
     pull(study)
     wanted = [record_path(study, partition) for partition in partitions_of(study)]
-    there = set(study.paths.records.glob("*/*.json"))
+    # What is shared has its records in the folder of the study that it is named for.
+    folders = [records_folder(study, step) for step in steps_of(study)]
+    there = {record for folder in folders for record in folder.glob("*.json")}
     return f"{sum(record in there for record in wanted):,} of {len(wanted):,}"
 
 

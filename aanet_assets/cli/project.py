@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aanet_assets.cli.terminal import console, stop
+from aanet_assets.cli.terminal import console, require_plain_path, stop
 from aanet_assets.study.layout import data_root
 from aanet_assets.study.study import process_path
 
@@ -85,6 +85,7 @@ def init(
     like: Like = None,
 ) -> None:
     """Write a project's folder: Dagster's files, the toys' models, and a study ready to edit."""
+    require_plain_path(folder.resolve())
     study = _STUDY if like is None else _copy_of(like)
     if there := [file for file in ("dagster.yaml", "studies") if (folder / file).exists()]:
         raise stop(f"{folder.resolve()} has a {there[0]} already: name an empty or a new folder")

@@ -79,12 +79,7 @@ def enter_home() -> Path:
             f"{home} is not a project's folder (it has no dagster.yaml): go to one, set AANET_HOME "
             "to it, or make one with `aanet init`"
         )
-    unbearable = _UNBEARABLE if _WORKING_DIRECTORY.exists() else f"{_UNBEARABLE}*["
-    if bad := [character for character in str(home) if character in unbearable]:
-        raise stop(
-            f"the path of the project's folder, {home}, has a {bad[0]!s}, with which Dagster's "
-            "database or DuckDB would take it for another path: rename the folder"
-        )
+    require_plain_path(home)
     encoding = sys.getfilesystemencoding()
     if encoding != "utf-8" and not str(home).isascii():
         raise stop(
@@ -93,6 +88,16 @@ def enter_home() -> Path:
         )
     os.chdir(home)
     return home
+
+
+def require_plain_path(home: Path) -> None:
+    """Refuse a project's folder whose path Dagster or DuckDB would take for another."""
+    unbearable = _UNBEARABLE if _WORKING_DIRECTORY.exists() else f"{_UNBEARABLE}*["
+    if bad := [character for character in str(home) if character in unbearable]:
+        raise stop(
+            f"the path of the project's folder, {home}, has a {bad[0]!s}, with which Dagster's "
+            "database or DuckDB would take it for another path: rename the folder"
+        )
 
 
 def heed_interrupts() -> None:

@@ -46,7 +46,7 @@ from aanet_assets.storage.records import (
 from aanet_assets.storage.remote import pull
 from aanet_assets.storage.run import Run
 from aanet_assets.storage.step import Partition
-from aanet_assets.study.layout import File
+from aanet_assets.study.layout import File, data_root
 from aanet_assets.study.study import Study
 
 if TYPE_CHECKING:
@@ -61,11 +61,17 @@ def open_study(study: str | Path | Study) -> "OpenStudy":
             of its module, `mine.py`; or the study itself.
 
     Raises:
-        ValueError: there is no such study, or its file cannot be used.
+        ValueError: there is no such study, its file cannot be used, or this is no project's folder.
         ConnectionError: its results are kept in object storage that cannot be reached.
     """
     if isinstance(study, Study):
         return OpenStudy(study)
+    home = data_root().parent
+    if not (home / "dagster.yaml").is_file():
+        raise ValueError(
+            f"{home} is not a project's folder (it has no dagster.yaml): start in one, or set "
+            "AANET_HOME to it"
+        )
     if isinstance(study, Path) or study.endswith(".py"):
         return OpenStudy(load_study_file(Path(study)))
     return OpenStudy(load_study(study).study)

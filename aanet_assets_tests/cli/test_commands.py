@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from aanet_assets import defs as studies
 from aanet_assets.cli import commands as cli
-from aanet_assets.orchestration.pipeline import all_steps
+from aanet_assets.orchestration.pipeline import all_steps, partitions_of
 from aanet_assets.steps.aanets import EXPORT, STACK, aanet_models
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.storage.records import MISSING, Standing, record_path
 from aanet_assets.storage.step import Finding
 from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, Finished, problems, running, said
+from aanet_assets_tests.small import small_study
 from aanet_assets_tests.storage.test_locks import holder
 
 
@@ -328,6 +329,23 @@ def test_a_module_that_does_not_load_is_one_sentence(folder_of_studies: Path) ->
         (folder_of_studies / f"{module}.py").write_text(text)
         output = said("status", module, code=1)
         assert re.match(rf"error (the module of )?study '{module}' .*{message}", output), output
+
+
+@pytest.mark.usefixtures("finished")
+def test_list_counts_what_is_shared(study_module) -> None:
+    study_module("listed_sharing")
+    (Path(studies.__path__[-1]) / "on_small.py").write_text(
+        "from aanet_assets.orchestration.build import build_defs\n"
+        "from aanet_assets_tests.small import small_study\n"
+        "study = small_study().sharing('on_small', n_clusters=(6,))\n"
+        "defs = build_defs(study)\n"
+    )
+    study = small_study().sharing("on_small", n_clusters=(6,))
+    wanted = list(partitions_of(study))
+    shared = sum(partition.step.of_activations for partition in wanted)
+    assert 0 < shared < len(wanted)
+    pattern = rf"on_small │[^│]*│ {shared} of {len(wanted)} "
+    assert re.search(pattern, said("list", code=0))
 
 
 def test_list_names_all_studies_and_one_that_is_broken_hides_no_other(

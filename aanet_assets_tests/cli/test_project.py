@@ -43,6 +43,12 @@ def test_a_new_project_has_what_the_repository_has_and_a_study(empty: Path) -> N
     assert found - own == {"dagster.yaml", "workspace.yaml", *shipped}
 
 
+@pytest.mark.parametrize("name", ["50%", "why?"])
+def test_a_folder_in_which_nothing_would_run_is_not_made(empty: Path, name: str) -> None:
+    assert f"has a {name[-1]}, with which Dagster's database" in said("init", name, code=1)
+    assert not (empty / name).exists()
+
+
 def test_the_way_into_a_folder_of_any_name_can_be_copied(empty: Path) -> None:
     told = said("init", "of [b]mine", code=0)
     assert f"{empty}/of [b]mine is ready. Next: cd 'of [b]mine' && aanet run toy" in told

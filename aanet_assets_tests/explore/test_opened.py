@@ -124,6 +124,14 @@ def test_a_study_is_opened_by_name_or_by_the_path_of_its_module(
         open_study(other)
 
 
+def test_where_there_is_no_project_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AANET_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"is not a project's folder .* or set AANET_HOME to it"):
+        open_study("toy")
+
+
 def test_importing_the_package_stays_light() -> None:
     code = (
         "import sys, aanet_assets; print({'torch', 'dagster', 'pandas'} & set(sys.modules)); "

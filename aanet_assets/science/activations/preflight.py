@@ -181,6 +181,11 @@ def doubts(study: Study, config: "SAEConfig") -> list[str]:
             f"the SAE was trained on {about.model_name!r} and the model is {own!r}: make sure that "
             "these are one model"
         )
+    elif about.model_name and not own and _plain_name(about.model_name) != _plain_name(study.model):
+        found.append(
+            f"the SAE was trained on {about.model_name!r}, and which model {study.model} is cannot "
+            "be known (its config.json has no _name_or_path): make sure that these are one model"
+        )
     kept = about.model_from_pretrained_kwargs or {}
     for name in ("revision", "checkpoint_index", "checkpoint_value"):
         if kept.get(name) is not None:
