@@ -50,8 +50,10 @@ class DecodedChunk:
     def trigger(self, position: int) -> Trigger:
         """The token at a position of the chunk."""
         token = self._decode(self._ids[position : position + 1])
-        index = max(len(self._beginning(position + 1).split()) - 1, 0)
         place = self._place(position, token)
+        # The beginning ends with U+FFFD within a character, which may be white space as a whole.
+        up_to = self._beginning(position + 1) if place is None else self.text[: place[1]]
+        index = max(len(up_to.split()) - 1, 0)
         if place is None:
             return Trigger(token, index, None, None, None)
         start, end = place

@@ -150,6 +150,17 @@ def test_indices_count_words_up_to_the_token() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_bytes_of_a_character_count_the_words_up_to_the_whole_of_it(kind: str, text: str) -> None:
+    tokenizer = KINDS[kind]().tokenizer
+    _, triggers = decoded(tokenizer, ids_of(tokenizer, text))
+    placed = [trigger for trigger in triggers if trigger.end is not None]
+    indices = [trigger.word_index for trigger in placed]
+    assert indices == [max(len(text[: trigger.end].split()) - 1, 0) for trigger in placed]
+    assert indices == sorted(indices)
+
+
 def test_a_chunk_that_begins_and_ends_within_a_character() -> None:
     tokenizer = byte_level().tokenizer
     text, triggers = decoded(tokenizer, ids_of(tokenizer, "😀 the 😀")[2:-1])
