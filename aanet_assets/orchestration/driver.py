@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from aanet_assets.orchestration.dagster_internals import SerializableErrorInfo
-from aanet_assets.orchestration.materialise import build_asset, version_of
+from aanet_assets.orchestration.materialise import build_asset, materialisation
 from aanet_assets.orchestration.orphans import process_tags
 from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
 from aanet_assets.orchestration.syncing import synced_at_the_end
@@ -94,17 +94,9 @@ class Driver:
             record = read_record(self.study, partition)
             if record is None:
                 return False
-            self.instance.report_runless_asset_event(
-                dg.AssetMaterialization(
-                    key,
-                    partition=partition.key,
-                    description="Found on disk, made earlier.",
-                    tags={
-                        "dagster/data_version": record.content,
-                        "dagster/code_version": version_of(self.study, partition.step),
-                    },
-                )
-            )
+            said = "Found on disk, made earlier."
+            found = materialisation(self.study, partition, record.content, description=said)
+            self.instance.report_runless_asset_event(found)
         return True
 
     def _materialised(self, key: dg.AssetKey) -> set[str | None]:

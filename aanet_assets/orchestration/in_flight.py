@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from aanet_assets.orchestration.dagster_internals import BulkActionsFilter, BulkActionStatus
+from aanet_assets.orchestration.partitions import partitions_of_run
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.storage.step import Partition, Step
 from aanet_assets.study.study import Study
@@ -40,7 +41,7 @@ def _of_runs(
         else:
             asked = ()
         for step in asked:
-            yield step.of_key(run.tags.get("dagster/partition"))
+            yield from partitions_of_run(study, step, run)
 
 
 def _of_backfills(instance: dg.DagsterInstance, study: Study) -> Iterator[Partition]:

@@ -10,7 +10,12 @@ from typing import Any
 import dagster as dg
 
 from aanet_assets.orchestration.orphans import report_process
-from aanet_assets.orchestration.partitions import dependency, partitions_def
+from aanet_assets.orchestration.partitions import (
+    backfill_policy,
+    dependency,
+    partitions_def,
+    partitions_of_run,
+)
 from aanet_assets.orchestration.pipeline import partitions_of, tables_of
 from aanet_assets.orchestration.same_code import CODE_TAG, code, require_same_code
 from aanet_assets.steps.activations import at_commits, sae_fit
@@ -226,20 +231,72 @@ def build_asset(study: Study, step: Step) -> dg.AssetsDefinition:
         pool=pool(study) if step.on_device else None,
         # Without a schema Dagster would take any launchpad setting, and ignore it.
         config_schema={},
+        backfill_policy=backfill_policy(study, step.partitions),
         check_specs=_check_specs(study, step),
         op_tags={CODE_TAG: code()},
     )
-    def run(
-        context: dg.AssetExecutionContext,
-    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    def run(context: dg.AssetExecutionContext) -> Iterator[Any]:
         report_process(context.instance, context.run)
-        key = str(context.partition_key) if context.has_partition_key else None
-        partition = step.of_key(key)
-        require_same_code(context, partition)
+        partitions = partitions_of_run(study, step, context.run)
+        require_same_code(context, partitions[0])
         # Dagster's own tag of runs that it started anew after their process or database was lost.
-        yield from run_step(study, partition, "dagster/retry_number" in context.run.tags)
+        is_retry = "dagster/retry_number" in context.run.tags
+        if len(partitions) == 1:
+            yield from run_step(study, partitions[0], is_retry)
+        else:
+            yield from _run_range(study, partitions, is_retry)
 
     return run
+
+
+def _run_range(
+    study: Study, partitions: Sequence[Partition], is_retry: bool
+) -> Iterator[dg.AssetCheckEvaluation | dg.AssetMaterialization | dg.MaterializeResult]:
+    """Make partitions one after the other; each of them counts, in Dagster too, once it is made."""
+    made: list[dg.AssetMaterialization] = []
+    checks: list[dg.AssetCheckResult] = []
+    for partition in partitions:
+        for result in run_step(study, partition, is_retry):
+            found = [result] if isinstance(result, dg.AssetCheckResult) else result.check_results
+            yield from (_evaluation(study, partition, check) for check in found)
+            checks += found
+            if isinstance(result, dg.MaterializeResult) and result.data_version is not None:
+                version = result.data_version.value
+                made.append(materialisation(study, partition, version, metadata=result.metadata))
+                yield made[-1]
+    # Dagster wants one result of a step, and one of each of its checks: the worst.
+    checks.sort(key=lambda check: not check.passed)
+    yield dg.MaterializeResult(check_results=list({c.check_name: c for c in checks}.values()))
+    # It gave all partitions one data version by that; what is said last counts.
+    yield from made
+
+
+def materialisation(
+    study: Study, partition: Partition, version: str, **said: Any
+) -> dg.AssetMaterialization:
+    """What Dagster is told of a finished partition where it does not see by itself that it is."""
+    versions = {"data_version": version, "code_version": version_of(study, partition.step)}
+    return dg.AssetMaterialization(
+        partition.step.asset_key(study),
+        partition=partition.key,
+        tags={f"dagster/{name}": value for name, value in versions.items()},
+        **said,
+    )
+
+
+def _evaluation(
+    study: Study, partition: Partition, check: dg.AssetCheckResult
+) -> dg.AssetCheckEvaluation:
+    assert check.check_name is not None
+    return dg.AssetCheckEvaluation(
+        dg.AssetKey(partition.step.asset_key(study)),
+        check.check_name,
+        passed=check.passed,
+        severity=check.severity,
+        description=check.description,
+        blocking=check.check_name in partition.step.blocking,
+        partition=partition.key,
+    )
 
 
 def _check_specs(study: Study, step: Step) -> list[dg.AssetCheckSpec]:

@@ -28,6 +28,7 @@ from aanet_assets.orchestration.dagster_internals import (
 from aanet_assets.orchestration.driver import Failure, failure_of, was_interrupted
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
+from aanet_assets.orchestration.partitions import partitions_of_run
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.orchestration.same_code import CODE_TAG, code
 from aanet_assets.storage.locks import submit_lock
@@ -196,10 +197,7 @@ class Submission:
     def _add(self, device: str, partitions: Set[Partition]) -> None:
         assets = [build_asset(self.study, step) for step in self._steps.values()]
         subset = AssetGraphSubset.from_asset_partition_set(
-            {
-                AssetKeyPartitionKey(dg.AssetKey(p.step.asset_key(self.study)), p.key)
-                for p in partitions
-            },
+            {AssetKeyPartitionKey(self._asset(p), p.key) for p in partitions},
             dg.Definitions(assets=assets).resolve_asset_graph(),
         )
         on = f" on {device}" if self.study.device != "cpu" else ""
@@ -254,30 +252,32 @@ class Submission:
     def _of_run(self, run: dg.DagsterRun) -> Look:
         """What a run that has ended made, and why it made no more."""
         found = Look()
-        key = run.tags.get("dagster/partition")
-        steps = [
-            step for asset, step in self._steps.items() if asset in (run.asset_selection or ())
+        asked = [
+            partition
+            for asset, step in self._steps.items()
+            if asset in (run.asset_selection or ())
+            for partition in partitions_of_run(self.study, step, run)
         ]
         if run.status == dg.DagsterRunStatus.SUCCESS:
-            found.done = {step.of_key(key) for step in steps}
+            found.done = set(asked)
         else:
             logs = self.instance.all_logs(run.run_id)
             events = [entry.dagster_event for entry in logs if entry.dagster_event]
-            made = {event.asset_key for event in events if event.is_step_materialization}
-            found.done = {step.of_key(key) for step in steps
-                          if dg.AssetKey(step.asset_key(self.study)) in made}  # fmt: skip
+            made = {(e.asset_key, e.partition) for e in events if e.is_step_materialization}
+            found.done = {p for p in asked if (self._asset(p), p.key) in made}
             if self._may_be_tried_again(run):
                 return found
             names = [event.step_key for event in events if event.is_step_failure]
+            left = [partition for partition in asked if partition not in found.done]
             # Without a step that failed, the process ended in the midst of the first that is left.
-            culprits = [s for s in steps if "__".join(s.asset_key(self.study)) in names] or [
-                step for step in steps if step.of_key(key) not in found.done
-            ]
-            for step in culprits[:1]:
-                partition = step.of_key(key)
+            culprits = [p for p in left if "__".join(p.step.asset_key(self.study)) in names] or left
+            for partition in culprits[:1]:
                 found.failed[partition] = self._reason(run, partition, events)
         self._ended[run.run_id] = found
         return found
+
+    def _asset(self, partition: Partition) -> dg.AssetKey:
+        return dg.AssetKey(partition.step.asset_key(self.study))
 
     def _may_be_tried_again(self, run: dg.DagsterRun) -> bool:
         # The tag is written just after the run's end, and changes where there is no next try.

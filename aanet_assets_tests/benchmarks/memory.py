@@ -30,7 +30,9 @@ from aanet_assets.steps.activations import (
     codes_by_latent,
     sae_fit,
 )
+from aanet_assets.storage.fingerprints import content_digest, hash_of
 from aanet_assets.storage.records import contents_read, write_record
+from aanet_assets.storage.step import Partition
 from aanet_assets.study.settings import (
     AANetSettings,
     CacheSettings,
@@ -134,15 +136,16 @@ def place(study: Study, folder: Path) -> None:
     write_record(study, sae_fit.at(), "made up", [], {})
     for at in activation_cache.all_of(study):
         path = SHARD.under(study.paths.root, shard=at.at.shard)
-        link(folder / f"{at.at.shard % DIFFERENT}.safetensors", path)
-        write_record(study, at, f"{at.at.shard} made up", [path], contents_read(study, at))
+        link(study, at, folder / f"{at.at.shard % DIFFERENT}.safetensors", path)
 
 
-def link(file: Path, name: Path) -> None:
-    """Give a file another name."""
+def link(study: Study, at: Partition, file: Path, name: Path) -> None:
+    """Give a file another name, and record it as the file of a partition."""
     name.parent.mkdir(parents=True, exist_ok=True)
     name.unlink(missing_ok=True)
     os.link(file, name)
+    content = content_digest([name], lambda _: hash_of(file))
+    write_record(study, at, content, [name], contents_read(study, at))
 
 
 def place_by_latent(study: Study, folder: Path) -> None:
@@ -154,8 +157,7 @@ def place_by_latent(study: Study, folder: Path) -> None:
             work(study, at.step.name, at.at.shard)
             os.link(path, made)
         elif not path.exists():
-            link(made, path)
-            write_record(study, at, f"{at.at.shard} by latent", [path], contents_read(study, at))
+            link(study, at, made, path)
 
 
 def work(study: Study, step: str, shard: int | None = None) -> None:

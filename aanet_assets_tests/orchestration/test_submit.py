@@ -18,16 +18,17 @@ from aanet_assets.orchestration.dagster_internals import BulkActionStatus, Parti
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.in_flight import STUDY_TAG
 from aanet_assets.orchestration.materialise import build_asset
+from aanet_assets.orchestration.partitions import partitions_of_run
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.orchestration.same_code import CODE_TAG, code
 from aanet_assets.orchestration.submit import DEVICE_TAG, Look, Submission
 from aanet_assets.steps.aanets import EXPORT, aanet_exports, aanet_metrics, aanet_models
-from aanet_assets.steps.activations import activation_cache
+from aanet_assets.steps.activations import activation_cache, codes_by_latent
 from aanet_assets.steps.clusters import clustering
 from aanet_assets.steps.evidence import replicates
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.predictions import token_groups
-from aanet_assets.storage.records import Standing
+from aanet_assets.storage.records import Standing, discard_record
 from aanet_assets.storage.step import Finding, Partition
 from aanet_assets.study.study import Study
 from aanet_assets_tests.browser.dagit import Dagit
@@ -443,12 +444,16 @@ def test_a_real_daemon_makes_the_same_bytes_and_nothing_else(
         monkeypatch.chdir(place)
 
     in_folder(twin)
+    for shard in codes_by_latent.all_of(study):
+        discard_record(study, shard)
     with dg.DagsterInstance.get() as instance:
         driver = Driver(study, instance)
         for partition in plan(study):
             if not driver.is_there(partition):
                 driver.materialise(partition)
     in_folder(folder)
+    for shard in codes_by_latent.all_of(study):
+        discard_record(study, shard)
     wanted = open_partitions(study, plan(study))
     with dagit.running(), dg.DagsterInstance.get() as instance:
         dagit.wait_until_ready()
@@ -457,9 +462,17 @@ def test_a_real_daemon_makes_the_same_bytes_and_nothing_else(
         assert look.asked == look.done == wanted
         tags = {"dagster/backfill": look.backfills[0].backfill_id}
         runs = instance.get_runs(dg.RunsFilter(tags=tags))
-    ran = [(key, run.tags.get("dagster/partition")) for run in runs
-           for key in run.asset_selection or ()]  # fmt: skip
-    assert len(ran) == len(set(ran)) == len(wanted)
+    steps = {dg.AssetKey(step.asset_key(study)): step for step in steps_of(study)}
+    ran = [
+        partition
+        for run in runs
+        for key in run.asset_selection or ()
+        for partition in partitions_of_run(study, steps[key], run)
+    ]
+    assert len(ran) == len(wanted)
+    assert set(ran) == wanted
+    of_shards = [run for run in runs if "dagster/asset_partition_range_start" in run.tags]
+    assert len(of_shards) == 1
     assert problems(study) == []
     assert digests(folder / "data/small") == digests(twin / "data/small")
     assert replicates.at(n=8, k=2) in wanted

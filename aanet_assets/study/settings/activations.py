@@ -103,6 +103,9 @@ class CacheSettings(Settings):
     """Shards kept for vertex samples; no AANet ever sees them."""
     batch_chunks: Count = 32
     """Chunks in one forward pass of the language model."""
+    shards_per_run: Count = 1
+    """Shards that one run of a backfill makes, one after the other: more than one where starting a
+    run, which takes some seconds, is more than a small part of a shard's time."""
     activity_threshold: NonNegative = 1e-6
     """A latent is active at a token when its code exceeds this. Codes are in units of the residual
     stream: of an SAE that normalises each token they are scaled back."""
