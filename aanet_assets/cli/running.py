@@ -1,7 +1,7 @@
-"""`aanet run`: a study's partitions, one after the other here or through Dagster's daemon."""
+"""`aanet run`: a study's partitions, made here or through Dagster's daemon."""
 
 import logging
-import time
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,8 @@ from aanet_assets.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from aanet_assets.orchestration.driver import Driver
+    from aanet_assets.orchestration.workers import Made
     from aanet_assets.storage.step import Partition
 
 Until = Annotated[str | None, typer.Option(help="Last asset; what it needs comes with it.")]
@@ -27,6 +29,9 @@ NClusters = Annotated[list[int] | None, typer.Option(help="Only this clustering;
 K = Annotated[list[int] | None, typer.Option(help="Only this k, up to aanet_metrics; repeatable.")]
 Submit = Annotated[
     bool, typer.Option("--submit", help="Let Dagster's daemon do the work, and watch it.")
+]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Partitions made at once, each in a process with its own memory.")
 ]
 Cancel = Annotated[bool, typer.Option("--cancel", help="Cancel what was submitted of the study.")]
 
@@ -38,6 +43,7 @@ def run(
     k: K = None,
     submit: Submit = False,
     cancel: Cancel = False,
+    workers: Workers = 1,
 ) -> None:
     """Materialise a study from activations to vertex samples; what is there already is kept."""
     from aanet_assets.cli.report import print_report
@@ -56,9 +62,14 @@ def run(
             f"{study} is none of them: move it there, or leave out --submit"
         )
     if cancel:
-        if submit or until or n_clusters or k:
+        if submit or until or n_clusters or k or workers > 1:
             raise stop("--cancel takes no other option: it cancels all that was submitted")
         return submitting.cancel(subject)
+    if submit and workers > 1:
+        raise stop(
+            "--workers is for work done here; how many runs the daemon has at once stands in "
+            "dagster.yaml (concurrency.runs.max_concurrent_runs)"
+        )
     again = f"aanet run {study}{' --submit' if submit else ''}"
     try:
         last = until or (aanet_metrics.name if k else None)
@@ -71,7 +82,7 @@ def run(
             if submit:
                 submitting.watch(subject, instance, todo)
             else:
-                _drive(Driver(subject, instance), todo)
+                _drive(Driver(subject, instance), todo, workers)
         # Where nothing was to be made, an n_clusters may have been taken out of the study.
         for step in steps_of(subject):
             if step.afterwards is not None:
@@ -85,41 +96,47 @@ def run(
         print_report(subject, console)
 
 
-def _drive(driver, todo: "list[Partition]") -> None:
+def _drive(driver: "Driver", todo: "list[Partition]", workers: int) -> None:
     """Materialise what is not there yet, with a bar over partitions and the latest log line."""
+    from aanet_assets.orchestration.workers import drive
+
     progress = partition_progress()
     task = progress.add_task("", total=len(todo), detail="")
     handler = _DetailHandler(progress, task)
     logging.getLogger("aanet").addHandler(handler)
     logging.getLogger("aanet").setLevel(logging.INFO)
-    step, made, kept, seconds = "", 0, 0, 0.0
-
-    def close_step() -> None:
-        if step:
-            console.print(
-                f"[green]✓[/] {step:<22} {made:>3} made, {kept:>3} already there  {seconds:7.1f} s"
-            )
-
+    left, ended = Counter(partition.step.name for partition in todo), defaultdict[str, list](list)
     try:
         with progress:
-            for partition in todo:
-                if partition.step.name != step:
-                    close_step()
-                    step, made, kept, seconds = partition.step.name, 0, 0, 0.0
-                progress.update(task, description=escape(str(partition)), detail="")
-                if driver.is_there(partition):
-                    kept += 1
-                else:
-                    started = time.monotonic()
-                    for warning in driver.materialise(partition):
-                        said = f"[yellow]![/] {escape(f'{partition}: {warning}')}"
-                        console.print(said, highlight=False, soft_wrap=True)
-                    seconds += time.monotonic() - started
-                    made += 1
-                progress.advance(task)
-            close_step()
+            for look in drive(driver, todo, workers):
+                said = ", ".join(map(str, look.at_work))
+                progress.update(task, description=escape(said), detail="")
+                if look.ended is not None:
+                    progress.advance(task)
+                    name = look.ended.partition.step.name
+                    ended[name].append(look.ended)
+                    left[name] -= 1
+                    _tell(look.ended)
+                    if not left[name]:
+                        _tell_of_step(name, ended.pop(name))
     finally:
         logging.getLogger("aanet").removeHandler(handler)
+
+
+def _tell(made: "Made") -> None:
+    """What the checks of a partition warn of."""
+    for warning in made.warnings:
+        said = f"[yellow]![/] {escape(f'{made.partition}: {warning}')}"
+        console.print(said, highlight=False, soft_wrap=True)
+
+
+def _tell_of_step(name: str, ended: "list[Made]") -> None:
+    seconds = [made.seconds for made in ended if made.seconds is not None]
+    kept = len(ended) - len(seconds)
+    console.print(
+        f"[green]✓[/] {name:<22} {len(seconds):>3} made, {kept:>3} already there"
+        f"  {sum(seconds):7.1f} s"
+    )
 
 
 class _DetailHandler(logging.Handler):

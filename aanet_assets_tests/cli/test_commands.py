@@ -181,7 +181,7 @@ def test_settings_that_do_not_go_together_are_one_sentence(study_module) -> None
 
 
 def test_too_few_ks_are_said_at_the_start(study_module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aanet_assets.cli.running._drive", lambda driver, todo: None)
+    monkeypatch.setattr("aanet_assets.cli.running._drive", lambda driver, todo, workers: None)
     fewer = "name='fewer', ks=(2, 3), selection={}"
     name = study_module("small_fewer", fewer)
     output = said("run", name, "--until", "corpus", code=0)

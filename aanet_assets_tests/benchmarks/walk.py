@@ -1,0 +1,217 @@
+"""The walk of a new user from an empty folder, recorded: each command, its time, what it prints.
+
+Builds the wheel and installs it in an environment of its own, which takes other packages from this
+one; then types what docs/walk.md shows, and writes that page anew with what came of it:
+`python -m aanet_assets_tests.benchmarks.walk FOLDER` (FOLDER is to be new; half an hour).
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+PAGE, PICTURE = PROJECT / "docs" / "walk.md", PROJECT / "docs" / "walk_page.png"
+KMEANS = """\
+from aanet_assets.defs.toy import study as toy
+from aanet_assets.orchestration.build import build_defs
+from aanet_assets.study.settings import ClusteringSettings
+
+study = toy.sharing("toy_kmeans", clustering=ClusteringSettings(method="kmeans"))
+defs = build_defs(study)
+"""
+LOOK = """\
+from aanet_assets import open_study
+
+study = open_study("toy")
+simplex = study.simplex(7, {cluster})
+print(simplex.vertices.shape)
+print(simplex.project("{text}").query("active").head(4).round(3).to_string())
+print(simplex.steer("{text}", vertex=0).head(4).round(3).to_string())
+print(simplex.nearest(0, count=2).to_string())
+simplex.save("simplex.safetensors")
+"""
+NEMO = """\
+{"switch_rate": 0.0,
+ "components": [
+   {"kind": "nemo",
+    "transitions": [[[0.0, 0.5, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.0]],
+                    [[0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]]}]}
+"""
+CHOOSE = """
+import json
+from aanet_assets import open_study
+study = open_study("toy")
+ids = [chosen.cluster_id for chosen in study.selected(7)]
+simplex = next(s for s in (study.simplex(7, i) for i in ids) if s.k == 3)
+text = " ".join(simplex.nearest(0, count=1)["full_text"].iloc[0].split()[:8])
+print(json.dumps({"cluster": simplex.provenance.cluster_id, "text": text}))
+"""
+
+
+class Walk:
+    """A user's terminal in a folder, and the page that is written of it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "project"
+        self.folder.mkdir(parents=True)
+        self._bin = _environment(folder) / "bin"
+        here = {"PATH": f"{self._bin}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "110"}
+        # As in the Makefile: several threads per process only wait for each other.
+        here["OMP_NUM_THREADS"] = "1"
+        self._environment = {
+            name: value
+            for name, value in {**os.environ, **here}.items()
+            if name not in ("AANET_HOME", "DAGSTER_HOME", "PYTHONPATH")
+        }
+        self.page: list[str] = []
+
+    def say(self, text: str) -> None:
+        """A paragraph of the page, or a heading."""
+        self.page.append(text)
+
+    def write(self, name: str, content: str, language: str) -> None:
+        """A file that the user writes."""
+        (self.folder / name).write_text(content)
+        self.say(f"`{name}`:\n\n```{language}\n{content}```")
+
+    def type(self, command: str, lines: int = 12) -> None:
+        """A command, and the last lines of what it prints.
+
+        Raises:
+            SystemExit: it failed.
+        """
+        started = time.monotonic()
+        done = self._run(command)
+        took = time.monotonic() - started
+        print(f"{took:7.1f} s  {command}", flush=True)
+        if done.returncode:
+            raise SystemExit(f"{command} failed:\n{done.stdout}")
+        printed = [line.rstrip() for line in _plain(done.stdout).splitlines() if line.strip()]
+        cut = ["..."] if len(printed) > lines else []
+        said = "\n".join(cut + printed[-lines:])
+        self.say(f"```bash\n{command}    # {_words(took)}\n```")
+        if said:
+            self.say(f"```text\n{said}\n```")
+
+    def ask(self, code: str) -> str:
+        """What a Python of the user's prints."""
+        return self._run(f"python -c '{code}'").stdout.splitlines()[-1]
+
+    def show_page(self, text: str, cluster: int) -> None:
+        """Type into the page of `aanet serve`, and keep a picture of it."""
+        from playwright.sync_api import expect, sync_playwright
+
+        with (
+            subprocess.Popen(
+                ["aanet", "serve", "toy", "--port", "8017"], cwd=self.folder, env=self._environment
+            ) as server,
+            sync_playwright() as playwright,
+        ):
+            chromium = shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1100, "height": 800})
+            page.set_default_timeout(120_000)
+            _wait_for_port(8017)
+            page.goto("http://127.0.0.1:8017")
+            page.locator("#cluster").select_option(str(cluster))
+            page.locator("#text").press_sequentially(text)
+            expect(page.locator("#how")).to_contain_text("tokens are active")
+            expect(page.locator("#next tbody tr")).to_have_count(12)
+            page.screenshot(path=PICTURE, full_page=True)
+            browser.close()
+            server.terminate()
+
+    def _run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, shell=True, cwd=self.folder, env=self._environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+
+
+def _environment(folder: Path) -> Path:
+    """One with the wheel, which sees this environment's other packages."""
+    source, wheels, environment = (folder / name for name in ("source", "wheels", "environment"))
+    shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".*", "data"))
+    shutil.copytree(PROJECT / "data/inputs", source / "data/inputs")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(source)], check=True)
+    (wheel,) = wheels.iterdir()
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    own = [str(environment / "bin/pip"), "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(own, check=True)
+    (packages,) = (environment / "lib").glob("python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return environment
+
+
+def _plain(text: str) -> str:
+    """Without colours, and of lines that were written over only the last."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return "\n".join(line.split("\r")[-1] for line in text.split("\n"))
+
+
+def _words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _wait_for_port(port: int) -> None:
+    import socket
+
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise SystemExit("aanet serve did not start")
+
+
+def walk(folder: Path) -> list[str]:
+    """What a new user types, from an empty folder on; the page."""
+    user = Walk(folder)
+    user.say("# A new user's walk")
+    user.say(
+        "From an empty folder, after `pip install aanet-assets`: everything as it was typed and "
+        "printed, with its time on two cores without a GPU. "
+        "`python -m aanet_assets_tests.benchmarks.walk FOLDER` walks again, and writes this page."
+    )
+    user.say("## From an empty folder to a finished toy")
+    user.type("aanet init", 4)
+    user.type("aanet run toy", 30)
+    user.type("aanet list", 8)
+    user.say("## Another method on the same cache")
+    user.write("studies/toy_kmeans.py", KMEANS, "python")
+    user.type("aanet run toy_kmeans", 12)
+    user.type("aanet compare toy toy_kmeans", 30)
+    user.say("## A sentence of one's own")
+    found = json.loads(user.ask(CHOOSE))
+    user.type(f'aanet project toy 7 {found["cluster"]} "{found["text"]}"', 16)
+    user.write("look.py", LOOK.format(**found), "python")
+    user.type("python look.py", 20)
+    user.say("`aanet serve toy` opens a page for the same. A prompt typed there:")
+    user.show_page(found["text"], found["cluster"])
+    user.say(f"![A prompt's path through a simplex of the toy]({PICTURE.name})")
+    user.say("## A process of one's own")
+    user.write("nemo.json", NEMO, "json")
+    user.type("aanet train-toy --process nemo.json", 3)
+    user.type("aanet run nemo", 16)
+    return user.page
+
+
+def main() -> None:
+    """Walk, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    page = walk(parser.parse_args().folder.resolve())
+    PAGE.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
