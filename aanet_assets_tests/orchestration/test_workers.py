@@ -16,6 +16,7 @@ from aanet_assets.orchestration.orphans import mend_orphans
 from aanet_assets.orchestration.workers import _Order, drive
 from aanet_assets.steps.aanets import aanet_models
 from aanet_assets.steps.activations import activation_cache
+from aanet_assets.steps.clusters import ROWS
 from aanet_assets.storage.records import discard_record, read_record
 from aanet_assets.storage.step import Partition, upstream
 from aanet_assets.study.study import Study
@@ -77,7 +78,7 @@ def test_two_workers_make_the_same_bytes(copied: Study) -> None:
 def test_one_that_fails_is_named_and_the_other_is_kept(copied: Study) -> None:
     """Training wants rows: those of n_clusters 7 are gone, those of 6 are there."""
     forget(copied, [aanet_models.at(n=n, k=2) for n in (6, 7)])
-    (copied.paths.root / "clusters_7" / "rows_n7.safetensors").unlink()
+    ROWS.under(copied.paths.root, n=7).unlink()
     todo = [aanet_models.at(n=n, k=2) for n in (7, 6)]
     with (
         dg.DagsterInstance.get() as instance,
@@ -94,7 +95,7 @@ from aanet_assets.study.settings import AANetSettings
 from aanet_assets_tests.small import small_study
 
 if __name__ == "__main__":
-    slow = AANetSettings(max_steps=1_000_000, patience=1_000_000)
+    slow = AANetSettings(max_steps=1_000_000, stop_patience=1_000_000)
     running.load = lambda name: small_study(aanet=slow)
     commands.app(["run", "small", "--workers", "2"])
 """

@@ -211,9 +211,10 @@ def ray(folder: Path) -> Iterator[str]:
     finally:
         started = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.wait(timeout=30)
-        for left in psutil.wait_procs(started, timeout=20)[1]:
+        # With jobs at work it may wait for them.
+        for left in psutil.wait_procs([*started, psutil.Process(process.pid)], timeout=20)[1]:
             left.kill()
+        process.wait()
 
 
 def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
