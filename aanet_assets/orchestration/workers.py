@@ -21,6 +21,7 @@ from types import FrameType
 from typing import NamedTuple
 
 import dagster as dg
+import joblib
 
 from aanet_assets.orchestration.driver import Driver, Failure
 from aanet_assets.orchestration.pipeline import step_named
@@ -72,7 +73,7 @@ def _one_by_one(driver: Driver, todo: Sequence[Partition]) -> Iterator[Look]:
 
 
 def _together(driver: Driver, todo: Sequence[Partition], workers: int) -> Iterator[Look]:
-    order = _Order(driver.study, todo)
+    order = Order(driver.study, todo)
     at_work: dict[Future[tuple[float, list[str]]], Partition] = {}
     with _pool(driver.study, workers) as pool:
         while order.is_active():
@@ -92,7 +93,7 @@ def _together(driver: Driver, todo: Sequence[Partition], workers: int) -> Iterat
                 yield Look([*at_work.values()], None)
 
 
-class _Order:
+class Order:
     """Which partition comes next: what it reads is done, and its place in the plan is the first."""
 
     def __init__(self, study: Study, todo: Sequence[Partition]):
@@ -129,7 +130,7 @@ class _Order:
 def _pool(study: Study, workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that work on partitions, and are interrupted where this one is."""
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawned, _enter, (study,)) as pool:
+    with ProcessPoolExecutor(workers, spawned, _enter, (study, workers)) as pool:
         try:
             yield pool
         except BaseException as error:
@@ -154,9 +155,11 @@ _driver: Driver | None = None
 _is_busy = False
 
 
-def _enter(study: Study) -> None:
+def _enter(study: Study, workers: int) -> None:
     """Make ready a process that has just been started."""
     global _driver
+    # Steps that use several threads share the cores with the other workers.
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(max(joblib.cpu_count() // workers, 1))
     # Ctrl-C in a terminal reaches the parent alone, which passes it on, once.
     os.setsid()
     signal.signal(signal.SIGINT, _interrupt)

@@ -13,7 +13,7 @@ import pytest
 
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.orphans import mend_orphans
-from aanet_assets.orchestration.workers import _Order, drive
+from aanet_assets.orchestration.workers import Order, drive
 from aanet_assets.steps.aanets import aanet_models
 from aanet_assets.steps.activations import activation_cache
 from aanet_assets.steps.clusters import ROWS
@@ -35,7 +35,7 @@ def forget(study: Study, partitions: Sequence[Partition]) -> None:
 def test_each_comes_after_what_it_reads_and_the_plan_decides_among_the_rest() -> None:
     study = small_study()
     todo = plan(study)
-    order, seen, at_work = _Order(study, todo), [], []
+    order, seen, at_work = Order(study, todo), [], []
     while order.is_active():
         while len(at_work) < 3 and (found := order.next(at_work)) is not None:
             assert {*upstream(study, found)} <= {*seen}
@@ -44,7 +44,7 @@ def test_each_comes_after_what_it_reads_and_the_plan_decides_among_the_rest() ->
         seen.append(at_work.pop())
         order.done(seen[-1])
     assert sorted(map(todo.index, seen)) == list(range(len(todo)))
-    alone, one_by_one = _Order(study, todo), []
+    alone, one_by_one = Order(study, todo), []
     while (found := alone.next([])) is not None:
         one_by_one.append(found)
         alone.done(found)
@@ -54,8 +54,9 @@ def test_each_comes_after_what_it_reads_and_the_plan_decides_among_the_rest() ->
 def test_a_gpu_has_one_at_a_time() -> None:
     study = small_study(device="cuda")
     shards = [*activation_cache.all_of(study)]
-    order = _Order(study, [*shards, *MODELS[:1]])
+    order = Order(study, [*shards, *MODELS[:1]])
     first = order.next([])
+    assert first is not None
     assert first == shards[0]
     assert order.next([first]) is None
     order.done(first)
