@@ -212,6 +212,8 @@ def sql(study: StudyName, query: SqlText) -> None:
         found = warehouse.answer(subject.paths, tables, query, _columns_and_rows)
     except FileNotFoundError as error:
         raise stop(f"{error}. Run: aanet run {study}") from None
+    except ValueError as error:
+        raise stop(error) from None
     except duckdb.Error as error:
         raise stop(_sql_fault(error, [table.name for table in tables])) from None
     if found is None:

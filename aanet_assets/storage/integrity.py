@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import duckdb
-import pyarrow as pa
 
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.bucket import DamagedError
@@ -83,6 +82,6 @@ def database_problem(paths: StudyPaths, tables: Sequence[Table]) -> str | None:
                 )
                 if found != expected:
                     return f"does not hold the rows of the {table}"
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, ValueError) as error:
         return f"cannot be compared with the Parquet files: {str(error).splitlines()[0]}"
     return None

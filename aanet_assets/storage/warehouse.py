@@ -42,6 +42,9 @@ def update(paths: StudyPaths, tables: Sequence[Table], anew: bool = False) -> No
     in. Several partitions that were finished at once are taken in together: whoever comes second
     finds nothing left to do. A database that is lost, damaged, of other tables than today's or was
     written to by somebody else is made anew from all files; any is, if `anew`.
+
+    Raises:
+        ValueError: a Parquet file cannot be read.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with locked(paths.database.with_suffix(".duckdb.lock")):
@@ -180,9 +183,17 @@ def _replace(
         new = [file for key, file in there.items() if file.table == name and held.get(key) != file]
         parts, taken = [table.schema.empty_table()], []
         for file in sorted(new):
-            with contextlib.suppress(FileNotFoundError):
-                parts.append(table.rows(table.file(paths.tables, file.stem)))
-                taken.append(file)
+            path = table.file(paths.tables, file.stem)
+            try:
+                parts.append(table.rows(path))
+            except FileNotFoundError:
+                continue
+            except pa.ArrowException as error:
+                raise ValueError(
+                    f"{path} cannot be read ({error}): the disk is at fault, "
+                    f"or somebody changed it. Run: aanet doctor {paths.root.name}"
+                ) from error
+            taken.append(file)
         if taken:
             database.register("rows", pa.concat_tables(parts))
             database.execute(f"INSERT INTO {name} BY NAME FROM rows")
@@ -233,6 +244,7 @@ def answer(
 
     Raises:
         FileNotFoundError: nothing has been written yet.
+        ValueError: a Parquet file that it would be made from cannot be read.
         duckdb.Error: the query is wrong.
     """
     try:

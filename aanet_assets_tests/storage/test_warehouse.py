@@ -221,6 +221,20 @@ def test_a_lost_or_damaged_database_is_made_anew(paths: StudyPaths, damage: byte
     assert ask(paths, COUNTS) == [(6, 3), (7, 2)]
 
 
+def test_a_damaged_parquet_file_is_named_with_what_finds_and_mends_it(paths: StudyPaths) -> None:
+    write(paths, 6, 3)
+    write(paths, 7, 2)
+    paths.database.write_bytes(b"no database")
+    file_of(paths, 7).write_bytes(b"no Parquet")
+    named = rf"{file_of(paths, 7).name} cannot be read .* Run: aanet doctor {paths.root.name}$"
+    for ask_anew in (
+        lambda: warehouse.update(paths, TABLES),
+        lambda: warehouse.answer(paths, TABLES, COUNTS, lambda answer: answer.fetchall()),
+    ):
+        with pytest.raises(ValueError, match=named):
+            ask_anew()
+
+
 def write_and_damage(paths: StudyPaths) -> None:
     """A database that opens, and in which rows of a large table cannot be read."""
     texts = np.random.default_rng(0).bytes(50_000 * 16).hex()
