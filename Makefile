@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test ui lint slow scale coverage bench torture smollm2 docs
 
 demo: .venv/installed
-	$(BIN)/aanet run toy
+	$(BIN)/aanet run toy --workers 2
 
 smollm2: .venv/installed-local
 	$(BIN)/aanet run smollm2

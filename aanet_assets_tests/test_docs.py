@@ -17,7 +17,7 @@ from aanet_assets.science.toy.components import Component
 from aanet_assets.science.toy.process import UnionProcess
 from aanet_assets.science.toy.process_file import process_of
 from aanet_assets.study.study import Study
-from aanet_assets_tests.conftest import PROJECT
+from aanet_assets_tests.conftest import PROJECT, said
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 OWN = {"mine", "mine_kmeans", "my_module", "nemo", "benchmarks"}
@@ -51,6 +51,28 @@ def test_commands_are_ones_that_there_are(page: Path) -> None:
             assert words[1] in targets, words
         elif words[0] == "aanet":
             takes(words)
+
+
+_TESTED_ALONE = {"compare", "init", "serve", "train-toy"}
+"""Commands that want more than one finished study."""
+_NEED_A_HUB = {"gpt2_small", "gemma_2_9b"}
+
+
+def test_commands_do_what_they_say_with_a_finished_study(
+    copied: Study, study_module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but those that need a hub, as if the page's study were the small one."""
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
+    name, done = study_module("documented"), set()
+    for words in (words[1:] for page in PAGES for words in commands(page) if words[0] == "aanet"):
+        if words[0] in _TESTED_ALONE or (words[0] == "run" and words[1] in _NEED_A_HUB):
+            continue
+        known = {**dict.fromkeys({*study_names(), *OWN} - _NEED_A_HUB, name), "1": "7"}
+        command = tuple(known.get(word, word) for word in words)
+        if command not in done:
+            done.add(command)
+            said(*command, code=0)
+    assert {command[0] for command in done} >= {"run", "project", "status", "plan", "review"}
 
 
 def test_what_needs_a_hub_says_so() -> None:
