@@ -89,7 +89,9 @@ def _together(driver: Driver, todo: Sequence[Partition], workers: int) -> Iterat
                 order.done(partition)
                 yield Look([*at_work.values()], Made(partition, None, []))
             else:
-                at_work[pool.submit(_work, partition.step.name, partition.key)] = partition
+                with _interrupts_ignored():
+                    future = pool.submit(_work, partition.step.name, partition.key)
+                at_work[future] = partition
                 yield Look([*at_work.values()], None)
 
 
@@ -138,6 +140,16 @@ def _pool(study: Study, workers: int) -> Iterator[ProcessPoolExecutor]:
                 for process in multiprocessing.active_children():
                     os.kill(process.pid or 0, signal.SIGINT)
             raise
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process that is started meanwhile ignores them, too; they would end its imports midway."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _result(future: Future[tuple[float, list[str]]]) -> tuple[float, list[str]]:
