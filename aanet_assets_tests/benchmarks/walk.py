@@ -173,18 +173,18 @@ def _wait_for_port(port: int) -> None:
     raise SystemExit("aanet serve did not start")
 
 
-def walk(folder: Path) -> list[str]:
+def walk(folder: Path, machine: str) -> list[str]:
     """What a new user types, from an empty folder on; the page."""
     user = Walk(folder)
     user.say("# A new user's walk")
     user.say(
         "From an empty folder, after `pip install aanet-assets`: everything as it was typed and "
-        "printed, with its time on two cores without a GPU. "
+        f"printed, with its time on {machine}. "
         "`python -m aanet_assets_tests.benchmarks.walk FOLDER` walks again, and writes this page."
     )
     user.say("## From an empty folder to a finished toy")
     user.type("aanet init", 4)
-    user.type("aanet run toy", 30)
+    user.type("aanet run toy --workers 2", 30)
     user.type("aanet list", 8)
     user.say("## Another method on the same cache")
     user.write("studies/toy_kmeans.py", KMEANS, "python")
@@ -209,7 +209,11 @@ def main() -> None:
     """Walk, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    page = walk(parser.parse_args().folder.resolve())
+    parser.add_argument(
+        "--machine", default="two cores without a GPU", help="what it runs on, as the page tells it"
+    )
+    arguments = parser.parse_args()
+    page = walk(arguments.folder.resolve(), arguments.machine)
     PAGE.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
 
