@@ -54,6 +54,8 @@ STEPS = (
     "consolidated_metrics", "null_clusters", "cluster_shapes",
 )  # fmt: skip
 
+_INPUTS = "inputs"
+
 
 def study_of(folder: Path, shards: int, method: str) -> Study:
     """A small grid on so many shards."""
@@ -191,13 +193,16 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder = arguments.folder.resolve()
     os.environ["AANET_HOME"] = os.environ["DAGSTER_HOME"] = str(folder)
+    if arguments.only == _INPUTS:
+        return write_inputs(folder)
     if arguments.only:
         study = study_of(folder, arguments.shards[0], arguments.method)
         if arguments.only == codes_by_latent.name:
             return place_by_latent(study, folder)
         return work(study, arguments.only)
     if not folder.exists():
-        write_inputs(folder)
+        # A process begins with its parent's peak: this one is to stay small.
+        measured(arguments, 0, _INPUTS)
     found: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for shards in arguments.shards:
         study = study_of(folder, shards, arguments.method)
