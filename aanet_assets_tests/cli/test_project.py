@@ -172,9 +172,11 @@ def test_a_scaffolded_study_is_one_of_the_projects(empty: Path) -> None:
     assert "0 of " in line
 
 
-@pytest.mark.slow
-def test_the_built_wheel_works_in_an_empty_folder(empty: Path, tmp_path: Path) -> None:
+def test_the_built_wheel_works_in_an_empty_folder(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In an environment of its own, which sees the packages of this one but not the repository."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     source, wheels, environment = (tmp_path / name for name in ("source", "wheels", "environment"))
     # A build leaves folders behind where it takes place.
     shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".*", "data"))
@@ -188,8 +190,8 @@ def test_the_built_wheel_works_in_an_empty_folder(empty: Path, tmp_path: Path) -
     (packages,) = (environment / "lib").glob("python*/site-packages")
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     aanet = str(environment / "bin/aanet")
-    for command in (["init"], ["run", "toy", "--until", "activation_cache"]):
+    for command in (["init"], ["run", "toy", "--until", "corpus"]):
         subprocess.run([aanet, *command], check=True)
     listed = subprocess.run([aanet, "list"], capture_output=True, text=True, check=True)
     assert "mine" in listed.stdout
-    assert (empty / "data/toy/activation_cache").is_dir()
+    assert (empty / "data/toy/corpus").is_dir()
