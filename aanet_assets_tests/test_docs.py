@@ -20,7 +20,7 @@ from aanet_assets.study.study import Study
 from aanet_assets_tests.conftest import PROJECT, said
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-OWN = {"mine", "mine_kmeans", "my_module", "nemo", "benchmarks", "toy_kmeans"}
+OWN = {"mine", "mine_subspaces", "my_module", "nemo", "benchmarks", "toy_kmeans"}
 """Studies that a page has its readers write."""
 
 

@@ -95,7 +95,8 @@ class Activations(Settings):
 
         Args:
             name: of the study.
-            fields: its own settings, as those of `Study`.
+            fields: its own settings, as those of `Study`; the defaults, and not this study's, hold
+                where none are given (`n_clusters=mine.n_clusters`).
 
         Raises:
             ValueError: a field belongs to the activations, which are shared.

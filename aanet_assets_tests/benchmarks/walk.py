@@ -23,7 +23,13 @@ from aanet_assets.defs.toy import study as toy
 from aanet_assets.orchestration.build import build_defs
 from aanet_assets.study.settings import ClusteringSettings
 
-study = toy.sharing("toy_kmeans", clustering=ClusteringSettings(method="kmeans"))
+study = toy.sharing(
+    "toy_kmeans",
+    n_clusters=toy.n_clusters,
+    ks=toy.ks,
+    rows=toy.rows,
+    clustering=ClusteringSettings(method="kmeans"),
+)
 defs = build_defs(study)
 """
 LOOK = """\
