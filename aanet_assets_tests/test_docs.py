@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import typer
 
+from aanet_assets import defs as studies
 from aanet_assets.cli.commands import app
-from aanet_assets.orchestration.studies import study_names
+from aanet_assets.orchestration.studies import load_study, study_names
 from aanet_assets.science.activations import own_sae
 from aanet_assets.science.toy.components import Component
 from aanet_assets.science.toy.process import UnionProcess
@@ -80,6 +82,29 @@ def test_commands_do_what_they_say_with_a_finished_study(
 def test_what_needs_a_hub_says_so() -> None:
     for line in "\n".join(blocks(PROJECT / "docs/gallery.md", "bash")).splitlines():
         assert ("gpt2" in line or "gemma" in line) == ("needs a hub" in line), line
+
+
+def test_the_studies_of_the_readme_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = PROJECT / "README.md"
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+    mine, other = [
+        code for code in blocks(readme, "python") if 'name="mine"' in code or "mine." in code
+    ]
+    for name, code in (("mine", mine), ("mine_subspaces", other)):
+        (tmp_path / f"{name}.py").write_text(code)
+        # What is loaded here goes with the test.
+        monkeypatch.setitem(sys.modules, f"{studies.__name__}.{name}", None)
+        del sys.modules[f"{studies.__name__}.{name}"]
+    first, second = (load_study(name).study for name in ("mine", "mine_subspaces"))
+    assert second.activations_name == first.name
+    assert (second.n_clusters, second.ks) == (first.n_clusters, first.ks)
+    assert second.clustering.method != first.clustering.method
+    (tmp_path / "mine_subspaces.py").unlink()
+    del sys.modules[f"{studies.__name__}.mine_subspaces"]
+    (yaml,) = [code for code in blocks(readme, "yaml") if "name: mine_subspaces" in code]
+    (tmp_path / "mine_subspaces").mkdir()
+    (tmp_path / "mine_subspaces" / "defs.yaml").write_text(yaml)
+    assert load_study("mine_subspaces").study == second
 
 
 def test_the_process_of_the_docs_filters_exactly(
