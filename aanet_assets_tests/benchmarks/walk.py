@@ -28,6 +28,7 @@ study = toy.sharing(
     n_clusters=toy.n_clusters,
     ks=toy.ks,
     rows=toy.rows,
+    controls=toy.controls,
     clustering=ClusteringSettings(method="kmeans"),
 )
 defs = build_defs(study)
@@ -194,7 +195,7 @@ def walk(folder: Path, machine: str) -> list[str]:
     user.type("aanet list", 8)
     user.say("## Another method on the same cache")
     user.write("studies/toy_kmeans.py", KMEANS, "python")
-    user.type("aanet run toy_kmeans", 12)
+    user.type("aanet run toy_kmeans --workers 2", 12)
     user.type("aanet compare toy toy_kmeans", 30)
     user.say("## A sentence of one's own")
     found = json.loads(user.ask(CHOOSE))
@@ -207,7 +208,7 @@ def walk(folder: Path, machine: str) -> list[str]:
     user.say("## A process of one's own")
     user.write("nemo.json", NEMO, "json")
     user.type("aanet train-toy --process nemo.json", 3)
-    user.type("aanet run nemo", 16)
+    user.type("aanet run nemo --workers 2", 16)
     return user.page
 
 
