@@ -73,6 +73,9 @@ def test_commands_do_what_they_say_with_a_finished_study(
         numbers = dict.fromkeys(("1", "32"), "7")
         known = {**dict.fromkeys({*study_names(), *OWN} - _NEED_A_HUB, name), **numbers}
         command = tuple(known.get(word, word) for word in words)
+        if command[0] == "project":
+            # Of the small study's clusters this one is selected.
+            command = (*command[:3], "0", *command[4:])
         if command not in done:
             done.add(command)
             said(*command, code=0)
