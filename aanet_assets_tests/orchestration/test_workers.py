@@ -1,5 +1,6 @@
 """Partitions that are made several at once: their order, their bytes, and what stops them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from aanet_assets.steps.clusters import ROWS
 from aanet_assets.storage.records import discard_record, read_record
 from aanet_assets.storage.step import Partition, upstream
 from aanet_assets.study.study import Study
-from aanet_assets_tests.conftest import problems, said
+from aanet_assets_tests.conftest import PROJECT, problems, said
 from aanet_assets_tests.orchestration.test_study_run import digests
 from aanet_assets_tests.small import small_study
 
@@ -109,7 +110,12 @@ def test_stopped_or_killed_nobody_is_left(copied: Study, tmp_path: Path, number:
     script.write_text(_RUN)
     with (
         dg.DagsterInstance.get() as instance,
-        subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as run,
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        ) as run,
     ):
         going_on = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
         wait_for(lambda: len(instance.get_runs(going_on)) == 2)
