@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aanet_assets.science.clustering.ranks import (
@@ -121,6 +121,7 @@ def test_pca_rank_without_variance_is_zero() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(m=st.integers(1, 8), rank=st.integers(1, 8), seed=st.integers(0, 10_000))
+@example(m=8, rank=6, seed=1923)
 def test_span_basis_is_an_orthonormal_basis_of_the_rows(m: int, rank: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rank = min(m, rank)
@@ -134,7 +135,8 @@ def test_span_basis_is_an_orthonormal_basis_of_the_rows(m: int, rank: int, seed:
     np.testing.assert_allclose(basis, columns, atol=1e-3)
     np.testing.assert_allclose(basis.T @ basis, np.eye(rank), atol=1e-6)
     np.testing.assert_allclose(rows @ basis @ basis.T, rows, atol=1e-3 * np.abs(rows).max())
-    assert (basis.max(axis=0) >= -basis.min(axis=0)).all()
+    # Of the rounded columns: what turns them after that may change places between near equals.
+    assert (columns.max(axis=0) >= -columns.min(axis=0)).all()
 
 
 def test_span_basis_tolerance_and_sign() -> None:
