@@ -56,7 +56,7 @@ def _outcome(finding: "Problem", dry_run: bool) -> tuple[bool, str]:
         return False, f"without --dry-run: {finding.remedy}"
     try:
         finding.mend()
-    except (BusyError, OSError, duckdb.Error) as error:
+    except (BusyError, OSError, ValueError, duckdb.Error) as error:
         return False, f"could not be mended: {error}"
     return True, f"mended: {finding.remedy}"
 

@@ -100,12 +100,14 @@ class Walk:
         print(f"{took:7.1f} s  {command}", flush=True)
         if done.returncode:
             raise SystemExit(f"{command} failed:\n{done.stdout}")
-        printed = [line.rstrip() for line in _plain(done.stdout).splitlines() if line.strip()]
+        # Where the folder is says nothing to readers.
+        said = _plain(done.stdout).replace(str(self.folder), "~/project")
+        printed = [line.rstrip() for line in said.splitlines() if line.strip()]
         cut = ["..."] if len(printed) > lines else []
-        said = "\n".join(cut + printed[-lines:])
+        shown = "\n".join(cut + printed[-lines:])
         self.say(f"```bash\n{command}    # {_words(took)}\n```")
-        if said:
-            self.say(f"```text\n{said}\n```")
+        if shown:
+            self.say(f"```text\n{shown}\n```")
 
     def ask(self, code: str) -> str:
         """What a Python of the user's prints."""

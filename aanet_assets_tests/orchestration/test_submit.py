@@ -2,11 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier
 from types import SimpleNamespace
 
 import dagster as dg
@@ -14,26 +13,25 @@ import pytest
 
 from aanet_assets.orchestration import submit
 from aanet_assets.orchestration.build import build_defs
-from aanet_assets.orchestration.dagster_internals import BulkActionStatus, PartitionBackfill
+from aanet_assets.orchestration.dagster_internals import BulkActionStatus
 from aanet_assets.orchestration.driver import Driver, Failure, plan
 from aanet_assets.orchestration.in_flight import STUDY_TAG
-from aanet_assets.orchestration.materialise import build_asset
 from aanet_assets.orchestration.partitions import partitions_of_run
 from aanet_assets.orchestration.pipeline import steps_of
 from aanet_assets.orchestration.same_code import CODE_TAG, code
 from aanet_assets.orchestration.submit import DEVICE_TAG, Look, Submission
-from aanet_assets.steps.aanets import EXPORT, aanet_exports, aanet_metrics, aanet_models
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets.steps.activations import activation_cache, codes_by_latent
 from aanet_assets.steps.clusters import clustering
 from aanet_assets.steps.evidence import replicates
 from aanet_assets.steps.inputs import corpus
 from aanet_assets.steps.predictions import token_groups
 from aanet_assets.storage.records import Standing, discard_record
-from aanet_assets.storage.step import Finding, Partition
+from aanet_assets.storage.step import Partition
 from aanet_assets.study.study import Study
 from aanet_assets_tests.browser.dagit import Dagit
 from aanet_assets_tests.browser.study import study_with
-from aanet_assets_tests.conftest import Finished, problems, said
+from aanet_assets_tests.conftest import Finished, problems
 from aanet_assets_tests.orchestration.test_study_run import digests
 from aanet_assets_tests.orchestration.ticking import (
     STUDY,
@@ -44,20 +42,9 @@ from aanet_assets_tests.orchestration.ticking import (
     stage3_done,
 )
 from aanet_assets_tests.small import small_study
+from aanet_assets_tests.submitted import at_once, end, run_as_the_daemon
 
-
-@pytest.fixture(autouse=True)
-def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits a second before the next look, nor for a daemon that is not there."""
-    if request.node.get_closest_marker("slow"):
-        return  # whose daemon is real, and takes its time
-    sleep, looks = time.sleep, iter(range(2_000))
-
-    def briefly(seconds: float) -> None:
-        assert next(looks, None) is not None, "what was asked for is never made"
-        sleep(min(seconds, 0.05))
-
-    monkeypatch.setattr(submit.time, "sleep", briefly)
+pytestmark = pytest.mark.usefixtures(at_once.__name__)
 
 
 def open_partitions(study: Study, todo: Sequence[Partition]) -> set[Partition]:
@@ -67,61 +54,6 @@ def open_partitions(study: Study, todo: Sequence[Partition]) -> set[Partition]:
 
 def first_look(instance: dg.DagsterInstance, study: Study = STUDY, **what) -> Look:
     return next(Submission(study, instance, plan(study, **what)).watch())
-
-
-def end(
-    instance: dg.DagsterInstance,
-    backfill: PartitionBackfill,
-    status: BulkActionStatus = BulkActionStatus.COMPLETED_SUCCESS,
-) -> None:
-    instance.update_backfill(backfill.with_status(status))
-
-
-def run_as_the_daemon(
-    instance: dg.DagsterInstance, study: Study, backfill: PartitionBackfill
-) -> bool:
-    """Make the target of a backfill, a run for each partition; tell whether all succeeded."""
-    assets = [build_asset(study, step) for step in steps_of(study)]
-    defs = dg.Definitions(assets=assets, executor=dg.in_process_executor)
-    job = defs.resolve_implicit_global_asset_job_def()
-    assert backfill.asset_backfill_data is not None
-    target = backfill.asset_backfill_data.target_subset.iterate_asset_partitions()
-    results = [
-        job.execute_in_process(
-            asset_selection=[asset.asset_key],
-            partition_key=asset.partition_key,
-            instance=instance,
-            tags={"dagster/backfill": backfill.backfill_id},
-            raise_on_error=False,
-        )
-        for asset in target
-    ]
-    return all(result.success for result in results)
-
-
-@contextmanager
-def daemon(study: Study) -> Iterator[None]:
-    """Works on what is submitted, as Dagster's own would, until the block is left."""
-    enough = Event()
-
-    def work() -> None:
-        with dg.DagsterInstance.get() as instance:
-            while not enough.is_set():
-                for backfill in submit.submitted(study, instance):
-                    good = run_as_the_daemon(instance, study, backfill)
-                    now = instance.get_backfill(backfill.backfill_id)
-                    assert now is not None
-                    status = BulkActionStatus.COMPLETED_FAILED
-                    end(instance, now, BulkActionStatus.COMPLETED_SUCCESS if good else status)
-                enough.wait(0.1)
-
-    with ThreadPoolExecutor(1) as elsewhere:
-        working = elsewhere.submit(work)
-        try:
-            yield
-        finally:
-            enough.set()
-            working.result()
 
 
 def test_exactly_what_is_missing_or_stale_is_asked_for(instance: dg.DagsterInstance) -> None:
@@ -370,64 +302,6 @@ def test_a_run_that_died_is_told_in_dagsters_words(instance: dg.DagsterInstance)
     instance.report_run_failed(run, "Its process 7 is gone.")
     (failure,) = next(watching).failed.values()
     assert str(failure).startswith("aanet_models [n_clusters 7, k 3]: Its process 7 is gone. (run")
-
-
-def lose_a_file(study: Study) -> Path:
-    file = EXPORT.under(study.paths.root, n=7, cluster_id=2, k=3)
-    file.unlink()
-    return file
-
-
-def test_submit_ends_with_the_summary(copied: Study, study_module) -> None:
-    name = study_module("submitted")
-    file = lose_a_file(copied)
-    with daemon(copied):
-        output = said("run", name, "--submit", code=0)
-    assert "Asked Dagster for 1 partition (Study small, backfill " in output
-    assert "✓ aanet_exports 1 made" in output
-    assert "What was recovered of the truth at n_clusters 7" in output
-    assert file.is_file()
-    assert problems(copied) == []
-    output = said("run", name, "--submit", code=0)
-    assert "Nothing to do: all is there (" in output
-    assert "Selected clusters" in output
-    assert "Nothing that was submitted of study 'small'" in said("run", name, "--cancel", code=0)
-    assert "takes no other option" in said("run", name, "--cancel", "--submit", code=1)
-
-
-def test_submit_without_a_daemon_says_what_has_to_run(
-    copied: Study, study_module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = study_module("queued")
-    lose_a_file(copied)
-
-    def interrupt(*_: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(submit.time, "sleep", interrupt)
-    output = said("run", name, "--submit", code=130)
-    assert "No daemon of Dagster is running here: this is queued; nothing is lost" in output
-    assert "To watch again: aanet run small --submit. To cancel it: aanet run small --c" in output
-    output = said("run", name, "--submit", code=130)
-    assert "Watching what was submitted before: 1 partition, backfill " in output
-    output = said("run", name, "--cancel", code=130)
-    assert "Stopped waiting" in output
-    with dg.DagsterInstance.get() as instance:
-        (backfill,) = instance.get_backfills()
-        assert backfill.status == BulkActionStatus.CANCELING
-
-
-def test_a_failing_partition_ends_with_code_1(
-    copied: Study, study_module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finding = Finding("exported", False, "4 models, 7 expected")
-    monkeypatch.setattr(aanet_exports, "check", lambda run: [finding])
-    name = study_module("failing")
-    lose_a_file(copied)
-    with daemon(copied):
-        output = said("run", name, "--submit", code=1)
-    assert "✗ aanet_exports [n_clusters 7, k 3]: check exported failed: 4 models, 7 exp" in output
-    assert "error 1 partition failed, as said above. What was finished is kept. To go " in output
 
 
 @pytest.mark.slow
