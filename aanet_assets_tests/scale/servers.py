@@ -1,6 +1,7 @@
 """PostgreSQL, Slurm and Ray on this machine, in a folder, for one test."""
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -181,40 +183,82 @@ def slurm(folder: Path) -> Iterator[Path]:
             process.wait(timeout=30)
 
 
+class Ray(NamedTuple):
+    """A Ray of two nodes, of a core and a pretended GPU each."""
+
+    address: str
+    """It takes jobs."""
+    second: psutil.Process
+    """The node that is not the head."""
+
+    def kill_second(self) -> None:
+        """End it and all that works on it at once, as if its machine had failed."""
+        for process in (*self.second.children(recursive=True), self.second):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def node_of(self, run_id: str) -> str | None:
+        """Which node works on a run of Dagster's; None where none does yet."""
+        with urllib.request.urlopen(f"{self.address}/api/jobs/") as answer:
+            for job in json.load(answer):
+                if (job["metadata"] or {}).get("dagster/run-id") == run_id:
+                    return job["driver_node_id"]
+        return None
+
+    def head(self) -> str:
+        """The head's name among the nodes."""
+        with urllib.request.urlopen(f"{self.address}/nodes?view=summary") as answer:
+            nodes = json.load(answer)["data"]["summary"]
+        return next(n["raylet"]["nodeId"] for n in nodes if n["raylet"]["isHeadNode"])
+
+
 @contextmanager
-def ray(folder: Path) -> Iterator[str]:
-    """A Ray of two cores and two pretended GPUs; the address that takes jobs."""
+def ray(folder: Path) -> Iterator[Ray]:
+    """One that runs."""
     folder.mkdir()
     binaries = Path(sys.executable).parent
-    port, dashboard, client, agent = free_ports(4)
+    port, dashboard, client, *agents = free_ports(5)
     address = f"http://127.0.0.1:{dashboard}"
-    command = [
-        str(binaries / "ray"), "start", "--head", "--block", "--disable-usage-stats",
-        "--node-ip-address=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}",
-        f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
-        "--num-cpus=2", "--num-gpus=2", f"--temp-dir={folder / 'tmp'}",
-        f"--object-store-memory={200 * 2**20}",
+    common = [
+        "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--num-cpus=1",
+        "--num-gpus=1", f"--object-store-memory={200 * 2**20}",
+    ]  # fmt: skip
+    head = [
+        "--head", f"--port={port}", f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}", f"--temp-dir={folder / 'tmp'}",
     ]  # fmt: skip
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    process = _start(command, folder, {**os.environ, "PATH": path})
+    processes: list[subprocess.Popen] = []
 
-    def is_up() -> bool:
+    def nodes() -> int:
+        """How many nodes the head knows to be alive."""
         try:
-            with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5) as answer:
-                return answer.status == 200
+            with urllib.request.urlopen(f"{address}/nodes?view=summary", timeout=5) as answer:
+                found = json.load(answer)["data"]["summary"]
         except OSError:
-            return False
+            return 0
+        return sum(node["raylet"].get("state") == "ALIVE" for node in found)
 
     try:
-        _wait(is_up, 120, folder)
-        yield address
+        for number, own in enumerate((head, [f"--address=127.0.0.1:{port}"])):
+            command = [str(binaries / "ray"), "start", *own, *common]
+            command.append(f"--dashboard-agent-listen-port={agents[number]}")
+            processes.append(_start(command, folder, {**os.environ, "PATH": path}))
+            _wait(lambda wanted=number + 1: nodes() == wanted, 120, folder)
+        yield Ray(address, psutil.Process(processes[1].pid))
     finally:
-        started = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        # With jobs at work it may wait for them.
-        for left in psutil.wait_procs([*started, psutil.Process(process.pid)], timeout=20)[1]:
+        all_of_them = [
+            one
+            for process in (psutil.Process(own.pid) for own in processes if own.poll() is None)
+            for one in (process, *process.children(recursive=True))
+        ]
+        for process in reversed(processes):
+            process.terminate()
+        # With jobs at work they may wait for them.
+        for left in psutil.wait_procs(all_of_them, timeout=20)[1]:
             left.kill()
-        process.wait()
+        for process in processes:
+            process.wait()
 
 
 def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
