@@ -157,7 +157,7 @@ def _print_places(study: Study, console: Console) -> None:
         "database": shown(study.paths.database),
         **({"all files": f"{study.remote}/{study.name}"} if study.remote else {}),
         "review": f"aanet review {study.name}",
-        "Dagit": "make ui, then http://127.0.0.1:3000",
+        "Dagit": "aanet ui, then http://127.0.0.1:3000",
         "SQL": escape(
             f'aanet sql {study.name} "SELECT cluster_id, k, category FROM selected_clusters '
             f'WHERE selected"'

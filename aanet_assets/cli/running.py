@@ -2,6 +2,8 @@
 
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,7 +72,7 @@ def run(
             "--workers is for work done here; how many runs the daemon has at once stands in "
             "dagster.yaml (concurrency.runs.max_concurrent_runs)"
         )
-    again = f"aanet run {study}{' --submit' if submit else ''}"
+    again = _command(study, until, n_clusters or (), k or (), submit, workers)
     try:
         last = until or (aanet_metrics.name if k else None)
         todo = partitions_to_make(subject, last, n_clusters or (), k or ())
@@ -94,6 +96,22 @@ def run(
         raise typer.Exit(130) from None
     if last is None and subject.n_clusters:
         print_report(subject, console)
+
+
+def _command(
+    study: str,
+    until: str | None,
+    n_clusters: Sequence[int],
+    k: Sequence[int],
+    submit: bool,
+    workers: int,
+) -> str:
+    """What was typed."""
+    options = [f"--until {until}"] if until else []
+    options += [f"--n-clusters {n}" for n in n_clusters] + [f"--k {one}" for one in k]
+    options += ["--submit"] if submit else []
+    options += [f"--workers {workers}"] if workers > 1 else []
+    return " ".join(["aanet run", quote(study), *options])
 
 
 def _drive(driver: "Driver", todo: "list[Partition]", workers: int) -> None:

@@ -9,15 +9,21 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
+from statistics import median
+
+from aanet_assets_tests.scale.servers import free_ports
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "walk.md"
+PICTURE = PROJECT / "docs" / "explorer_page.png"
 KMEANS = """\
 from aanet_assets.defs.toy import study as toy
 from aanet_assets.orchestration.build import build_defs
@@ -109,9 +115,60 @@ class Walk:
         if shown:
             self.say(f"```text\n{shown}\n```")
 
+    def serve(self, study: str, n: str, cluster: str, text: str) -> None:
+        """The page of a study: a text is typed, the point put at a vertex, a picture taken."""
+        from playwright.sync_api import sync_playwright
+
+        (port,) = free_ports(1)
+        command = f"aanet serve {study} --port {port}"
+        server = self._start(command)
+        started = time.monotonic()
+        try:
+            assert server.stdout is not None
+            while "http://" not in server.stdout.readline():
+                if server.poll() is not None:
+                    raise SystemExit(f"{command} ended")
+            took = time.monotonic() - started
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(
+                    executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+                )
+                page = browser.new_page(viewport={"width": 1300, "height": 1000})
+                page.goto(f"http://127.0.0.1:{port}/")
+                page.locator("#n").select_option(n)
+                page.locator("#cluster").select_option(cluster)
+                page.locator("#text").focus()
+                answers = []
+                for character in text:
+                    pressed = time.monotonic()
+                    with page.expect_response("**/api/project") as answer:
+                        page.keyboard.type(character)
+                    answer.value.finished()
+                    answers.append(time.monotonic() - pressed)
+                page.get_by_role("button", name="put at vertex 1").click()
+                page.locator("#next tbody tr").first.wait_for()
+                page.screenshot(path=PICTURE, full_page=True)
+                browser.close()
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+        self.say(f"```bash\naanet serve {study}    # {_words(took)} until it is there\n```")
+        self.say(
+            f"In the browser the same text, typed: between a key and the answer to it lie "
+            f"{1000 * median(answers):.0f} ms in the middle, {1000 * max(answers):.0f} ms at most. "
+            "Then the last active token is put at vertex 1:"
+        )
+        self.say(f"![A prompt's path through a simplex of the toy]({PICTURE.name})")
+
     def ask(self, code: str) -> str:
         """What a Python of the user's prints."""
         return self._run(f"python -c '{code}'").stdout.splitlines()[-1]
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            shlex.split(command), cwd=self.folder, env=self._environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
     def _run(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -168,8 +225,7 @@ def walk(folder: Path, machine: str) -> list[str]:
     user.type(f'aanet project toy 7 {found["cluster"]} "{found["text"]}"', 16)
     user.write("look.py", LOOK.format(**found), "python")
     user.type("python look.py", 20)
-    user.say("`aanet serve toy` opens a page for the same, here with another prompt:")
-    user.say("![A prompt's path through a simplex of the toy](explorer_page.png)")
+    user.serve("toy", "7", str(found["cluster"]), found["text"])
     user.say("## A process of one's own")
     user.write("nemo.json", NEMO, "json")
     user.type("aanet train-toy --process nemo.json", 3)

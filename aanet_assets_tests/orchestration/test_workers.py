@@ -124,7 +124,9 @@ def test_stopped_or_killed_nobody_is_left(copied: Study, tmp_path: Path, number:
         output, _ = run.communicate(timeout=120)
         wait_for(lambda: not any(process.is_running() for process in started))
         if number == signal.SIGINT:
-            assert "Stopped; nothing is half written. To go on: aanet run small" in output
+            assert (
+                "Stopped; nothing is half written. To go on: aanet run small --workers 2" in output
+            )
             assert "Traceback" not in output
             assert not instance.get_runs(going_on)
         else:
