@@ -21,6 +21,7 @@ from aanet_assets.orchestration.same_code import CODE_TAG, code, require_same_co
 from aanet_assets.steps.activations import at_commits, sae_fit
 from aanet_assets.storage import warehouse
 from aanet_assets.storage.fingerprints import content_digest
+from aanet_assets.storage.kept import let_go
 from aanet_assets.storage.locks import partition_lock
 from aanet_assets.storage.obeyed import digest_of, settings_values
 from aanet_assets.storage.records import (
@@ -67,6 +68,7 @@ def run_step(
         dagster.Failure: a blocking check failed.
     """
     step = partition.step
+    let_go(step)
     with partition_lock(study, partition) as require_held:
         require_upstream(study, partition)
         above = [up for up in ancestors(study, [partition]) if up.step is sae_fit]

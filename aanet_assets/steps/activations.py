@@ -137,14 +137,16 @@ def activation_cache(run: Run[ByShard]) -> Outcome:
 
     from aanet_assets.science.activations.build import build_shard, shard_row
     from aanet_assets.science.activations.corpus import Tally
+    from aanet_assets.science.activations.encode import Encoder
     from aanet_assets.science.activations.preflight import preflight
+    from aanet_assets.storage.kept import kept
     from aanet_assets.storage.records import made_from_digest
 
     study, shard, path, tally = run.study, run.at.shard, run.path(SHARD), Tally()
     preflight(study)
     digest = made_from_digest(study, run.partition)
     expected = run.read(SAE_FIT)["bytes_per_token"].iloc[0]
-    resumed = build_shard(study, shard, path, digest, expected, tally)
+    resumed = build_shard(study, shard, path, digest, expected, tally, lambda _: kept(run, Encoder))
     row = shard_row(study, shard, path, tally, digest)
     table = run.write(CACHE_SHARDS, pd.DataFrame([row]))
     shown = {

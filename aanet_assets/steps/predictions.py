@@ -87,6 +87,8 @@ def predictions(run: Run[ByHeldoutShard]) -> Outcome:
 
     from aanet_assets.science.activations.predictions import build_predictions, fit_of
     from aanet_assets.science.activations.preflight import preflight
+    from aanet_assets.science.activations.upper import WholeModel
+    from aanet_assets.storage.kept import kept
     from aanet_assets.storage.records import made_from_digest
 
     study, shard, path = run.study, run.at.shard, run.path(PREDICTIONS)
@@ -94,7 +96,9 @@ def predictions(run: Run[ByHeldoutShard]) -> Outcome:
     cached, table = run.path(SHARD, shard=shard), run.read(TOKEN_GROUPS)
     groups, counts = (table[name].to_numpy(np.int64) for name in ("group_id", "training_tokens"))
     digest = made_from_digest(study, run.partition)
-    resumed = build_predictions(study, cached, path, digest, groups)
+    resumed = build_predictions(
+        study, cached, path, digest, groups, lambda _: kept(run, WholeModel)
+    )
     fit = fit_of(path, cached, groups, counts)
     table = run.write(PREDICTION_FIT, pd.DataFrame([{"shard": shard, **fit}]))
     shown = {"dagster/row_count": fit["tokens"], "chunks_from_an_interrupted_run": resumed}

@@ -7,7 +7,7 @@ as it is there, and the next run goes on after the last one; only then are they 
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ def build_shard(
     digest: str,
     bytes_per_token: float,
     tally: Tally | None = None,
+    load: Callable[[Study], Encoder] = Encoder,
 ) -> int:
     """Write one shard of the study's activation cache to `path`.
 
@@ -40,6 +41,7 @@ def build_shard(
         digest: of all that decides the shard's content; blocks of another digest are not used.
         bytes_per_token: what a token takes on the disk, by earlier measurement.
         tally: counts what becomes of the shard's documents, up to the last one needed.
+        load: gives the study's model and SAE.
 
     Returns: number of chunks in blocks that an earlier, interrupted run had left.
 
@@ -58,7 +60,7 @@ def build_shard(
     there = sum(map(chunks_in, blocks))
     if there:
         log.info(f"shard {shard}: going on after {there:,} chunks that an earlier run left")
-    encoder = Encoder(study)
+    encoder = load(study)
     found = _chunks(study, shard, encoder, Tally() if tally is None else tally)
     missing = islice(found, there, None)
     progress = Progress(

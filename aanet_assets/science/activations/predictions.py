@@ -8,6 +8,7 @@ pass each, which an interrupted run leaves to the next one.
 
 import logging
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,12 @@ def chunks_at_once(study: Study, vocabulary: int) -> int:
 
 
 def build_predictions(
-    study: Study, shard: Path, path: Path, digest: str, groups: Int[np.ndarray, " vocab"]
+    study: Study,
+    shard: Path,
+    path: Path,
+    digest: str,
+    groups: Int[np.ndarray, " vocab"],
+    load: Callable[[Study], WholeModel] = WholeModel,
 ) -> int:
     """Write the predictions at one shard's tokens to `path`.
 
@@ -50,6 +56,7 @@ def build_predictions(
         path: file of its predictions.
         digest: of all that decides their content; blocks of another digest are not used.
         groups: the group of each token.
+        load: gives the study's model.
 
     Returns: number of chunks in blocks that an earlier, interrupted run had left.
 
@@ -68,7 +75,7 @@ def build_predictions(
     there = int(blocks[-1].stem) if blocks else 0
     if there:
         log.info(f"{path.stem}: going on after {there:,} chunks that an earlier run left")
-    model = WholeModel(study)
+    model = load(study)
     if model.vocabulary != len(groups):
         raise ValueError(
             f"{study.model} predicts {model.vocabulary:,} tokens and token_groups has "
