@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from aanet_assets.orchestration.dagster_internals import SerializableErrorInfo
+from aanet_assets.orchestration.dagster_internals import (
+    SerializableErrorInfo,
+    printing_to_files,
+)
 from aanet_assets.orchestration.materialise import build_asset, materialisation
 from aanet_assets.orchestration.orphans import process_tags
 from aanet_assets.orchestration.pipeline import read_by, step_named, steps_of
@@ -120,7 +123,7 @@ class Driver:
             Failure: it failed; the message is the error's own where the mistake is the user's.
             KeyboardInterrupt: it was interrupted.
         """
-        with synced_at_the_end():
+        with synced_at_the_end(), printing_to_files():
             result = self._job.execute_in_process(
                 asset_selection=[dg.AssetKey(partition.step.asset_key(self.study))],
                 partition_key=partition.key,

@@ -146,7 +146,7 @@ class Walk:
                     answer.value.finished()
                     answers.append(time.monotonic() - pressed)
                 page.get_by_role("button", name="put at vertex 1").click()
-                page.locator("#next tbody tr").first.wait_for()
+                page.locator("#edit", has_text="1.00").wait_for()
                 page.screenshot(path=PICTURE, full_page=True)
                 browser.close()
         finally:
@@ -154,7 +154,7 @@ class Walk:
             server.wait()
         self.say(f"```bash\naanet serve {study}    # {_words(took)} until it is there\n```")
         self.say(
-            f"In the browser the same text, typed: between a key and the answer to it lie "
+            f"In the browser the same text, typed: from a key to its answer it took "
             f"{1000 * median(answers):.0f} ms in the middle, {1000 * max(answers):.0f} ms at most. "
             "Then the last active token is put at vertex 1:"
         )
