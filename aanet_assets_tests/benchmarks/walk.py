@@ -154,9 +154,9 @@ class Walk:
             server.wait()
         self.say(f"```bash\naanet serve {study}    # {_words(took)} until it is there\n```")
         self.say(
-            f"In the browser the same text, typed: from a key to its answer it took "
-            f"{1000 * median(answers):.0f} ms in the middle, {1000 * max(answers):.0f} ms at most. "
-            "Then the last active token is put at vertex 1:"
+            f"The same text, typed in the browser: each key had its answer after "
+            f"{1000 * median(answers):.0f} ms (median; at most {1000 * max(answers):.0f} ms). Then "
+            "the last active token is put at vertex 1:"
         )
         self.say(f"![A prompt's path through a simplex of the toy]({PICTURE.name})")
 
