@@ -64,7 +64,9 @@ def between_runs(since: datetime) -> float:
     """Seconds from the start of the first run since then to the end of the last."""
     with dg.DagsterInstance.get() as instance:
         runs = instance.get_run_records(dg.RunsFilter(created_after=since))
-    return max(run.end_time for run in runs) - min(run.start_time for run in runs)
+    starts = [run.start_time for run in runs if run.start_time is not None]
+    ends = [run.end_time for run in runs if run.end_time is not None]
+    return max(ends) - min(starts)
 
 
 def unmake_grid(study: Study) -> None:
