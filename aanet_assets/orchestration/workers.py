@@ -25,6 +25,7 @@ import joblib
 
 from aanet_assets.orchestration.driver import Driver, Failure
 from aanet_assets.orchestration.pipeline import step_named
+from aanet_assets.storage.kept import let_go
 from aanet_assets.storage.step import Partition, upstream
 from aanet_assets.study.study import Study
 
@@ -204,4 +205,5 @@ def _work(name: str, key: str | None) -> tuple[float, list[str]]:
         warnings = _driver.materialise(step_named(_driver.study, name).of_key(key))
         return time.monotonic() - started, warnings
     finally:
+        let_go()
         _is_busy = False

@@ -1,6 +1,7 @@
 """What the next partition of a step may use as well: to load a model can take longer than its work.
 
-It is let go of as soon as this process begins a partition of another step.
+It is let go of as soon as this process begins a partition of another step. Of several processes
+that share the work none keeps anything: the next partition may be another's, and so the GPU.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,8 @@ def kept(run: Run, load: Callable[[Study], Loaded]) -> Loaded:
     return _last[1]
 
 
-def let_go(step: Step) -> None:
-    """Let go of what was loaded, unless this step's partitions may use it."""
+def let_go(step: Step | None = None) -> None:
+    """Let go of what was loaded; where a step is given, unless its partitions may use it."""
     global _last
     if _last is not None and _last[0][0] is not step:
         _last = None

@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from aanet_assets.orchestration.pipeline import steps_of
+from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets_tests.scale import servers
 from aanet_assets_tests.small import small_study
+from aanet_assets_tests.torture.faults import unmake
 from aanet_assets_tests.torture.home import PROJECT, Home, new_home
 from aanet_assets_tests.torture.server import BACKFILL, Dagit
 
@@ -61,6 +63,44 @@ class Cluster(NamedTuple):
         answer = self.dagit.ask(BACKFILL, p=parameters)["launchPartitionBackfill"]
         assert "backfillId" in answer, answer
         return answer["backfillId"]
+
+    def lose_in_training(
+        self,
+        lose: Callable[[dg.DagsterRun], None],
+        may_be_lost: Callable[[dg.DagsterRun], bool] = lambda _: True,
+    ) -> dg.DagsterRun:
+        """Make the grid anew, lose a run that is in the middle of it, wait for a green end.
+
+        Returns: the run. It was queued again within a minute.
+        """
+        grid = list(aanet_models.all_of(small_study()))
+        for partition in grid:
+            unmake(self.home, partition, keep_files=False)
+        before = {run.run_id for run in self.instance.get_runs()}
+
+        def begun() -> dg.DagsterRun | None:
+            for run in self.runs(dg.DagsterRunStatus.STARTED):
+                step_start = dg.DagsterEventType.STEP_START
+                has_begun = self.instance.all_logs(run.run_id, step_start)
+                if run.run_id not in before and has_begun and may_be_lost(run):
+                    return run
+            return None
+
+        backfill = self.dagit.backfill((aanet_models, aanet_metrics), grid)
+        doomed = wait_for(begun)
+        lose(doomed)
+        lost = time.monotonic()
+
+        def again() -> dg.DagsterRun | None:
+            runs = self.instance.get_runs()
+            return next((run for run in runs if run.parent_run_id == doomed.run_id), None)
+
+        wait_for(again)
+        seconds = time.monotonic() - lost
+        print(f"queued again after {seconds:.0f} s")
+        assert seconds < 60
+        self.wait_until_green(backfill)
+        return doomed
 
     def wait_until_green(self, backfill: str) -> None:
         """Wait for the end of a backfill and of all runs."""

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import psutil
 
+from aanet_assets_tests.torture.home import PROJECT
+
 _SLURM = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 # Two nodes of one core and one pretended GPU each. Nothing here is for a cluster that others use:
 # whoever asks is believed (auth/none), and processes are found by their parents (linuxproc).
@@ -227,7 +229,12 @@ def ray(folder: Path) -> Iterator[Ray]:
         "--head", f"--port={port}", f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={client}", f"--temp-dir={folder / 'tmp'}",
     ]  # fmt: skip
-    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    # Jobs see what its nodes see: this Python's commands, and the package of the tests.
+    environment = {
+        **os.environ,
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+    }
     processes: list[subprocess.Popen] = []
 
     def nodes() -> int:
@@ -243,7 +250,7 @@ def ray(folder: Path) -> Iterator[Ray]:
         for number, own in enumerate((head, [f"--address=127.0.0.1:{port}"])):
             command = [str(binaries / "ray"), "start", *own, *common]
             command.append(f"--dashboard-agent-listen-port={agents[number]}")
-            processes.append(_start(command, folder, {**os.environ, "PATH": path}))
+            processes.append(_start(command, folder, environment))
             _wait(lambda wanted=number + 1: nodes() == wanted, 120, folder)
         yield Ray(address, psutil.Process(processes[1].pid))
     finally:

@@ -12,13 +12,11 @@ import pytest
 from aanet_assets import defs as studies
 from aanet_assets.orchestration.driver import plan
 from aanet_assets.orchestration.submit import Submission
-from aanet_assets.steps.aanets import aanet_metrics, aanet_models
 from aanet_assets_tests.conftest import said
 from aanet_assets_tests.scale import servers
 from aanet_assets_tests.scale.clusters import Cluster, open_cluster, scratch, wait_for
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, state
-from aanet_assets_tests.torture.faults import unmake
 from aanet_assets_tests.torture.home import Home
 
 for package, extra in (("dagster_postgres", "postgres"), ("dagster_ray", "ray")):
@@ -73,33 +71,9 @@ def test_runs_of_a_node_that_is_lost_are_queued_again(
 ) -> None:
     if not cluster.home.paths.root.exists():
         shutil.copytree(local.paths.root, cluster.home.paths.root)
-    grid = list(aanet_models.all_of(small_study()))
-    for partition in grid:
-        unmake(cluster.home, partition, keep_files=False)
-    before = {run.run_id for run in cluster.instance.get_runs()}
-
-    def begun() -> dg.DagsterRun | None:
-        for run in cluster.runs(STARTED):
-            step_start = dg.DagsterEventType.STEP_START
-            is_new = run.run_id not in before
-            if is_new and ray.node_of(run.run_id) != ray.head():
-                return run if cluster.instance.all_logs(run.run_id, step_start) else None
-        return None
-
-    backfill = cluster.dagit.backfill((aanet_models, aanet_metrics), grid)
-    doomed = wait_for(begun)
-    ray.kill_second()
-    killed = time.monotonic()
-
-    def again() -> dg.DagsterRun | None:
-        runs = cluster.instance.get_runs()
-        return next((run for run in runs if run.parent_run_id == doomed.run_id), None)
-
-    wait_for(again)
-    seconds = time.monotonic() - killed
-    print(f"queued again after {seconds:.0f} s")
-    assert seconds < 60
-    cluster.wait_until_green(backfill)
+    cluster.lose_in_training(
+        lambda _: ray.kill_second(), lambda run: ray.node_of(run.run_id) != ray.head()
+    )
     assert differences(expected, state(cluster.home.paths)) == []
     assert "All is well." in said("doctor", "small", code=0)
 

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 
 import dagster as dg
@@ -22,7 +21,6 @@ from aanet_assets_tests.scale.clusters import (
 )
 from aanet_assets_tests.small import small_study
 from aanet_assets_tests.torture.compare import State, differences, state
-from aanet_assets_tests.torture.faults import unmake
 from aanet_assets_tests.torture.home import Home
 
 pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
@@ -75,35 +73,9 @@ def test_a_study_through_slurm_equals_the_local_run(expected: State, cluster: Cl
 
 
 def test_a_canceled_job_fails_its_run_and_is_queued_again(expected: State, made: Cluster):
-    cluster = made
-    grid = list(aanet_models.all_of(small_study()))
-    for partition in grid:
-        unmake(cluster.home, partition, keep_files=False)
-    before = {run.run_id for run in cluster.instance.get_runs()}
-
-    def begun() -> dg.DagsterRun | None:
-        for run in cluster.runs(STARTED):
-            step_start = dg.DagsterEventType.STEP_START
-            if run.run_id not in before and cluster.instance.all_logs(run.run_id, step_start):
-                return run
-        return None
-
-    backfill = cluster.dagit.backfill((aanet_models, aanet_metrics), grid)
-    doomed = wait_for(begun)
-    cancel(doomed)
-    canceled = time.monotonic()
-
-    def again() -> dg.DagsterRun | None:
-        runs = cluster.instance.get_runs()
-        return next((run for run in runs if run.parent_run_id == doomed.run_id), None)
-
-    wait_for(again)
-    seconds = time.monotonic() - canceled
-    print(f"queued again after {seconds:.0f} s")
-    assert seconds < 60
-    assert status_of(cluster, doomed) == FAILURE
-    cluster.wait_until_green(backfill)
-    assert differences(expected, state(cluster.home.paths)) == []
+    doomed = made.lose_in_training(cancel)
+    assert status_of(made, doomed) == FAILURE
+    assert differences(expected, state(made.home.paths)) == []
 
 
 def test_a_job_canceled_while_it_waits_fails_its_run(made: Cluster):

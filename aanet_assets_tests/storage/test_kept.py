@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from aanet_assets.orchestration import workers
 from aanet_assets.orchestration.driver import Driver
 from aanet_assets.science.activations.encode import Encoder
 from aanet_assets.steps.activations import activation_cache, codes_by_latent, sae_fit
@@ -26,9 +27,9 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    let_go(token_groups)
+    let_go()
     yield
-    let_go(token_groups)
+    let_go()
 
 
 def loaded(study: Study, shard: int) -> Model:
@@ -88,9 +89,9 @@ def test_another_content_of_the_sae_is_loaded(copied: Study) -> None:
     assert loaded(copied, 0) is not first
 
 
-def test_shards_in_one_process_load_once_and_are_the_same(
-    copied: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Study]:
+    """The studies whose model and SAE were loaded."""
     loads, start = [], Encoder.__init__
 
     def counted(self: Encoder, study: Study) -> None:
@@ -98,6 +99,12 @@ def test_shards_in_one_process_load_once_and_are_the_same(
         start(self, study)
 
     monkeypatch.setattr(Encoder, "__init__", counted)
+    return loads
+
+
+def test_shards_in_one_process_load_once_and_are_the_same(
+    copied: Study, loads: list[Study]
+) -> None:
     shards = list(activation_cache.all_of(copied))
     before = [read_record(copied, shard) for shard in shards]
     with dg.DagsterInstance.get() as instance:
@@ -109,4 +116,14 @@ def test_shards_in_one_process_load_once_and_are_the_same(
         assert [read_record(copied, shard) for shard in shards] == before
         driver.materialise(codes_by_latent.at(shard=0))
         driver.materialise(shards[0])
+    assert len(loads) == 2
+
+
+def test_of_several_processes_none_keeps_a_model(
+    copied: Study, loads: list[Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dg.DagsterInstance.get() as instance:
+        monkeypatch.setattr(workers, "_driver", Driver(copied, instance))
+        for key in ("0", "1"):
+            workers._work(activation_cache.name, key)
     assert len(loads) == 2
